@@ -1,0 +1,89 @@
+"""Guest memory: one memfd, mapped once, shared by engines and devices.
+
+Every access through this class is checked against the region's bounds and answered with `OutOfGuestMemory`; devices
+catch it and reset themselves. Engines use `host_address` and check on their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+from celaje.errors import HostError
+
+PAGE_SIZE = 4096
+
+
+class OutOfGuestMemory(Exception):
+    """An address range that is not wholly inside guest memory. Caught at the device that was given it."""
+
+
+class GuestMemory:
+    """`size` bytes of guest-physical memory that start at `base` (both multiples of 4096).
+
+    `dirty` holds one byte a page; generated code and `write` set it to 1 when they change the page.
+    """
+
+    def __init__(self, base: int, size: int) -> None:
+        if size <= 0 or size % PAGE_SIZE or base % PAGE_SIZE:
+            raise ValueError(f"guest memory must be whole pages of {PAGE_SIZE} bytes, not {size:#x} bytes at {base:#x}")
+        self.base = base
+        self.size = size
+        self.fd = os.memfd_create("celaje-guest-memory", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self.fd, size)
+            self._map = mmap.mmap(self.fd, size, flags=mmap.MAP_SHARED)
+        except (OSError, OverflowError, ValueError) as error:
+            os.close(self.fd)
+            raise HostError(
+                f"the host cannot give the machine {size >> 20} MiB of memory ({error}); ask for less with --memory"
+            ) from error
+        self.view = memoryview(self._map)
+        self._buffer = (ctypes.c_char * size).from_buffer(self._map)
+        self.host_address = ctypes.addressof(self._buffer)
+        self.dirty = bytearray(size // PAGE_SIZE)
+        self._dirty_buffer = (ctypes.c_char * len(self.dirty)).from_buffer(self.dirty)
+        self.dirty_address = ctypes.addressof(self._dirty_buffer)
+
+    def _offset(self, address: int, length: int) -> int:
+        offset = address - self.base
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise OutOfGuestMemory(f"{length} bytes at {address:#x} are not in guest memory")
+        return offset
+
+    def contains(self, address: int, length: int = 1) -> bool:
+        """Whether `length` bytes from `address` are all inside."""
+        offset = address - self.base
+        return 0 <= offset and 0 <= length and offset + length <= self.size
+
+    def read(self, address: int, length: int) -> bytes:
+        """`length` bytes from guest-physical `address`."""
+        offset = self._offset(address, length)
+        return bytes(self.view[offset : offset + length])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Put `data` at guest-physical `address` and mark its pages dirty."""
+        length = len(data)
+        offset = self._offset(address, length)
+        self.view[offset : offset + length] = data
+        self.mark_dirty(address, length)
+
+    def slice(self, address: int, length: int) -> memoryview:
+        """A writable window, for scatter-gather I/O without a copy. The caller marks what it changes as dirty."""
+        offset = self._offset(address, length)
+        return self.view[offset : offset + length]
+
+    def mark_dirty(self, address: int, length: int) -> None:
+        """Note that `length` bytes from `address` have changed."""
+        if length:
+            offset = self._offset(address, length)
+            first, last = offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE
+            self.dirty[first : last + 1] = b"\x01" * (last + 1 - first)
+
+    def close(self) -> None:
+        """Give the memory back to the host. No engine may be running on it."""
+        os.close(self.fd)
+        self.view.release()
+        del self._buffer, self._dirty_buffer
+        self._map.close()
