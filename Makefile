@@ -1,0 +1,67 @@
+# Everything here does its own set-up: on a fresh Debian machine with python3 and make, `make test` is enough.
+#
+#   make install   the environment only; then .venv/bin/celaje can be run
+#   make demo      builds a Debian image, boots it, runs a few commands in the guest
+#   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
+#   make lint      ruff, mypy, the floors of the house
+#   make bench     celaje and QEMU side by side, where QEMU is installed
+#   make wheels    proof that every runtime dependency comes as a wheel
+
+PYTHON ?= python3
+TESTS ?=
+BENCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test lint format bench wheels clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(VENV)/.runtime
+
+demo: $(VENV)/.runtime
+	$(BIN)/python demo/console.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet src/celaje/cli bench demo
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.runtime
+	$(BIN)/python -m bench.run $(BENCH)
+
+wheels: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --only-binary :all: --ignore-installed --dry-run \
+	  $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
+	@echo 'Every runtime dependency comes as a wheel.'
+
+clean:
+	rm -rf $(VENV) bench/build build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# Both checks run first, so that nothing half-made is left behind: Debian's python3 has `venv` but not the `ensurepip`
+# that it needs, which is in a package of its own.
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "celaje needs Python 3.11 or newer: apt-get install python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "celaje needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); choose another with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make a virtual environment; install the package python3-venv: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+# Installed once, and again whenever pyproject.toml changes. pip takes its index from the host's own configuration.
+$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
