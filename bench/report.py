@@ -1,0 +1,76 @@
+"""What the benchmark keeps: one JSON file a run, and the table of the README, which is made from it and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LATEST = RESULTS / "latest.json"
+
+
+@dataclass
+class Comparison:
+    """One measurement on both emulators: seconds (medians), and the ratio (median over alternating pairs).
+
+    `ratio` is celaje's speed over QEMU's: above 1, celaje is the faster one.
+    """
+
+    name: str
+    kind: str
+    celaje_seconds: float
+    qemu_seconds: float | None = None
+    ratio: float | None = None
+
+
+@dataclass
+class Report:
+    """A whole run."""
+
+    date: str
+    host: str
+    celaje: str
+    qemu: str | None
+    repeats: int
+    comparisons: list[Comparison] = field(default_factory=list)
+    measures: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """As JSON, written aside and renamed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        aside.rename(path)
+
+
+def read(path: Path = LATEST) -> Report:
+    """The report in `path`, as `Report.write` left it."""
+    raw: dict[str, Any] = json.loads(path.read_text())
+    raw["comparisons"] = [Comparison(**one) for one in raw["comparisons"]]
+    return Report(**raw)
+
+
+MEASURES = {
+    "start_seconds": "process start to power-off of an empty guest, s",
+    "boot_overhead_bytes": "memory beyond the guest's own while it boots, MB",
+    "idle_overhead_bytes": "the same, ten seconds idle at its shell, MB",
+}
+
+
+def readme_table(report: Report) -> str:
+    """The table in Markdown. What was not measured has no line."""
+    lines = ["| measured | celaje, s | QEMU (TCG), s | celaje's speed over QEMU's |", "|---|---:|---:|---:|"]
+    for one in report.comparisons:
+        qemu = f"{one.qemu_seconds:.2f}" if one.qemu_seconds is not None else "–"
+        ratio = f"{one.ratio:.2f}" if one.ratio is not None else "–"
+        lines.append(f"| {one.name} ({one.kind}) | {one.celaje_seconds:.2f} | {qemu} | {ratio} |")
+    for key, text in MEASURES.items():
+        if key in report.measures:
+            value = report.measures[key]
+            shown = f"{value:.2f}" if key.endswith("seconds") else f"{value / 1e6:.0f}"
+            lines.append(f"| {text} | {shown} | | |")
+    lines += ["", f"{report.host}; {report.qemu or 'no QEMU'}; medians of {report.repeats} alternating pairs, {report.date}."]
+    return "\n".join(lines)

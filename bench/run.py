@@ -1,0 +1,148 @@
+"""`make bench`: celaje and QEMU side by side, in alternating pairs, so that what else the host does falls on both.
+
+    python -m bench.run [--repeats 5] [--only NAME]... [--kernel FILE --initrd FILE] [--latest]
+
+Ticks of the guest's own clock (10 MHz on both boards) time the programs, so a process's start is not in them; the boot
+and the start are wall time of the whole process. What is not installed is skipped by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import celaje
+from bench import boot, programs
+from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
+from bench.report import LATEST, RESULTS, Comparison, Report
+
+TICKS_PER_SECOND = 10_000_000
+RESULT = re.compile(r"^RESULT (\S+) (\d+) (\d+) (\d+)\s*$", re.M)
+
+
+def measured(finished: Finished) -> dict[str, tuple[float, tuple[int, int]]]:
+    """From each RESULT line: its name -> (seconds, (iterations, checksum))."""
+    return {
+        name: (int(ticks) / TICKS_PER_SECOND, (int(iterations), int(checksum)))
+        for name, iterations, ticks, checksum in RESULT.findall(finished.output)
+    }
+
+
+def compare(name: str, kind: str, pairs: list[tuple[float, float | None]]) -> Comparison:
+    """Medians over pairs of (celaje's seconds, QEMU's)."""
+    celaje_seconds = statistics.median(first for first, _ in pairs)
+    both = [(first, second) for first, second in pairs if second is not None]
+    if not both:
+        return Comparison(name, kind, celaje_seconds)
+    return Comparison(
+        name,
+        kind,
+        celaje_seconds,
+        statistics.median(second for _, second in both),
+        statistics.median(second / first for first, second in both),
+    )
+
+
+def program_pairs(name: str, contestants: list[Emulator], repeats: int) -> dict[str, list[tuple[float, float | None]]]:
+    """Run one program `repeats` times on each. RuntimeError when the two do not compute the same."""
+    elf = programs.program(name)
+    pairs: dict[str, list[tuple[float, float | None]]] = {}
+    for _ in range(repeats):
+        rounds = [measured(run(contestant.firmware(elf, "256M"))) for contestant in contestants]
+        if not rounds[0]:
+            raise RuntimeError(f"{name} printed no result")
+        for other in rounds[1:]:
+            if {key: value[1] for key, value in other.items()} != {key: value[1] for key, value in rounds[0].items()}:
+                raise RuntimeError(f"{name}: celaje and QEMU disagree: {rounds[0]} against {other}")
+        for key, (seconds, _) in rounds[0].items():
+            pairs.setdefault(key, []).append((seconds, rounds[1][key][0] if len(rounds) > 1 else None))
+    return pairs
+
+
+def start_pairs(contestants: list[Emulator], repeats: int) -> list[tuple[float, float | None]]:
+    """Wall time of the whole process for a guest that ends at once."""
+    elf = programs.program(programs.NOTHING)
+    run(CELAJE.firmware(elf, "64M"))
+    found: list[tuple[float, float | None]] = []
+    for _ in range(max(repeats, 5)):
+        seconds = [run(contestant.firmware(elf, "64M")).seconds for contestant in contestants]
+        found.append((seconds[0], seconds[1] if len(seconds) > 1 else None))
+    return found
+
+
+def host() -> str:
+    """The processor's name and how many of it there are."""
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return f"{model[1] if model else platform.machine()}, Python {platform.python_version()}"
+
+
+def show(one: Comparison) -> None:
+    """One line on the terminal."""
+    qemu = f"{one.qemu_seconds:8.3f} s   {one.ratio:5.2f}" if one.qemu_seconds is not None else "not installed"
+    print(f"{one.name:16} {one.kind:16} celaje {one.celaje_seconds:8.3f} s   QEMU {qemu}", flush=True)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure everything that can be measured here."""
+    parser = argparse.ArgumentParser(prog="make bench", description="celaje and QEMU side by side")
+    parser.add_argument("--repeats", type=int, default=5, help="alternating pairs of each (5)")
+    parser.add_argument("--only", action="append", help="only this program, or `start` or `boot` (repeat for several)")
+    parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
+    parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
+    parser.add_argument("--latest", action="store_true", help=f"also keep the report as {LATEST.name}, for the README")
+    chosen = parser.parse_args(words)
+
+    now = datetime.datetime.now(datetime.UTC)
+    version = qemu_version()
+    report = Report(now.date().isoformat(), host(), celaje.__version__, version, chosen.repeats)
+    contestants = [CELAJE, QEMU] if version else [CELAJE]
+    if version is None:
+        report.skipped.append("QEMU: qemu-system-riscv64 is not installed (Debian: qemu-system-misc)")
+
+    def wanted(name: str) -> bool:
+        return not chosen.only or name in chosen.only
+
+    def add(one: Comparison) -> None:
+        report.comparisons.append(one)
+        show(one)
+
+    missing = programs.compiler_missing()
+    if missing:
+        report.skipped.append(f"programs: {missing}")
+    else:
+        for name, kind in programs.PROGRAMS.items():
+            if wanted(name):
+                for key, pairs in program_pairs(name, contestants, chosen.repeats).items():
+                    add(compare(key, kind, pairs))
+        if wanted("start"):
+            add(compare("start", "whole process", start_pairs(contestants, chosen.repeats)))
+            report.measures["start_seconds"] = report.comparisons[-1].celaje_seconds
+    if wanted("boot"):
+        files = boot.files(chosen.kernel, chosen.initrd)
+        if isinstance(files, str):
+            report.skipped.append(f"boot: {files}")
+        else:
+            boot.first_line(CELAJE, files)  # the bar speaks of the second start onward
+            pairs = [
+                (boot.first_line(CELAJE, files), boot.first_line(QEMU, files) if version else None)
+                for _ in range(chosen.repeats)
+            ]
+            add(compare("boot to userland", "whole process", pairs))
+            report.measures |= boot.memory(files)
+    for text in report.skipped:
+        print("skipped:", text)
+    for key, value in report.measures.items():
+        print(f"{key:24} {value:.3f}" if key.endswith("seconds") else f"{key:24} {value / 1e6:.1f} MB")
+    report.write(RESULTS / f"{now:%Y%m%dT%H%M%S}.json")
+    if chosen.latest:
+        report.write(LATEST)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The `celaje` command: finds the file of the command that was typed, runs it, and turns errors into one line.
+
+Only the file of the command that runs is imported, and that file imports only what it needs: a machine is to execute its
+first instruction within 0.4 s of the process's start, and every import counts against that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+
+from celaje.errors import CelajeError, UsageError
+
+# Words -> (module, what it does). A module has `run(words: list[str]) -> int`: the words after the command's own name
+# in, the exit status out.
+COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("vm", "run"): ("celaje.cli.vm_run", "run a computer: an image, a kernel or a firmware"),
+    ("image", "build"): ("celaje.cli.image_build", "make an image from Debian's packages"),
+    ("image", "ls"): ("celaje.cli.image_ls", "list the images that there are"),
+    ("image", "verify"): ("celaje.cli.image_verify", "check an image's files against their hashes"),
+    ("image", "rm"): ("celaje.cli.image_rm", "remove an image"),
+    ("version",): ("celaje.cli.version", "show which celaje this is"),
+}
+
+INTRODUCTION = """\
+celaje runs virtual computers. It needs no root, no KVM and no QEMU.
+
+{commands}
+
+Begin with:
+  celaje image build debian-mini
+  celaje vm run debian-mini
+
+`celaje COMMAND --help` tells more about one of them. Exit status 2 means wrong use or input."""
+
+WRONG_USE = 2
+MISTAKE_IN_CELAJE = 70  # EX_SOFTWARE of sysexits.h
+
+
+def overview(prefix: tuple[str, ...] = ()) -> str:
+    """The commands that begin with `prefix`, one a line."""
+    shown = {" ".join(words): summary for words, (_, summary) in COMMANDS.items() if words[: len(prefix)] == prefix}
+    width = max(map(len, shown))
+    return "\n".join(f"  celaje {words:{width}}  {summary}" for words, summary in shown.items())
+
+
+def find(words: list[str]) -> tuple[str, list[str]]:
+    """The module of the command that `words` begin with, and the words that are left for it. Raises UsageError."""
+    for length in (2, 1):
+        command = COMMANDS.get(tuple(words[:length]))
+        if command and len(words) >= length:
+            return command[0], words[length:]
+    typed = " ".join(word for word in words[:2] if not word.startswith("-"))
+    from difflib import get_close_matches
+
+    near = get_close_matches(typed, [" ".join(command) for command in COMMANDS], n=1, cutoff=0.5)
+    hint = f"did you mean `celaje {near[0]}`?" if near else "`celaje` alone lists them"
+    raise UsageError(f"there is no command `celaje {typed or words[0]}`; {hint}")
+
+
+def dispatch(words: list[str]) -> int:
+    """Run what `words` say. Returns the exit status; raises CelajeError."""
+    if not words or words[0] in ("help", "--help", "-h"):
+        print(INTRODUCTION.format(commands=overview()))
+        return 0
+    if words[0] in ("--version", "-V"):
+        words = ["version"]
+    rooms = {command[0] for command in COMMANDS if len(command) > 1}
+    if words[0] in rooms and (len(words) == 1 or words[1] in ("--help", "-h")):
+        print(overview((words[0],)))
+        return 0
+    module, rest = find(words)
+    status: int = import_module(module).run(rest)
+    return status
+
+
+def explain(error: OSError) -> str:
+    """One line about a system call's failure that no room made a sentence of."""
+    name = f"{error.filename}: " if error.filename else ""
+    text = f"{name}{error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and XDG_CACHE_HOME"
+    return text
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point of the command. Prints errors as one line; CELAJE_DEBUG=1 or a first word --debug adds the traceback."""
+    words = list(sys.argv[1:] if words is None else words)
+    debug = os.environ.get("CELAJE_DEBUG", "0") not in ("", "0")
+    if words[:1] == ["--debug"]:
+        debug, words = True, words[1:]
+    try:
+        status = dispatch(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read the output has gone; point stdout elsewhere, or the interpreter complains again as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        text, status = "interrupted", 128 + 2
+    except CelajeError as error:
+        text, status = str(error), error.exit_status
+    except OSError as error:
+        text, status = explain(error), WRONG_USE
+    except Exception as error:  # the edge: a person gets a line, and CELAJE_DEBUG=1 the rest
+        text = f"a mistake in celaje itself ({type(error).__name__}: {error}); CELAJE_DEBUG=1 shows where"
+        status = MISTAKE_IN_CELAJE
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"celaje: {' '.join(text.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,64 @@
+"""What every test finds: no setting of the person who runs them leaks in, and what a test keeps goes with it.
+
+`debian_mini` and the tools are the exceptions: they are made before the tests (see .ci/run), since tests use no network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_SETTINGS = ("CELAJE_HOME", "CELAJE_DEBUG", "CELAJE_DEBIAN_MIRROR", "COLUMNS")
+_OUTSIDE = {name: os.environ[name] for name in ("HOME", "CELAJE_HOME", "XDG_CACHE_HOME") if name in os.environ}
+
+# Command -> the Debian package that has it.
+_PACKAGES = {
+    "qemu-riscv64": "qemu-user",
+    "qemu-system-riscv64": "qemu-system-misc",
+    "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
+    "dtc": "device-tree-compiler",
+    "e2fsck": "e2fsprogs",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in _SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CELAJE_HOME", str(tmp_path / "celaje-home"))
+
+
+@pytest.fixture(scope="session")
+def outside_environment() -> dict[str, str]:
+    """The environment that holds the images that were made before the tests: HOME and celaje's directories as they were."""
+    return {**os.environ, **_OUTSIDE}
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Path of a command that the tests compare with; skips by name where it is not installed."""
+
+    def find(name: str) -> str:
+        # Debian keeps some of them out of an ordinary user's PATH.
+        path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+        if path is None:
+            pytest.skip(f"{name} is not installed (Debian: {_PACKAGES[name]})")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def debian_file() -> Callable[[str, str], Path]:
+    """A file of a Debian package on this host; skips by name where the package is not installed."""
+
+    def find(package: str, path: str) -> Path:
+        if not Path(path).exists():
+            pytest.skip(f"{path} is not there (Debian: {package})")
+        return Path(path)
+
+    return find
