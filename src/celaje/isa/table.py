@@ -222,6 +222,8 @@ def disassembly(decoded: Decoded) -> str:
 
     def show(match: re.Match[str]) -> str:
         name = match[0]
+        if name == "upper":  # lui and auipc: assemblers want the 20 bits as a number of their own
+            return str(decoded.operands["imm"] >> 12 & 0xFFFFF)
         if name not in decoded.operands:
             return name
         value = decoded.operands[name]

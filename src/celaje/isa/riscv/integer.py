@@ -91,12 +91,12 @@ def addiw(h: Any) -> None:
     h.rd = (h.rs1.trunc(32) + h.imm.trunc(32)).sext(64)
 
 
-@RISCV.instruction("lui rd, imm", "xxxxxxxxxxxxxxxxxxxx xxxxx 0110111", U, "I")
+@RISCV.instruction("lui rd, upper", "xxxxxxxxxxxxxxxxxxxx xxxxx 0110111", U, "I")
 def lui(h: Any) -> None:
     h.rd = h.imm
 
 
-@RISCV.instruction("auipc rd, imm", "xxxxxxxxxxxxxxxxxxxx xxxxx 0010111", U, "I")
+@RISCV.instruction("auipc rd, upper", "xxxxxxxxxxxxxxxxxxxx xxxxx 0010111", U, "I")
 def auipc(h: Any) -> None:
     h.rd = h.here + h.imm
 
