@@ -29,7 +29,6 @@ test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet src/celaje/cli bench demo
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 _SETTINGS = ("CELAJE_HOME", "CELAJE_DEBUG", "CELAJE_DEBIAN_MIRROR", "COLUMNS")
-_OUTSIDE = {name: os.environ[name] for name in ("HOME", "CELAJE_HOME", "XDG_CACHE_HOME") if name in os.environ}
+_OUTSIDE = {name: os.environ[name] for name in ("HOME", "CELAJE_HOME", "CELAJE_CACHE") if name in os.environ}
 
 # Command -> the Debian package that has it.
 _PACKAGES = {

@@ -2,7 +2,7 @@
 #include "report.h"
 
 #ifndef ITERATIONS
-#define ITERATIONS 3
+#define ITERATIONS 6
 #endif
 #define WORDS (16ul << 20 >> 3)
 #define LINKS (WORDS / 8)

@@ -81,7 +81,7 @@ def explain(error: OSError) -> str:
     name = f"{error.filename}: " if error.filename else ""
     text = f"{name}{error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and XDG_CACHE_HOME"
+        text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and CELAJE_CACHE"
     return text
 
 
