@@ -1,4 +1,4 @@
-"""What the benchmark keeps: one JSON file a run, and the table of the README, which is made from it and from nothing else."""
+"""What the benchmark keeps: one JSON file a run, and the README's table, which is made from it and from nothing else."""
 
 from __future__ import annotations
 
@@ -72,5 +72,6 @@ def readme_table(report: Report) -> str:
             value = report.measures[key]
             shown = f"{value:.2f}" if key.endswith("seconds") else f"{value / 1e6:.0f}"
             lines.append(f"| {text} | {shown} | | |")
-    lines += ["", f"{report.host}; {report.qemu or 'no QEMU'}; medians of {report.repeats} alternating pairs, {report.date}."]
+    beside = report.qemu or "no QEMU"
+    lines += ["", f"{report.host}; {beside}; medians of {report.repeats} alternating pairs, {report.date}."]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`make demo`: builds a Debian image from signed packages, boots it, types a few commands at its console, powers it off.
+"""`make demo`: builds a Debian image from signed packages, boots it, types a few commands at its console, powers off.
 
 Everything goes through the `celaje` command, as a person would do it; what the guest prints is shown as it comes.
 """
@@ -40,7 +40,7 @@ class Console:
         self._unread = b""
 
     def wait_for(self, text: str, seconds: float) -> str:
-        """Show what is printed until `text` has been; returns everything up to there. RuntimeError if it does not come."""
+        """Show what is printed until `text` comes; returns everything before it. RuntimeError if it does not come."""
         wanted, until = text.encode(), time.monotonic() + seconds
         while wanted not in self._unread:
             ready, _, _ = select.select([self._screen], [], [], max(0.0, until - time.monotonic()))

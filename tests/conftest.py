@@ -1,6 +1,7 @@
 """What every test finds: no setting of the person who runs them leaks in, and what a test keeps goes with it.
 
-`debian_mini` and the tools are the exceptions: they are made before the tests (see .ci/run), since tests use no network.
+The image debian-mini and the tools are the exceptions: they are made before the tests (see .ci/run): tests use no
+network.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture(scope="session")
 def outside_environment() -> dict[str, str]:
-    """The environment that holds the images that were made before the tests: HOME and celaje's directories as they were."""
+    """The environment with the images that were made before the tests: HOME and celaje's directories as they were."""
     return {**os.environ, **_OUTSIDE}
 
 

@@ -1,7 +1,7 @@
 """The `celaje` command: finds the file of the command that was typed, runs it, and turns errors into one line.
 
-Only the file of the command that runs is imported, and that file imports only what it needs: a machine is to execute its
-first instruction within 0.4 s of the process's start, and every import counts against that.
+Only the file of the command that runs is imported, and that file imports only what it needs: a machine is to execute
+its first instruction within 0.4 s of the process's start, and every import counts against that.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def explain(error: OSError) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Entry point of the command. Prints errors as one line; CELAJE_DEBUG=1 or a first word --debug adds the traceback."""
+    """The command's entry point. An error is one line; CELAJE_DEBUG=1, or a first word --debug, adds the traceback."""
     words = list(sys.argv[1:] if words is None else words)
     debug = os.environ.get("CELAJE_DEBUG", "0") not in ("", "0")
     if words[:1] == ["--debug"]:
