@@ -324,6 +324,10 @@ class Semantics(ABC):
         else:
             raise TypeError(f"{name} must be a value, not {value!r}")
 
+    @abstractmethod
+    def number_of(self, name: str) -> Value:
+        """The number of the register that operand `name` is (8 bits), or the plain value of uimm."""
+
     # ---- program flow
 
     @property
@@ -406,6 +410,10 @@ class Semantics(ABC):
     @abstractmethod
     def translation_changed(self) -> None:
         """Mode, mstatus, satp or protection changed in a way that accesses after this must notice."""
+
+    @abstractmethod
+    def translation_root_changed(self) -> None:
+        """satp was written: translations of the old address space do not hold any more (global ones may)."""
 
     @abstractmethod
     def physical_load(self, address: Value, size: int) -> tuple[Value, Value]:
