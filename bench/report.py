@@ -1,4 +1,4 @@
-"""What the benchmark keeps: one JSON file a run, and the README's table, which is made from it and from nothing else."""
+"""What the benchmark keeps: one JSON file a run; and the README's table, which is made from it and nothing else."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ Begin with:
 `celaje COMMAND --help` tells more about one of them. Exit status 2 means wrong use or input."""
 
 WRONG_USE = 2
+INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 MISTAKE_IN_CELAJE = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -76,13 +77,19 @@ def dispatch(words: list[str]) -> int:
     return status
 
 
-def explain(error: OSError) -> str:
-    """One line about a system call's failure that no room made a sentence of."""
-    name = f"{error.filename}: " if error.filename else ""
-    text = f"{name}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and CELAJE_CACHE"
-    return text
+def explain(error: BaseException) -> tuple[str, int]:
+    """What a person is told about `error`, and the exit status."""
+    if isinstance(error, CelajeError):
+        return str(error), error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError):  # a system call's failure that no room made a sentence of
+        text = f"{error.filename}: " * bool(error.filename) + (error.strerror or str(error))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and CELAJE_CACHE"
+        return text, WRONG_USE
+    text = f"a mistake in celaje itself ({type(error).__name__}: {error}); CELAJE_DEBUG=1 shows where"
+    return text, MISTAKE_IN_CELAJE
 
 
 def main(words: list[str] | None = None) -> int:
@@ -99,18 +106,11 @@ def main(words: list[str] | None = None) -> int:
         # Whoever read the output has gone; point stdout elsewhere, or the interpreter complains again as it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        text, status = "interrupted", 128 + 2
-    except CelajeError as error:
-        text, status = str(error), error.exit_status
-    except OSError as error:
-        text, status = explain(error), WRONG_USE
-    except Exception as error:  # the edge: a person gets a line, and CELAJE_DEBUG=1 the rest
-        text = f"a mistake in celaje itself ({type(error).__name__}: {error}); CELAJE_DEBUG=1 shows where"
-        status = MISTAKE_IN_CELAJE
-    if debug:
-        import traceback
+    except (Exception, KeyboardInterrupt) as error:  # the edge: a person gets a line, and --debug the rest
+        if debug:
+            import traceback
 
-        traceback.print_exc()
-    print(f"celaje: {' '.join(text.split())}", file=sys.stderr)
-    return status
+            traceback.print_exc()
+        text, status = explain(error)
+        print(f"celaje: {' '.join(text.split())}", file=sys.stderr)
+        return status
