@@ -9,6 +9,8 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
+README = Path(__file__).resolve().parent.parent / "README.md"
+OPENING, CLOSING = "<!-- bench -->", "<!-- /bench -->"
 
 
 @dataclass
@@ -54,7 +56,6 @@ def read(path: Path = LATEST) -> Report:
 
 
 MEASURES = {
-    "start_seconds": "process start to power-off of an empty guest, s",
     "boot_overhead_bytes": "memory beyond the guest's own while it boots, MB",
     "idle_overhead_bytes": "the same, ten seconds idle at its shell, MB",
 }
@@ -69,9 +70,14 @@ def readme_table(report: Report) -> str:
         lines.append(f"| {one.name} ({one.kind}) | {one.celaje_seconds:.2f} | {qemu} | {ratio} |")
     for key, text in MEASURES.items():
         if key in report.measures:
-            value = report.measures[key]
-            shown = f"{value:.2f}" if key.endswith("seconds") else f"{value / 1e6:.0f}"
-            lines.append(f"| {text} | {shown} | | |")
+            lines.append(f"| {text} | {report.measures[key] / 1e6:.0f} | | |")
     beside = report.qemu or "no QEMU"
     lines += ["", f"{report.host}; {beside}; medians of {report.repeats} alternating pairs, {report.date}."]
     return "\n".join(lines)
+
+
+def fill(readme: str, report: Report) -> str:
+    """`readme` with the table between its two bench comments made anew."""
+    before, rest = readme.split(OPENING, 1)
+    _, after = rest.split(CLOSING, 1)
+    return f"{before}{OPENING}\n{readme_table(report)}\n{CLOSING}{after}"
