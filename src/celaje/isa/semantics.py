@@ -396,8 +396,9 @@ class Semantics(ABC):
         """Trap as a cache-block management instruction would (a store fault unless loads or stores are allowed)."""
 
     @abstractmethod
-    def fence(self) -> None:
-        """Order all earlier memory accesses before all later ones."""
+    def fence(self, stores_before_loads: Value | None = None) -> None:
+        """Order earlier memory accesses before later ones; where the condition (1 bit) is given and clear, not
+        necessarily stores before loads, which is what costs."""
 
     @abstractmethod
     def fence_instructions(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celaje.isa.riscv.formats import R, RISCV
+from celaje.isa.riscv.formats import RISCV, R
 
 
 @RISCV.instruction("czero.eqz rd, rs1, rs2", "0000111 xxxxx xxxxx 101 xxxxx 0110011", R, "Zicond")

@@ -36,3 +36,4 @@ FLOAT_TO_INTEGER = {"rd": RD, "frs1": RS1, "rm": RM}
 FLOAT_FROM_INTEGER = {"frd": RD, "rs1": RS1, "rm": RM}
 MOVE_FROM_FLOAT = {"rd": RD, "frs1": RS1}
 MOVE_TO_FLOAT = {"frd": RD, "rs1": RS1}
+FENCE = {"pred": place("27:24"), "succ": place("23:20")}  # each: I O R W, from bit 3

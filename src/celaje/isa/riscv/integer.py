@@ -159,9 +159,9 @@ _store("sw", "010", 4)
 _store("sd", "011", 8, (64,))
 
 
-@RISCV.instruction("fence", "xxxxxxxxxxxx xxxxx 000 xxxxx 0001111", {}, "I")
+@RISCV.instruction("fence pred, succ", "xxxxxxxxxxxx xxxxx 000 xxxxx 0001111", FENCE, "I")
 def fence(h: Any) -> None:
-    h.fence()
+    h.fence(stores_before_loads=(h.pred & 5).ne(0) & (h.succ & 10).ne(0))
 
 
 @RISCV.instruction("fence.i", "xxxxxxxxxxxx xxxxx 001 xxxxx 0001111", {}, "Zifencei")
