@@ -39,8 +39,10 @@ bench: $(VENV)/.runtime
 	$(BIN)/python -m bench.run $(BENCH)
 
 wheels: $(VENV)/bin/python
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+	  > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet --only-binary :all: --ignore-installed --dry-run \
-	  $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
+	  --requirement $(VENV)/requirements.txt
 	@echo 'Every runtime dependency comes as a wheel.'
 
 clean:
