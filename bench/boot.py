@@ -1,12 +1,10 @@
-"""The boot to userland: Debian's kernel and a busybox initrd, with an init of the benchmark's own laid over it.
+"""The boot to userland: Debian's kernel and a busybox initrd, as `celaje image build debian-mini` makes them.
 
-Linux unpacks every archive that an initrd holds, one after the other: two small scripts are appended, and `rdinit=`
-picks one of them.
+Its /init prints a line as its first deed, and powers off at once where the command line says `celaje.poweroff`.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import select
 import subprocess
@@ -16,16 +14,11 @@ from pathlib import Path
 
 from bench.emulators import CELAJE, TIMEOUT, Emulator, overhead
 
-USERLAND = "USERLAND"
+USERLAND = "celaje: userland"
 MEMORY = "512M"
 APPEND = "console=ttyS0 quiet"
 IDLE_SECONDS = 10
 IMAGE = "debian-mini"
-
-SCRIPTS = {
-    "bench-boot": f"#!/bin/busybox sh\necho {USERLAND}\nexec /bin/busybox poweroff -f\n",
-    "bench-idle": f"#!/bin/busybox sh\necho {USERLAND}\nexec /bin/busybox sleep 600\n",
-}
 
 
 @dataclass(frozen=True)
@@ -36,19 +29,6 @@ class Files:
     initrd: Path
 
 
-def _archive(files: dict[str, str]) -> bytes:
-    """A cpio archive ("newc": eight hexadecimal digits a field) of executable files in the root directory."""
-    archive = b""
-    for number, (name, text) in enumerate([*files.items(), ("TRAILER!!!", "")], start=1):
-        mode = 0o100755 if text else 0
-        size = len(text.encode())
-        fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0)
-        entry = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
-        archive += entry + b"\0" * (-len(entry) % 4)
-        archive += text.encode() + b"\0" * (-size % 4)
-    return archive
-
-
 def image_directory() -> Path:
     """Where `celaje image build` keeps debian-mini."""
     home = os.environ.get("CELAJE_HOME") or Path.home() / ".local/share/celaje"
@@ -56,21 +36,17 @@ def image_directory() -> Path:
 
 
 def files(kernel: Path | None, initrd: Path | None) -> Files | str:
-    """The kernel, and the initrd with the benchmark's scripts; or the reason why there are none."""
+    """What to boot: the image's where nothing else is given; or the reason why there is nothing."""
     kernel = kernel or image_directory() / "kernel"
     initrd = initrd or image_directory() / "initrd"
     for path in (kernel, initrd):
         if not path.exists():
             return f"{path} is not there; `celaje image build {IMAGE}` makes a kernel and an initrd"
-    built = Path(__file__).resolve().parent / "build" / "initrd"
-    built.parent.mkdir(exist_ok=True)
-    plain = initrd.read_bytes()
-    built.write_bytes(plain + b"\0" * (-len(plain) % 4) + gzip.compress(_archive(SCRIPTS)))
-    return Files(kernel, built)
+    return Files(kernel, initrd)
 
 
-def _start(emulator: Emulator, files: Files, init: str) -> subprocess.Popen[bytes]:
-    command = emulator.kernel(files.kernel, files.initrd, f"{APPEND} rdinit=/{init}", MEMORY)
+def _start(emulator: Emulator, files: Files, append: str) -> subprocess.Popen[bytes]:
+    command = emulator.kernel(files.kernel, files.initrd, append, MEMORY)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -94,7 +70,7 @@ def _wait_for_userland(process: subprocess.Popen[bytes], sample: list[int] | Non
 def first_line(emulator: Emulator, files: Files) -> float:
     """Seconds from the start of the process to the first line of userland."""
     started = time.monotonic()
-    process = _start(emulator, files, "bench-boot")
+    process = _start(emulator, files, f"{APPEND} celaje.poweroff")
     try:
         _wait_for_userland(process)
         seconds = time.monotonic() - started
@@ -107,7 +83,7 @@ def first_line(emulator: Emulator, files: Files) -> float:
 
 def memory(files: Files) -> dict[str, float]:
     """celaje's memory beyond the guest's own, in bytes: the most while booting, and after ten seconds idle."""
-    process = _start(CELAJE, files, "bench-idle")
+    process = _start(CELAJE, files, APPEND)
     sample: list[int] = []
     try:
         _wait_for_userland(process, sample)

@@ -34,14 +34,18 @@ def compiler_missing() -> str | None:
     return f"{COMPILER} is not installed (Debian: gcc-riscv64-linux-gnu)"
 
 
+def build(name: str, built: Path, *flags: str) -> None:
+    """Compile program `name` into the ELF file `built`. Raises CalledProcessError."""
+    guest = HERE / "guest"
+    files = [guest / "start.S", guest / "report.c", guest / f"{name}.c"]
+    subprocess.run([COMPILER, *FLAGS, *flags, "-T", guest / "link.ld", "-o", built, *files], check=True)
+
+
 def program(name: str) -> Path:
     """The ELF file of program `name`, built if it is missing or older than any source. Raises CalledProcessError."""
-    guest = HERE / "guest"
     built = HERE / "build" / f"{name}.elf"
-    sources = list(guest.iterdir())
-    if built.exists() and all(built.stat().st_mtime >= source.stat().st_mtime for source in sources):
-        return built
-    built.parent.mkdir(exist_ok=True)
-    files = [guest / "start.S", guest / "report.c", guest / f"{name}.c"]
-    subprocess.run([COMPILER, *FLAGS, "-T", guest / "link.ld", "-o", built, *files], check=True)
+    sources = list((HERE / "guest").iterdir())
+    if not built.exists() or any(built.stat().st_mtime < source.stat().st_mtime for source in sources):
+        built.parent.mkdir(exist_ok=True)
+        build(name, built)
     return built

@@ -14,6 +14,7 @@ from pathlib import Path
 
 CELAJE = str(Path(sys.executable).with_name("celaje"))
 IMAGE = "debian-mini"
+PROMPT = "# "
 LOGIN_SECONDS = 120
 ANSWER_SECONDS = 30
 
@@ -83,7 +84,7 @@ def main() -> int:
     started = time.monotonic()
     console = Console([CELAJE, "vm", "run", IMAGE, "--no-reboot", "--timeout", "300"])
     try:
-        console.wait_for("# ", LOGIN_SECONDS)
+        console.wait_for(PROMPT, LOGIN_SECONDS)
         booted = time.monotonic() - started
         for number, (command, why) in enumerate(COMMANDS):
             title(why)

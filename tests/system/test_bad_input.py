@@ -1,4 +1,4 @@
-"""What a person can get wrong with `celaje vm run`: one line that names the thing and what to do, exit status 2, nothing left."""
+"""What a person can get wrong with `celaje vm run`: one line that names the thing and what to do, exit status 2."""
 
 from __future__ import annotations
 
