@@ -10,7 +10,7 @@ that has something faster must agree with them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from celaje.isa.riscv.formats import (
     FLOAT_COMPARE,
@@ -27,7 +27,7 @@ from celaje.isa.riscv.formats import (
     RISCV,
 )
 from celaje.isa.semantics import Value
-from celaje.isa.softfloat import FORMATS, NV
+from celaje.isa.softfloat import FORMATS, NV, RNE, routine_for
 
 DYNAMIC = 7
 ROUNDING_MODES = 5
@@ -54,6 +54,15 @@ def float_rounding(h: Any) -> Value:
     with h.when(mode.at_least(ROUNDING_MODES)):
         h.illegal()
     return mode
+
+
+def float_operation(h: Any, operation: str, *operands: Value, rounding: Value | None = None) -> Value:
+    """`Semantics.float_operation` in integers. Without a rounding mode the operation is one that never rounds."""
+    value, flags = h.call(
+        routine_for(operation, operands[0].width), *operands, h.constant(RNE, 3) if rounding is None else rounding
+    )
+    h.accrue(flags)
+    return cast(Value, value)
 
 
 # ---- values in registers
