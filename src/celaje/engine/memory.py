@@ -79,7 +79,10 @@ class GuestMemory:
         if length:
             offset = self._offset(address, length)
             first, last = offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE
-            self.dirty[first : last + 1] = b"\x01" * (last + 1 - first)
+            if first == last:
+                self.dirty[first] = 1
+            else:
+                self.dirty[first : last + 1] = b"\x01" * (last + 1 - first)
 
     def close(self) -> None:
         """Give the memory back to the host. No engine may be running on it."""
