@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from celaje.isa.riscv.formats import B, I, J, R, RISCV, S, SHIFT, SHIFT_W, U
+from celaje.isa.riscv.formats import FENCE, RISCV, SHIFT, SHIFT_W, B, I, J, R, S, U
 from celaje.isa.semantics import Value
 
 Operation = Callable[[Value, Value], Value]
