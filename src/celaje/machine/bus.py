@@ -17,7 +17,7 @@ SavedState = dict[str, int | list[int] | bytes | str]
 
 
 class AccessRefused(Exception):
-    """A device raises it for an access that its registers do not allow; the bus turns it into the guest's access fault."""
+    """A device raises it for an access that its registers do not allow; the guest takes an access fault for it."""
 
 
 class MmioDevice(Protocol):

@@ -34,6 +34,7 @@ class Aclint:
         self._lock = threading.Lock()
         self._msip = [0] * len(self._harts)
         self._mtimecmp = [NEVER] * len(self._harts)
+        self.reset()
 
     def read(self, offset: int, size: int) -> int:
         if size not in (4, 8) or offset % size:

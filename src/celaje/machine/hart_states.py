@@ -1,0 +1,112 @@
+"""Which harts run: the states of the SBI's hart state management, and how a hart's thread waits in them.
+
+              start                          the thread picks it up
+    STOPPED ---------> START_PENDING ---------------------------------> STARTED <-----> SUSPENDED
+       ^                                                                   |     suspend,
+       +-------------------------------------------------------------------+     an interrupt
+                                     stop
+
+A hart stops and suspends itself, so that stopping and suspending are never merely pending.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class HartState(IntEnum):
+    """With the SBI's numbers (SBI 2.0, table 4)."""
+
+    STARTED = 0
+    STOPPED = 1
+    START_PENDING = 2
+    STOP_PENDING = 3
+    SUSPENDED = 4
+    SUSPEND_PENDING = 5
+    RESUME_PENDING = 6
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """Where a hart is to start (guest-physical), and what it finds in its second argument register."""
+
+    address: int
+    opaque: int
+
+
+class HartStates:
+    """The states of `count` harts, all stopped."""
+
+    def __init__(self, count: int) -> None:
+        self._condition = threading.Condition()
+        self._states = [HartState.STOPPED] * count
+        self._requests: list[StartRequest | None] = [None] * count
+        self._wakes = [threading.Event() for _ in range(count)]
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def state(self, hart: int) -> HartState:
+        return self._states[hart]
+
+    def start(self, hart: int, request: StartRequest) -> bool:
+        """Let `hart` start. False where it is not stopped."""
+        with self._condition:
+            if self._states[hart] != HartState.STOPPED:
+                return False
+            self._states[hart] = HartState.START_PENDING
+            self._requests[hart] = request
+            self._condition.notify_all()
+            return True
+
+    def stop(self, hart: int) -> bool:
+        """`hart` stops. True where no hart is left that could start one."""
+        with self._condition:
+            self._states[hart] = HartState.STOPPED
+            return all(state == HartState.STOPPED for state in self._states)
+
+    def wait_for_start(self, hart: int) -> StartRequest | None:
+        """Wait until `hart` is to start; it has then. None where the machine ends before."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._requests[hart] is not None)
+            if self._closed:
+                return None
+            request, self._requests[hart] = self._requests[hart], None
+            self._states[hart] = HartState.STARTED
+            return request
+
+    def suspend(self, hart: int) -> None:
+        with self._condition:
+            self._states[hart] = HartState.SUSPENDED
+
+    def resume(self, hart: int) -> None:
+        with self._condition:
+            self._states[hart] = HartState.STARTED
+
+    def wake(self, hart: int) -> None:
+        """Something has happened to one of `hart`'s interrupt lines. From any thread."""
+        wake = self._wakes[hart]
+        # Already set: the hart has not looked yet, and when it does it sees what happened before this call too.
+        if not wake.is_set():
+            wake.set()
+
+    def expect_wake(self, hart: int) -> None:
+        """From here on `wait_for_wake` does not wait for what has happened."""
+        self._wakes[hart].clear()
+
+    def wait_for_wake(self, hart: int, seconds: float | None) -> bool:
+        """Wait for a `wake` since `expect_wake`, at most so long. False where the machine ends."""
+        if not self._closed:
+            self._wakes[hart].wait(seconds)
+        return not self._closed
+
+    def close(self) -> None:
+        """The machine ends: nobody waits any more."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        for wake in self._wakes:
+            wake.set()

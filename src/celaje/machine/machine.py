@@ -1,0 +1,366 @@
+"""A whole machine: from the files that a person gives to the verdict how it ended.
+
+One thread runs each hart and serves its exits; the thread that called `run` waits for the verdict. A reset builds
+engine, memory and board anew and reads the files again, so that nothing of the guest's old life is left but its disks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celaje.engine.memory import PAGE_SIZE
+from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown
+from celaje.errors import UsageError
+from celaje.machine.board import RAM_BASE, VIRTIO_SLOTS, Board, HtifSymbols
+from celaje.machine.boot import device_tree, payload
+from celaje.machine.boot.firmware import dynamic_info, enter_machine_mode
+from celaje.machine.boot.payload import Payload
+from celaje.machine.boot.sbi import Sbi
+from celaje.machine.boot.supervisor import enter_supervisor_mode
+from celaje.machine.console import Console
+from celaje.machine.hart_states import HartState, HartStates, StartRequest
+from celaje.machine.processor import ProcessorDescription
+from celaje.machine.verdict import Verdict, VerdictKind
+from celaje.machine.virtio.block import Block
+from celaje.machine.virtio.block_backend import BlockBackend, RawFile
+from celaje.machine.virtio.device import VirtioDevice
+from celaje.machine.virtio.overlay import Overlay
+from celaje.machine.virtio.rng import Rng
+
+MEMORY_LEAST = 1 << 20
+CPUS_MOST = 64
+BOOT_HART = 0
+SEED_BYTES = 32
+# A hart that comes back to Python waits at most this long for a device thread that computes.
+SWITCH_SECONDS = 0.0002
+
+EngineFactory = Callable[[int], Engine]
+"""Makes an engine with that many harts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A raw file as a virtio disk. `throwaway`: what the guest writes is kept apart and forgotten at the end."""
+
+    path: Path
+    read_only: bool = False
+    throwaway: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """What a machine is made of. `memory` is in bytes, `timeout` in seconds over all its resets.
+
+    With `kernel` alone it starts in supervisor mode under celaje's own SBI, with `firmware` in machine mode, with both
+    the firmware is told where the kernel is. `devices` come behind the disks and a random number generator.
+    """
+
+    memory: int = 512 << 20
+    cpus: int = 1
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    firmware: Path | None = None
+    disks: Sequence[Disk] = ()
+    devices: Sequence[VirtioDevice] = ()
+    no_reboot: bool = False
+    timeout: float | None = None
+    processor: ProcessorDescription = field(default_factory=ProcessorDescription)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the configuration's files put into memory. Kept only until it is there: a kernel is 30 MB."""
+
+    firmware: Payload | None
+    kernel: Payload | None
+    initrd: bytes | None
+
+    @classmethod
+    def read(cls, config: MachineConfig) -> Files:
+        """Raises InputError or NotFound for a file that is not what it must be."""
+        firmware = kernel = initrd = None
+        if config.firmware is not None:
+            firmware = payload.firmware(config.firmware)
+        if config.kernel is not None:
+            kernel = payload.kernel(config.kernel, RAM_BASE, above_firmware=firmware is not None)
+        if config.initrd is not None:
+            initrd = payload.read_file(config.initrd, "initrd")
+        return cls(firmware, kernel, initrd)
+
+    @property
+    def htif(self) -> HtifSymbols | None:
+        """The doublewords of the program that starts, if it has them."""
+        start = self.firmware or self.kernel
+        return None if start is None or start.tohost is None else HtifSymbols(start.tohost, start.fromhost)
+
+
+class Machine:
+    """Made of `config` and an engine. Everything wrong with the files is raised here: UsageError, InputError, NotFound.
+
+    `run` may be called once; `close` (or leaving it as a context) gives disks and devices back.
+    """
+
+    def __init__(self, config: MachineConfig, engine_factory: EngineFactory) -> None:
+        self._config = config
+        self._engine_factory = engine_factory
+        _check(config)
+        self._files: Files | None = Files.read(config)
+        self._devices = [*_open_disks(config.disks), Rng(), *config.devices]
+        self._end_lock = threading.Lock()
+        self._ended = threading.Event()
+        self._verdict: Verdict | None = None
+        self._failure: BaseException | None = None
+        self._exits: Counter[str] = Counter()
+        self._engine_statistics: Counter[str] = Counter()
+        self._engine_seconds: dict[str, float] = {}
+        self._python_seconds = [0.0] * config.cpus
+        self._boots = 0
+        self._wall_seconds = 0.0
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give disks and devices back."""
+        devices, self._devices = self._devices, []
+        for device in devices:
+            device.close()
+
+    def leave(self) -> None:
+        """Switch the machine off from outside. From any thread."""
+        self._end(Verdict(VerdictKind.LEFT))
+
+    def run(self, console: Console) -> Verdict:
+        """Run until the machine ends. Raises InputError where the files do not fit into memory; an exception of the
+        calling thread (KeyboardInterrupt) switches the machine off and goes on."""
+        started = time.monotonic()
+        deadline = None if self._config.timeout is None else started + self._config.timeout
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            while True:
+                verdict = self._run_until_reset(console, deadline)
+                if verdict.kind is not VerdictKind.REBOOT or self._config.no_reboot:
+                    return verdict
+                with self._end_lock:
+                    if self._verdict is verdict:
+                        self._verdict = None
+                        self._ended.clear()
+        finally:
+            sys.setswitchinterval(interval)
+            self._wall_seconds += time.monotonic() - started
+
+    def statistics(self) -> dict[str, object]:
+        """Over all resets: the engine's counters, exits by cause, seconds that each hart spent in Python."""
+        return {
+            **self._engine_statistics,
+            **self._engine_seconds,
+            "wall_seconds": self._wall_seconds,
+            "python_seconds": sum(self._python_seconds),
+            "python_seconds_by_hart": list(self._python_seconds),
+            "exits": dict(self._exits),
+            "starts": self._boots,
+        }
+
+    def _end(self, verdict: Verdict) -> None:
+        """The first verdict counts, but a person who leaves has the last word over a reset."""
+        with self._end_lock:
+            if self._verdict is None or (self._verdict.kind is VerdictKind.REBOOT and verdict.kind is VerdictKind.LEFT):
+                self._verdict = verdict
+        self._ended.set()
+
+    def _run_until_reset(self, console: Console, deadline: float | None) -> Verdict:
+        self._boots += 1
+        engine = self._engine_factory(self._config.cpus)
+        states = HartStates(self._config.cpus)
+        board = None
+        try:
+            files, self._files = self._files or Files.read(self._config), None
+            board = Board(
+                engine,
+                self._config.memory,
+                console,
+                self._end,
+                wake=states.wake,
+                virtio=self._devices,
+                htif=files.htif,
+                isa=self._config.processor,
+            )
+            enter = self._load(files, board, states)
+            del files
+            sbi = Sbi(engine, states, board.ram, console, board.set_line, self._end)
+            self._run_harts(board, states, sbi, enter, deadline)
+        finally:
+            if board is not None:
+                board.detach()
+            self._add_statistics(engine)
+            engine.close()
+            if board is not None:
+                board.ram.close()
+        if self._failure is not None:
+            raise self._failure
+        assert self._verdict is not None
+        return self._verdict
+
+    def _load(self, files: Files, board: Board, states: HartStates) -> Callable[[Hart, StartRequest], None]:
+        """Fill memory and ask the harts to start. Returns how a hart does."""
+        loaded = [part for part in (files.firmware, files.kernel) if part is not None]
+        for part in loaded:
+            payload.load(board.ram, part)
+        seed = os.urandom(SEED_BYTES)
+
+        def blob(initrd: tuple[int, int] | None) -> bytes:
+            return device_tree.flatten(board.device_tree(self._config.append, initrd, seed), BOOT_HART)
+
+        place = payload.place(board.ram, max(part.end for part in loaded), len(blob((0, 0))), files.initrd)
+        board.ram.write(place.device_tree, blob(place.initrd))
+        if place.initrd is not None and files.initrd is not None:
+            board.ram.write(place.initrd[0], files.initrd)
+        if files.firmware is not None:
+            information = 0
+            if files.kernel is not None:
+                information = place.information
+                board.ram.write(information, dynamic_info(files.kernel.entry, BOOT_HART))
+            for hart in range(self._config.cpus):
+                states.start(hart, StartRequest(files.firmware.entry, place.device_tree))
+            return lambda hart, request: enter_machine_mode(hart, request.address, request.opaque, information)
+        assert files.kernel is not None
+        states.start(BOOT_HART, StartRequest(files.kernel.entry, place.device_tree))
+        return lambda hart, request: enter_supervisor_mode(hart, request.address, request.opaque)
+
+    def _run_harts(
+        self,
+        board: Board,
+        states: HartStates,
+        sbi: Sbi,
+        enter: Callable[[Hart, StartRequest], None],
+        deadline: float | None,
+    ) -> None:
+        harts = board.engine.harts
+        threads = [
+            threading.Thread(target=self._run_hart, args=(hart, board, states, sbi, enter), name=f"hart {hart.index}")
+            for hart in harts
+        ]
+        try:
+            for thread in threads:
+                thread.daemon = True
+                thread.start()
+            if not self._ended.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                self._end(Verdict(VerdictKind.TIMEOUT))
+        finally:
+            # Also when the waiting thread was interrupted: no hart may be running when memory goes.
+            self._end(Verdict(VerdictKind.LEFT))
+            states.close()
+            for hart in harts:
+                hart.interrupt()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+
+    def _run_hart(
+        self,
+        hart: Hart,
+        board: Board,
+        states: HartStates,
+        sbi: Sbi,
+        enter: Callable[[Hart, StartRequest], None],
+    ) -> None:
+        try:
+            while (request := states.wait_for_start(hart.index)) is not None:
+                enter(hart, request)
+                self._serve(hart, board, states, sbi)
+        except BaseException as error:  # a mistake of ours: the thread that waits for the verdict raises it
+            self._failure = error
+            self._end(Verdict(VerdictKind.DIED, reason="celaje failed"))
+
+    def _serve(self, hart: Hart, board: Board, states: HartStates, sbi: Sbi) -> None:
+        """Run `hart` and answer its exits until it stops or the machine ends."""
+        bus, index = board.bus, hart.index
+        clock = time.perf_counter
+        reads = writes = calls = halts = interruptions = 0
+        outside = 0.0
+        left = clock()
+        while self._verdict is None:
+            outside += clock() - left
+            event = hart.run()
+            left = clock()
+            if isinstance(event, MmioWrite):
+                writes += 1
+                bus.write(hart, event)
+            elif isinstance(event, MmioRead):
+                reads += 1
+                bus.read(hart, event)
+            elif isinstance(event, Hypercall):
+                calls += 1
+                sbi.call(hart)
+                if states.state(index) is HartState.STOPPED:
+                    break
+            elif isinstance(event, Halt):
+                halts += 1
+                states.wait_for_wake(index, None)
+                states.expect_wake(index)
+                left = clock()
+            elif isinstance(event, Interrupted):
+                interruptions += 1
+            elif isinstance(event, Shutdown):
+                self._exits["shutdown"] += 1
+                self._end(Verdict(VerdictKind.DIED, reason=event.reason))
+            else:
+                raise TypeError(f"a board cannot answer the exit {event!r}")
+        counted = {"mmio_write": writes, "mmio_read": reads, "hypercall": calls, "halt": halts}
+        counted["interrupted"] = interruptions
+        with self._end_lock:
+            self._exits.update(counted)
+            self._python_seconds[index] += outside
+
+    def _add_statistics(self, engine: Engine) -> None:
+        for name, value in engine.statistics().items():
+            if isinstance(value, int):
+                self._engine_statistics[name] += value
+            else:
+                self._engine_seconds[name] = self._engine_seconds.get(name, 0.0) + value
+
+
+def _check(config: MachineConfig) -> None:
+    if config.memory % PAGE_SIZE or config.memory < MEMORY_LEAST:
+        raise UsageError(
+            f"memory must be at least {MEMORY_LEAST >> 20} MiB and whole pages of {PAGE_SIZE} bytes, "
+            f"not {config.memory} bytes; give for example --memory 512M"
+        )
+    if not 1 <= config.cpus <= CPUS_MOST:
+        raise UsageError(f"a machine has 1 to {CPUS_MOST} cpus, not {config.cpus}; give for example --cpus 2")
+    if config.kernel is None and config.firmware is None:
+        raise UsageError("a machine needs something to start; give --kernel FILE or --firmware FILE")
+    if config.initrd is not None and config.kernel is None:
+        raise UsageError("an initrd is a kernel's; give --kernel FILE with it")
+    if len(config.disks) + 1 + len(config.devices) > VIRTIO_SLOTS:
+        raise UsageError(
+            f"the board has room for {VIRTIO_SLOTS - 1 - len(config.devices)} disks beside its other devices, "
+            f"not {len(config.disks)}; give fewer --disk"
+        )
+
+
+def _open_disks(disks: Sequence[Disk]) -> list[Block]:
+    opened: list[Block] = []
+    try:
+        for disk in disks:
+            backend: BlockBackend = RawFile(disk.path, read_only=disk.read_only or disk.throwaway)
+            if disk.throwaway:
+                backend = Overlay(backend)
+            opened.append(Block(backend))
+    except BaseException:
+        for block in opened:
+            block.close()
+        raise
+    return opened
