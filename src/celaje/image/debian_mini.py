@@ -1,0 +1,163 @@
+"""debian-mini: the smallest Debian that boots: its kernel, the modules a virtual machine needs, busybox.
+
+    initrd      userland + modules + an /init that goes on to the disk, or stays where no root= is given
+    disk        GPT, one ext4: the same userland, and /boot with kernel, initrd and extlinux/extlinux.conf
+
+So the disk boots from a kernel beside it (boot method `kernel`) and from u-boot, which reads extlinux.conf (`firmware`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celaje.errors import ImageError
+from celaje.image import deb, partition_table, userland
+from celaje.image.archive import Archive, Package, PackageIndex
+from celaje.image.filesystem import RunMachine, Target, Toolbox, build_ext4
+from celaje.image.initramfs import initramfs
+from celaje.image.kernel_modules import KernelModules
+from celaje.image.partition_table import BOOTABLE, Partition
+from celaje.image.progress import BuildProgress
+from celaje.image.tree import Tree
+
+CODENAME = "trixie"
+ARCHITECTURE = "riscv64"
+_MIB = 1 << 20
+_PARTITION_BYTES = 256 * _MIB
+_ROOT_MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "ext4")
+_NAMESPACE = uuid.UUID("2b2f5d0e-5a64-5b1c-9c06-7f1d9f0d8a31")
+_FIRMWARE = "usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"
+_BOOT_LOADER = "usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a recipe makes: `files` by role (kernel, initrd, disk, firmware), all in one directory."""
+
+    boot_method: str
+    architecture: str
+    command_line: str
+    files: dict[str, Path]
+    packages: dict[str, str]
+    created: int
+    notes: list[str] = field(default_factory=list)
+
+
+def build(directory: Path, archive: Archive, run_machine: RunMachine, progress: BuildProgress, boot_method: str) -> Bundle:
+    """Make the files of the image in `directory`. `created` is the time of the archive's release, so builds repeat.
+
+    ImageError, HostError, GuestError as packages, downloads and the machine that makes the file system do.
+    """
+    recipe = _Recipe(directory, archive, progress)
+    progress.stage("Unpacking the kernel and busybox")
+    kernel_version, kernel, modules = recipe.kernel()
+    base = recipe.userland()
+    base.update(modules.selected(_ROOT_MODULES))
+    initrd = initramfs(base, userland.script("init"))
+    (directory / "kernel").write_bytes(kernel)
+    (directory / "initrd").write_bytes(initrd)
+
+    identifier = uuid.uuid5(_NAMESPACE, hashlib.sha256(kernel + initrd).hexdigest())
+    command_line = f"console=ttyS0 root=UUID={identifier} rw quiet"
+    root = Tree()
+    root.update(base)
+    _add_boot(root, kernel_version, kernel, initrd, command_line)
+    progress.stage("Making the disk inside a machine")
+    toolbox = Toolbox(directory / "kernel", recipe.toolbox(modules))
+    _make_disk(directory / "disk.raw", root, identifier, toolbox, run_machine, archive.released)
+
+    files = {"kernel": directory / "kernel", "initrd": directory / "initrd", "disk": directory / "disk.raw"}
+    if boot_method == "firmware":
+        files = {"disk": files["disk"], **recipe.firmware()}
+        (directory / "initrd").unlink()
+    return Bundle(
+        boot_method,
+        ARCHITECTURE,
+        command_line if boot_method == "kernel" else "",
+        files,
+        dict(sorted(recipe.versions.items())),
+        archive.released,
+        archive.notes,
+    )
+
+
+@dataclass
+class _Recipe:
+    directory: Path
+    archive: Archive
+    progress: BuildProgress
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def _package(self, name: str) -> Package:
+        package = self.archive.packages[name]
+        self.versions[package.name] = package.version
+        return package
+
+    def kernel(self) -> tuple[str, bytes, KernelModules]:
+        package = self._package(kernel_package(self.archive.packages))
+        release = package.name.removeprefix("linux-image-")
+        image, directory = f"boot/vmlinux-{release}", f"usr/lib/modules/{release}"
+        tree = deb.unpack(
+            self.archive.fetch(package, self.progress), lambda path: path == image or path.startswith(directory + "/")
+        )
+        return release, tree.read(image), KernelModules(tree, directory)
+
+    def userland(self) -> Tree:
+        tree = deb.unpack(self.archive.fetch(self._package("busybox-static"), self.progress))
+        return userland.busybox_userland(tree.read(userland.BUSYBOX), "debian-mini")
+
+    def toolbox(self, modules: KernelModules) -> Tree:
+        tree = userland.busybox_userland(self.userland().read(userland.BUSYBOX), "builder")
+        tree.update(modules.selected(("virtio_mmio", "virtio_blk")))
+        for package in self.archive.packages.closure(["e2fsprogs"], without=["logsave"]):
+            self.versions[package.name] = package.version
+            tree.update(deb.unpack(self.archive.fetch(package, self.progress), _is_for_mke2fs), package.name)
+        return tree
+
+    def firmware(self) -> dict[str, Path]:
+        files = {}
+        for role, name, path in (("firmware", "opensbi", _FIRMWARE), ("kernel", "u-boot-qemu", _BOOT_LOADER)):
+            tree = deb.unpack(self.archive.fetch(self._package(name), self.progress), lambda one, path=path: one == path)  # type: ignore[misc]
+            files[role] = self.directory / role
+            files[role].write_bytes(tree.read(path))
+        return files
+
+
+def kernel_package(packages: PackageIndex) -> str:
+    """The package of the kernel that `linux-image-riscv64` stands for. ImageError where it stands for none."""
+    for alternatives in packages[f"linux-image-{ARCHITECTURE}"].dependencies:
+        for name in alternatives:
+            if name.startswith("linux-image-") and name in packages:
+                return name
+    raise ImageError(f"the archive's package linux-image-{ARCHITECTURE} names no kernel that the archive has")
+
+
+def _is_for_mke2fs(path: str) -> bool:
+    library = path.startswith("usr/lib/") and ".so" in path and "/gconv/" not in path
+    return library or path in ("usr/sbin/mke2fs", "etc/mke2fs.conf")
+
+
+def _add_boot(root: Tree, release: str, kernel: bytes, initrd: bytes, command_line: str) -> None:
+    root.file(f"boot/vmlinux-{release}", kernel)
+    root.file(f"boot/initrd.img-{release}", initrd)
+    entry = f"""default debian
+timeout 1
+label debian
+    menu label Debian GNU/Linux, {release}
+    linux /boot/vmlinux-{release}
+    initrd /boot/initrd.img-{release}
+    append {command_line}
+"""
+    root.file("boot/extlinux/extlinux.conf", entry.encode())
+
+
+def _make_disk(path: Path, root: Tree, identifier: uuid.UUID, toolbox: Toolbox, run_machine: RunMachine, time: int) -> None:
+    partition = Partition(_MIB, _PARTITION_BYTES, uuid.uuid5(identifier, "partition"), "root", attributes=BOOTABLE)
+    disk_bytes = partition_table.smallest_disk([partition])
+    with open(path, "wb") as file:
+        file.truncate(disk_bytes)
+        partition_table.write(file, disk_bytes, uuid.uuid5(identifier, "disk"), [partition])
+    build_ext4(root, Target(path, 1, partition.start, identifier, "debian-mini"), toolbox, run_machine, time)

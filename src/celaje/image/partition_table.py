@@ -1,0 +1,109 @@
+"""GUID partition tables (UEFI 2.10, 5.3), written to a disk's two ends.
+
+    LBA 0          protective MBR: one partition of type 0xEE over the whole disk
+    LBA 1          header: "EFI PART", revision, CRC-32s, this and the other header's place, usable range, disk's GUID
+    LBA 2..33      128 entries of 128 bytes: type, GUID, first and last LBA, attributes, name in UTF-16
+    last 33 LBAs   the entries again, then the header again
+
+Numbers are little-endian, sectors 512 bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from celaje.errors import ImageError
+
+SECTOR_BYTES = 512
+ALIGNMENT_BYTES = 1 << 20
+LINUX_FILE_SYSTEM = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+BOOTABLE = 1 << 2
+
+_ENTRIES = 128
+_ENTRY = struct.Struct("<16s16sQQQ72s")
+_HEADER = struct.Struct("<8s4sIIIQQQQ16sQIII")
+_ENTRY_SECTORS = _ENTRIES * _ENTRY.size // SECTOR_BYTES
+_FIRST_USABLE = 2 + _ENTRY_SECTORS
+_NAME_CHARACTERS = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition: `start` and `size` in bytes, both multiples of 1 MiB; `attributes` as UEFI numbers them (bit 2: BOOTABLE)."""
+
+    start: int
+    size: int
+    identifier: uuid.UUID
+    name: str
+    kind: uuid.UUID = LINUX_FILE_SYSTEM
+    attributes: int = 0
+
+
+def smallest_disk(partitions: Sequence[Partition]) -> int:
+    """Bytes of the smallest disk, in whole MiB, that holds `partitions` and both tables."""
+    end = max((partition.start + partition.size for partition in partitions), default=ALIGNMENT_BYTES)
+    return -(-(end + (_ENTRY_SECTORS + 1) * SECTOR_BYTES) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def _checked(partitions: Sequence[Partition], disk_bytes: int) -> None:
+    if disk_bytes % SECTOR_BYTES:
+        raise ImageError(f"a disk is a multiple of {SECTOR_BYTES} bytes, not {disk_bytes}")
+    if len(partitions) > _ENTRIES:
+        raise ImageError(f"a partition table has room for {_ENTRIES} partitions, not for {len(partitions)}")
+    last_usable = disk_bytes - (_ENTRY_SECTORS + 1) * SECTOR_BYTES
+    end = 0
+    for number, partition in enumerate(sorted(partitions, key=lambda one: one.start), start=1):
+        if partition.size <= 0 or partition.start % ALIGNMENT_BYTES or partition.size % ALIGNMENT_BYTES:
+            raise ImageError(
+                f"partition {partition.name!r} must start at, and have, whole MiB, not start {partition.start} size {partition.size}"
+            )
+        if partition.start < max(end, _FIRST_USABLE * SECTOR_BYTES):
+            raise ImageError(f"partition {number} ({partition.name!r}) overlaps what is before it")
+        if len(partition.name.encode("utf-16-le")) > 2 * _NAME_CHARACTERS:
+            raise ImageError(f"a partition's name has at most {_NAME_CHARACTERS} characters: {partition.name!r}")
+        end = partition.start + partition.size
+    if end > last_usable:
+        raise ImageError(f"the partitions end at byte {end}, but a disk of {disk_bytes} bytes has room up to {last_usable}")
+
+
+def _protective_mbr(sectors: int) -> bytes:
+    partition = struct.pack("<B3sB3sII", 0, b"\x00\x02\x00", 0xEE, b"\xff\xff\xff", 1, min(sectors - 1, 0xFFFFFFFF))
+    return bytes(446) + partition + bytes(48) + b"\x55\xaa"
+
+
+def _header(disk: uuid.UUID, sectors: int, here: int, other: int, entries_at: int, entries: bytes) -> bytes:
+    def packed(checksum: int) -> bytes:
+        return _HEADER.pack(
+            *(b"EFI PART", b"\x00\x00\x01\x00", _HEADER.size, checksum, 0, here, other),
+            *(_FIRST_USABLE, sectors - _FIRST_USABLE, disk.bytes_le),
+            *(entries_at, _ENTRIES, _ENTRY.size, zlib.crc32(entries)),
+        )
+
+    return packed(zlib.crc32(packed(0))).ljust(SECTOR_BYTES, b"\0")
+
+
+def write(file: IO[bytes], disk_bytes: int, disk: uuid.UUID, partitions: Sequence[Partition]) -> None:
+    """Write the table of `partitions` to both ends of `file`, a disk of `disk_bytes`. What is between stays as it is.
+
+    ImageError where the partitions overlap, are not aligned, or do not fit.
+    """
+    _checked(partitions, disk_bytes)
+    sectors = disk_bytes // SECTOR_BYTES
+    entries = b"".join(
+        _ENTRY.pack(
+            *(one.kind.bytes_le, one.identifier.bytes_le),
+            *(one.start // SECTOR_BYTES, (one.start + one.size) // SECTOR_BYTES - 1),
+            *(one.attributes, one.name.encode("utf-16-le")),
+        )
+        for one in partitions
+    ).ljust(_ENTRIES * _ENTRY.size, b"\0")
+    last = sectors - 1
+    file.seek(0)
+    file.write(_protective_mbr(sectors) + _header(disk, sectors, 1, last, 2, entries) + entries)
+    file.seek((last - _ENTRY_SECTORS) * SECTOR_BYTES)
+    file.write(entries + _header(disk, sectors, last, 1, last - _ENTRY_SECTORS, entries))

@@ -1,0 +1,12 @@
+"""Zstandard (RFC 8878): the standard library's from Python 3.14 on, its backport before."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdError, ZstdFile, compress, decompress
+else:
+    from backports.zstd import ZstdError, ZstdFile, compress, decompress
+
+__all__ = ["ZstdError", "ZstdFile", "compress", "decompress"]
