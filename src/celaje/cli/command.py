@@ -88,6 +88,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text += "; free some space, or put celaje's files elsewhere with CELAJE_HOME and CELAJE_CACHE"
         return text, WRONG_USE
+    if isinstance(error, MemoryError):
+        return "the host has not enough memory for this; ask for less, for example with --memory 512M", WRONG_USE
     text = f"a mistake in celaje itself ({type(error).__name__}: {error}); CELAJE_DEBUG=1 shows where"
     return text, MISTAKE_IN_CELAJE
 

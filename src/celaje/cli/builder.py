@@ -1,0 +1,44 @@
+"""The machine that makes file systems for images: celaje's own, with its console in memory."""
+
+from __future__ import annotations
+
+from celaje.errors import GuestError
+from celaje.image.filesystem import MachineRun, RunMachine
+from celaje.machine.console import BufferConsole
+from celaje.machine.machine import EngineFactory, Machine, MachineConfig
+from celaje.machine.verdict import VerdictKind
+from celaje.machine.virtio.block import Block
+from celaje.machine.virtio.block_backend import RawFile
+
+LAST_WORDS = 400
+TIMEOUT = 1200.0  # seconds; the slowest engine needs a few minutes
+
+
+def builder(engine: EngineFactory) -> RunMachine:
+    """What runs a machine on `engine` to its end and gives back what its console said."""
+
+    def run(wanted: MachineRun) -> str:
+        disks = [
+            Block(RawFile(disk.path, read_only=disk.read_only, serial=disk.serial.encode())) for disk in wanted.disks
+        ]
+        config = MachineConfig(
+            memory=wanted.memory_mib << 20,
+            kernel=wanted.kernel,
+            initrd=wanted.initrd,
+            append=wanted.command_line,
+            devices=disks,
+            no_reboot=True,
+            timeout=TIMEOUT,
+        )
+        console = BufferConsole()
+        with Machine(config, engine) as machine:
+            verdict = machine.run(console)
+        said = console.output.decode(errors="replace")
+        if verdict.kind is not VerdictKind.POWER_OFF:
+            raise GuestError(
+                f"the machine that makes the file system ended with {verdict.kind.value} "
+                f"{verdict.reason}; its console said last: {said[-LAST_WORDS:]}"
+            )
+        return said
+
+    return run
