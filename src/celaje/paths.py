@@ -1,8 +1,8 @@
 """Where celaje keeps things.
 
-    home()               what must not be lost: images, volumes, state       CELAJE_HOME, else ~/.local/share/celaje
-    cache()              what can be made again: downloads, translated code  CELAJE_CACHE, else ~/.cache/celaje
-    runtime_directory()  sockets: short, since a socket's path has 108 bytes, and nobody else's
+home()               what must not be lost: images, volumes, state       CELAJE_HOME, else ~/.local/share/celaje
+cache()              what can be made again: downloads, translated code  CELAJE_CACHE, else ~/.cache/celaje
+runtime_directory()  sockets: short, since a socket's path has 108 bytes, and nobody else's
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ def made(directory: Path) -> Path:
 
 
 def runtime_directory() -> Path:
-    """A short directory that only this user can enter, for sockets. HostError if somebody else has it, or it is too long."""
+    """A short directory that only this user can enter, for sockets. HostError if it is somebody else's, or too long."""
     given = os.environ.get("XDG_RUNTIME_DIR")
     base = Path(given) / "celaje" if given else Path(tempfile.gettempdir()) / f"celaje-{os.getuid()}"
     if len(os.fsencode(base)) + _LONGEST_SOCKET_NAME > _SOCKET_PATH_BYTES:
         raise HostError(
-            f"{base} is too long for sockets, whose paths have {_SOCKET_PATH_BYTES} bytes; set XDG_RUNTIME_DIR to a shorter one"
+            f"{base} is too long for sockets, whose paths have {_SOCKET_PATH_BYTES} bytes; "
+            "set XDG_RUNTIME_DIR to a shorter one"
         )
     try:
         base.mkdir(mode=0o700, exist_ok=True)

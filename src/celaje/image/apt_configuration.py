@@ -20,7 +20,7 @@ _ONE_LINE_SOURCE = re.compile(r"^deb\s+(?:\[[^]]*\]\s+)?(?P<uri>\S+)\s+(?P<suite
 
 @dataclass(frozen=True, slots=True)
 class AptConfiguration:
-    """`archives`: base addresses of full Debian archives, in the order of the sources. `settings`: names in lower case."""
+    """`archives`: addresses of full Debian archives, in the order of the sources. `settings`: names in lower case."""
 
     archives: tuple[str, ...]
     settings: Mapping[str, str]
@@ -36,7 +36,7 @@ class AptConfiguration:
 
     @property
     def checks_expiry(self) -> bool:
-        """Whether an index past its Valid-Until is to be refused: apt's own rule, which owners of frozen mirrors turn off."""
+        """Whether an index past its Valid-Until is to be refused: apt's own rule, turned off for frozen mirrors."""
         return self.settings.get("acquire::check-valid-until", "true").lower() not in ("false", "no", "0", "off")
 
 
@@ -84,7 +84,7 @@ def one_line_addresses(text: str) -> Iterator[str]:
 
 
 def full_archives(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of `addresses` that look like a full Debian archive (path `.../debian`, over HTTP), each once, without trailing slash."""
+    """Those of `addresses` that look like full Debian archives (path `.../debian`, over HTTP), without `/` at the end."""
     chosen: dict[str, None] = {}
     for address in addresses:
         parts = urlsplit(address)

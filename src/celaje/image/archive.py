@@ -69,14 +69,17 @@ class Release:
         for required in ("Codename", "Date", "SHA256"):
             if required not in fields:
                 raise ImageError(f"{name} has no field {required}; it is not the index of a Debian archive")
-        if checks_expiry and "Valid-Until" in fields:
-            if _instant(fields["Valid-Until"], name) < now:
-                raise ImageError(
-                    f"{name} was valid until {fields['Valid-Until']} and it is {now:%Y-%m-%d %H:%M} UTC now: the mirror is no longer "
-                    "renewed, or this host's clock is wrong. Set CELAJE_DEBIAN_MIRROR to another mirror"
-                )
+        if checks_expiry and "Valid-Until" in fields and _instant(fields["Valid-Until"], name) < now:
+            raise ImageError(
+                f"{name} was valid until {fields['Valid-Until']} and it is {now:%Y-%m-%d %H:%M} UTC now: the mirror is "
+                "no longer renewed, or this host's clock is wrong. Set CELAJE_DEBIAN_MIRROR to another mirror"
+            )
         return cls(
-            fields["Codename"], fields.get("Version", ""), fields["Date"], fields.get("Acquire-By-Hash", "") == "yes", files
+            fields["Codename"],
+            fields.get("Version", ""),
+            fields["Date"],
+            fields.get("Acquire-By-Hash", "") == "yes",
+            files,
         )
 
 
@@ -108,7 +111,9 @@ class PackageIndex:
             if stanza.startswith("Package: "):
                 self._stanzas[stanza[9 : stanza.find("\n")].strip()] = stanza
             elif stanza.strip():
-                raise ImageError(f"a stanza of the package index does not begin with its package's name: {stanza[:60]!r}")
+                raise ImageError(
+                    f"a stanza of the package index does not begin with its package's name: {stanza[:60]!r}"
+                )
 
     def __contains__(self, name: str) -> bool:
         return name in self._stanzas
@@ -130,14 +135,18 @@ class PackageIndex:
             path, size, sha256 = fields["Filename"], int(fields["Size"]), fields["SHA256"]
             version = fields["Version"]
         except (KeyError, ValueError) as error:
-            raise ImageError(f"the archive's index does not say where package {name!r} is and what its hash is ({error})") from error
+            raise ImageError(
+                f"the archive's index does not say where package {name!r} is and what its hash is ({error})"
+            ) from error
         if ".." in path.split("/") or path.startswith("/") or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-            raise ImageError(f"the archive's index has a path or hash for package {name!r} that is none: {path!r}, {sha256!r}")
+            raise ImageError(
+                f"the archive's index has a path or hash for package {name!r} that is none: {path!r}, {sha256!r}"
+            )
         needs = ", ".join(fields[kind] for kind in ("Pre-Depends", "Depends") if fields.get(kind))
         return Package(name, version, path, size, sha256, _dependencies(needs, name))
 
     def closure(self, names: Iterable[str], without: Iterable[str] = ()) -> list[Package]:
-        """The packages `names` and all that they depend on, except `without` and what only those need; in order of name.
+        """The packages `names` and all that they depend on, except `without` and what only those need; by name.
 
         Of alternatives the first that the archive has is taken. ImageError where it has none of them.
         """
@@ -153,7 +162,9 @@ class PackageIndex:
                 if not any(one in chosen or one in skipped for one in alternatives):
                     found = next((one for one in alternatives if one in self), None)
                     if found is None:
-                        raise ImageError(f"package {name!r} needs {' or '.join(alternatives)}, which the archive does not have")
+                        raise ImageError(
+                            f"package {name!r} needs {' or '.join(alternatives)}, which the archive does not have"
+                        )
                     waiting.append(found)
         return [chosen[name] for name in sorted(chosen)]
 
@@ -170,7 +181,7 @@ def _dependencies(text: str, package: str) -> tuple[tuple[str, ...], ...]:
 
 @dataclass
 class Archive:
-    """An open archive: a verified release, its packages, and where to get them. `notes` are for the person who builds."""
+    """An open archive: a verified release, its packages, where to get them. `notes` are for the person who builds."""
 
     mirror: Mirror
     release: Release
@@ -188,7 +199,9 @@ class Archive:
         now: datetime | None = None,
     ) -> Archive:
         """The suite `codename` for `architecture`. ImageError where nothing that is signed fits together, HostError."""
-        opening = _Opening(mirror, keys, codename, f"main/binary-{architecture}/Packages.xz", progress, now or datetime.now(UTC))
+        opening = _Opening(
+            mirror, keys, codename, f"main/binary-{architecture}/Packages.xz", progress, now or datetime.now(UTC)
+        )
         return opening.archive()
 
     @property
@@ -223,7 +236,10 @@ class _Opening:
             except (NotAsSigned, Missing, Unreachable) as error:
                 first = first or error
                 if suite == self.codename and not isinstance(error, Unreachable):
-                    notes.append(f"the mirror's index of {suite} does not fit its signed InRelease; its other name, stable, was tried")
+                    notes.append(
+                        f"the mirror's index of {suite} does not fit its signed InRelease; the suite's other name, "
+                        "stable, was tried"
+                    )
                 continue
             if release.codename != self.codename:
                 continue
@@ -274,4 +290,9 @@ class _Opening:
             release, packages = self._verified(place.read_bytes(), self.codename)
         except (ImageError, HostError):
             raise reason from None
-        return Archive(self.mirror, release, packages, [f"{reason}. Used instead: the index of {release.date}, kept from an earlier build"])
+        return Archive(
+            self.mirror,
+            release,
+            packages,
+            [f"{reason}. Used instead: the index of {release.date}, kept from an earlier build"],
+        )

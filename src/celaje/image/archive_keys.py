@@ -32,14 +32,16 @@ class ArchiveKeys:
     def of_debian(cls) -> ArchiveKeys:
         """Debian's own."""
         keyrings = [
-            entry.read_bytes() for entry in resources.files("celaje.image").joinpath("keys").iterdir() if entry.name.endswith(".pgp")
+            entry.read_bytes()
+            for entry in resources.files("celaje.image").joinpath("keys").iterdir()
+            if entry.name.endswith(".pgp")
         ]
         if _HOST_KEYRING.is_file():
             keyrings.append(_HOST_KEYRING.read_bytes())
         return cls(keyrings)
 
     def signed_text(self, message: bytes, name: str) -> str:
-        """The text inside the signed `message`, without anything around it. ImageError unless one of the keys signed it.
+        """The text inside the signed `message`, without what is around it. ImageError unless one of the keys signed it.
 
         `name` is what the message is called in errors.
         """
@@ -48,8 +50,8 @@ class ArchiveKeys:
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise ImageError(
-                f"{name} is not signed by a key of Debian's archive ({reason}); nothing from it is used. Update celaje and the "
-                "host's debian-archive-keyring, or set CELAJE_DEBIAN_MIRROR to another mirror"
+                f"{name} is not signed by a key of Debian's archive ({reason}); nothing from it is used. "
+                "Update celaje and the host's debian-archive-keyring, or set CELAJE_DEBIAN_MIRROR to another mirror"
             ) from error
         if not verified.valid_sigs or verified.bytes is None:
             raise ImageError(f"{name} carries no valid signature of Debian's archive; nothing from it is used")

@@ -30,7 +30,7 @@ _TYPES = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.
 _DECOMPRESSORS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
     "": lambda stream: stream,
     ".gz": lambda stream: cast(IO[bytes], gzip.GzipFile(fileobj=stream)),
-    ".xz": lambda stream: lzma.LZMAFile(stream),
+    ".xz": lambda stream: lzma.LZMAFile(stream),  # noqa: SIM115 - whoever asked for the stream closes it
     ".zst": lambda stream: cast(IO[bytes], zstandard.ZstdFile(stream)),
 }
 
@@ -74,7 +74,7 @@ def _members(file: IO[bytes], name: str) -> dict[str, tuple[int, int]]:
 
 
 def unpack(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Tree:
-    """The files of the package at `path` whose normalised path is `wanted` (directories always). ImageError if it is malformed."""
+    """The files of the package at `path` whose path is `wanted`, and all directories. ImageError if it is malformed."""
     name = path.name
     try:
         with open(path, "rb") as file:
@@ -83,7 +83,9 @@ def unpack(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Tree:
                 raise ImageError(f"{name} is no Debian package: it has no member debian-binary")
             data = next((member for member in members if member.startswith("data.tar")), None)
             if data is None or data.removeprefix("data.tar") not in _DECOMPRESSORS:
-                raise ImageError(f"{name} has no data.tar that celaje can read (gz, xz, zst), but: {', '.join(members)}")
+                raise ImageError(
+                    f"{name} has no data.tar that celaje can read (gz, xz, zst), but: {', '.join(members)}"
+                )
             window = cast(IO[bytes], io.BufferedReader(_Window(file, *members[data]), _BUFFER_BYTES))
             return unpack_tar(_DECOMPRESSORS[data.removeprefix("data.tar")](window), name, wanted)
     except OSError as error:
@@ -125,4 +127,6 @@ def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: Tree, name: s
         return _entry(member, stat.S_IFREG, tree.read(normalised(member.linkname, name)))
     if member.type in _TYPES:
         return _entry(member, _TYPES[member.type], b"")
-    raise ImageError(f"{name} has a file of a kind that no file system knows: {member.name!r} (tar type {member.type!r})")
+    raise ImageError(
+        f"{name} has a file of a kind that no file system knows: {member.name!r} (tar type {member.type!r})"
+    )

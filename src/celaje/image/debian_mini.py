@@ -3,7 +3,8 @@
     initrd      userland + modules + an /init that goes on to the disk, or stays where no root= is given
     disk        GPT, one ext4: the same userland, and /boot with kernel, initrd and extlinux/extlinux.conf
 
-So the disk boots from a kernel beside it (boot method `kernel`) and from u-boot, which reads extlinux.conf (`firmware`).
+So the disk boots from a kernel beside it (boot method `kernel`) and from u-boot, which reads extlinux.conf
+(boot method `firmware`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from celaje.image.progress import BuildProgress
 from celaje.image.tree import Tree
 
 CODENAME = "trixie"
+HOSTNAME = "debian-mini"
 ARCHITECTURE = "riscv64"
 _MIB = 1 << 20
 _PARTITION_BYTES = 256 * _MIB
@@ -46,7 +48,9 @@ class Bundle:
     notes: list[str] = field(default_factory=list)
 
 
-def build(directory: Path, archive: Archive, run_machine: RunMachine, progress: BuildProgress, boot_method: str) -> Bundle:
+def build(
+    directory: Path, archive: Archive, run_machine: RunMachine, progress: BuildProgress, boot_method: str
+) -> Bundle:
     """Make the files of the image in `directory`. `created` is the time of the archive's release, so builds repeat.
 
     ImageError, HostError, GuestError as packages, downloads and the machine that makes the file system do.
@@ -54,7 +58,7 @@ def build(directory: Path, archive: Archive, run_machine: RunMachine, progress: 
     recipe = _Recipe(directory, archive, progress)
     progress.stage("Unpacking the kernel and busybox")
     kernel_version, kernel, modules = recipe.kernel()
-    base = recipe.userland()
+    base = recipe.userland(HOSTNAME)
     base.update(modules.selected(_ROOT_MODULES))
     initrd = initramfs(base, userland.script("init"))
     (directory / "kernel").write_bytes(kernel)
@@ -105,12 +109,15 @@ class _Recipe:
         )
         return release, tree.read(image), KernelModules(tree, directory)
 
-    def userland(self) -> Tree:
-        tree = deb.unpack(self.archive.fetch(self._package("busybox-static"), self.progress))
-        return userland.busybox_userland(tree.read(userland.BUSYBOX), "debian-mini")
+    def _file(self, name: str, path: str) -> bytes:
+        package = self.archive.fetch(self._package(name), self.progress)
+        return deb.unpack(package, lambda one: one == path).read(path)
+
+    def userland(self, hostname: str) -> Tree:
+        return userland.busybox_userland(self._file("busybox-static", userland.BUSYBOX), hostname)
 
     def toolbox(self, modules: KernelModules) -> Tree:
-        tree = userland.busybox_userland(self.userland().read(userland.BUSYBOX), "builder")
+        tree = self.userland("builder")
         tree.update(modules.selected(("virtio_mmio", "virtio_blk")))
         for package in self.archive.packages.closure(["e2fsprogs"], without=["logsave"]):
             self.versions[package.name] = package.version
@@ -118,12 +125,10 @@ class _Recipe:
         return tree
 
     def firmware(self) -> dict[str, Path]:
-        files = {}
-        for role, name, path in (("firmware", "opensbi", _FIRMWARE), ("kernel", "u-boot-qemu", _BOOT_LOADER)):
-            tree = deb.unpack(self.archive.fetch(self._package(name), self.progress), lambda one, path=path: one == path)  # type: ignore[misc]
-            files[role] = self.directory / role
-            files[role].write_bytes(tree.read(path))
-        return files
+        files = {"firmware": self._file("opensbi", _FIRMWARE), "kernel": self._file("u-boot-qemu", _BOOT_LOADER)}
+        for role, content in files.items():
+            (self.directory / role).write_bytes(content)
+        return {role: self.directory / role for role in files}
 
 
 def kernel_package(packages: PackageIndex) -> str:
@@ -154,10 +159,12 @@ label debian
     root.file("boot/extlinux/extlinux.conf", entry.encode())
 
 
-def _make_disk(path: Path, root: Tree, identifier: uuid.UUID, toolbox: Toolbox, run_machine: RunMachine, time: int) -> None:
+def _make_disk(
+    path: Path, root: Tree, identifier: uuid.UUID, toolbox: Toolbox, run_machine: RunMachine, time: int
+) -> None:
     partition = Partition(_MIB, _PARTITION_BYTES, uuid.uuid5(identifier, "partition"), "root", attributes=BOOTABLE)
     disk_bytes = partition_table.smallest_disk([partition])
     with open(path, "wb") as file:
         file.truncate(disk_bytes)
         partition_table.write(file, disk_bytes, uuid.uuid5(identifier, "disk"), [partition])
-    build_ext4(root, Target(path, 1, partition.start, identifier, "debian-mini"), toolbox, run_machine, time)
+    build_ext4(root, Target(path, 1, partition.start, identifier, HOSTNAME), toolbox, run_machine, time)

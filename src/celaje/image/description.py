@@ -1,7 +1,8 @@
 """image.json: what an image is and what its files must be.
 
     {"format": 1, "name": ..., "architecture": "riscv64", "boot": "kernel" | "firmware", "command_line": ...,
-     "created": seconds since 1970, "files": {ROLE: {"name": ..., "size": ..., "sha256": ...}}, "packages": {NAME: VERSION}}
+     "created": seconds since 1970, "packages": {NAME: VERSION},
+     "files": {ROLE: {"name": ..., "size": ..., "sha256": ...}}}
 
 Roles: `kernel` and `initrd` (Linux, in supervisor mode; with boot method `firmware`, `kernel` is the boot loader that
 the firmware starts), `firmware` (starts in machine mode), `disk` (raw).
@@ -54,20 +55,23 @@ def checked_name(name: str) -> str:
     """`name`, if images may be called so. ImageError otherwise."""
     if not _NAME.fullmatch(name):
         raise ImageError(
-            f"an image's name has up to 63 of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit; {name!r} does not"
+            f"an image's name has up to 63 of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit; "
+            f"{name!r} does not"
         )
     return name
 
 
 def parse(text: str, where: str) -> Description:
-    """The description in `text`; `where` names it in errors. ImageError for anything that is not exactly of this format."""
+    """The description in `text`; `where` names it in errors. ImageError for anything that is not of this format."""
     try:
         held = json.loads(text)
     except ValueError as error:
         raise ImageError(f"{where} is no image description: {error}") from error
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         version = held.get("format") if isinstance(held, dict) else None
-        raise ImageError(f"{where} has format {version!r}, and this celaje knows format {FORMAT}; build the image again")
+        raise ImageError(
+            f"{where} has format {version!r}, and this celaje knows format {FORMAT}; build the image again"
+        )
     reader = _Reader(held, where)
     files = {role: reader.file(role, file) for role, file in reader.mapping("files").items()}
     packages = {name: str(version) for name, version in reader.mapping("packages").items()}
@@ -111,7 +115,9 @@ class _Reader:
 
     def file(self, role: str, file: object) -> FileDescription:
         if role not in _ROLES or not isinstance(file, dict):
-            raise ImageError(f"{self.where} has a file of an unknown role {role!r}; roles are {', '.join(sorted(_ROLES))}")
+            raise ImageError(
+                f"{self.where} has a file of an unknown role {role!r}; roles are {', '.join(sorted(_ROLES))}"
+            )
         name, sha256 = file.get("name"), file.get("sha256")
         if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
             raise ImageError(f"{self.where}: the file {role!r} must have a plain name, not {name!r}")

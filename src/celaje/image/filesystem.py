@@ -30,7 +30,7 @@ _CLEAN = 1
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A virtio disk for a machine: a raw file, and the serial number (VIRTIO_BLK_T_GET_ID) that the guest knows it by."""
+    """A virtio disk for a machine: a raw file, and the serial (VIRTIO_BLK_T_GET_ID) that the guest knows it by."""
 
     path: Path
     serial: str
@@ -39,7 +39,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class MachineRun:
-    """One run of a machine: a Linux kernel in supervisor mode with initrd and disks, until the guest switches itself off."""
+    """One run of a machine: a Linux kernel with initrd and disks, until the guest switches itself off."""
 
     kernel: Path
     initrd: Path
@@ -54,7 +54,7 @@ RunMachine = Callable[[MachineRun], str]
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """What is needed to make file systems: a kernel, and a tree with busybox, mke2fs, its libraries and the virtio modules."""
+    """What makes file systems: a kernel, and a tree with busybox, mke2fs, its libraries and the virtio modules."""
 
     kernel: Path
     tree: Tree
@@ -62,7 +62,7 @@ class Toolbox:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an ext4 file system goes: partition `partition` of the disk file at `path` (0: the whole disk), from byte `start`."""
+    """Where a file system goes: partition `partition` (0: the whole disk) of the disk at `path`, from byte `start`."""
 
     path: Path
     partition: int
@@ -106,7 +106,10 @@ def _judge(console: str) -> None:
         return
     said = next((line for line in lines if line.startswith(_VERDICT_FAILED)), "")
     last = " | ".join(line for line in lines[-5:] if line)
-    raise GuestError(f"the machine that makes the file system did not make it: {said or 'no verdict'}; its console ended with: {last}")
+    raise GuestError(
+        f"the machine that makes the file system did not make it: {said or 'no verdict'}; "
+        f"its console ended with: {last}"
+    )
 
 
 def _check(target: Target) -> None:
@@ -116,5 +119,6 @@ def _check(target: Target) -> None:
     magic, state = struct.unpack_from("<HH", superblock, 0x38)
     if magic != _EXT4_MAGIC or state != _CLEAN or superblock[0x68:0x78] != target.identifier.bytes:
         raise ImageError(
-            f"{target.path} has no clean ext4 file system {target.identifier} at byte {target.start}, although its maker said so"
+            f"{target.path} has no clean ext4 file system {target.identifier} at byte {target.start}, "
+            "although its maker said so"
         )

@@ -82,7 +82,7 @@ class KernelModules:
         return name.replace("-", "_") in self._builtin or name in self._builtin_aliases
 
     def _by_alias(self, alias: str) -> str | None:
-        # Only the directories that soft dependencies point into are searched: every module would be 4,000 decompressions.
+        # Only the directories that soft dependencies point into: every module would be 4,000 decompressions.
         if self._aliases is None:
             self._aliases = {}
             for name, path in sorted(self._paths.items()):
@@ -92,7 +92,7 @@ class KernelModules:
         return self._aliases.get(alias)
 
     def needs(self, module: Module) -> tuple[str, ...]:
-        """The modules that have to be in the kernel before `module`: what it links to, and what it says it wants first."""
+        """The modules that have to be in the kernel before `module`: what it links to, what it wants first."""
         needed = [name for name in module.depends if not self.is_builtin(name)]
         for wanted in module.wants:
             if not self.is_builtin(wanted):
@@ -134,10 +134,13 @@ class KernelModules:
             paths = [path_of[other.name] for other in reversed(needed)]
             dependencies.append(f"{module.path}:{''.join(' ' + path for path in paths)}\n")
         yield "modules.dep", "".join(dependencies)
-        yield "modules.alias", "".join(f"alias {alias} {module.name}\n" for module in chosen for alias in module.aliases)
+        yield (
+            "modules.alias",
+            "".join(f"alias {alias} {module.name}\n" for module in chosen for alias in module.aliases),
+        )
 
     def selected(self, names: Iterable[str]) -> Tree:
-        """A tree with the modules `names`, what they need (uncompressed: a guest's kernel loads them at once) and the tables."""
+        """The modules `names`, what they need, and the tables. Not compressed: emulated processors take long for xz."""
         chosen = self.closure(names)
         tree = Tree()
         for module in chosen:

@@ -1,7 +1,7 @@
 """The mirror that packages come from, and downloads from it.
 
-No mirror is built in: it is CELAJE_DEBIAN_MIRROR, else the full Debian archive that the host's own apt uses, through the
-proxy that apt is told to use, else through the environment's.
+No mirror is built in: it is CELAJE_DEBIAN_MIRROR, else the full Debian archive that the host's own apt uses, through
+the proxy that apt is told to use, else through the environment's.
 
 A download grows in `NAME.part` beside its final place, goes on from there after a break (RFC 9110, 14.2: Range), and is
 renamed only once its SHA-256 is right. What lies under its final name is therefore whole; it is hashed again when used.
@@ -71,8 +71,8 @@ class Mirror:
         base = given or next(iter(apt.archives), "")
         if not base:
             raise HostError(
-                "no Debian mirror is known: this host's apt names no full Debian archive (an address that ends in /debian). "
-                "Set CELAJE_DEBIAN_MIRROR to the address of one, for example: "
+                "no Debian mirror is known: this host's apt names no full Debian archive (an address that ends in "
+                "/debian). Set CELAJE_DEBIAN_MIRROR to the address of one, for example: "
                 "export CELAJE_DEBIAN_MIRROR=http://MIRROR/debian"
             )
         parts = urlsplit(base)
@@ -92,7 +92,9 @@ class Mirror:
             headers["Range"] = f"bytes={offset}-"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler(self.proxies))
         try:
-            answer: http.client.HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+            answer: http.client.HTTPResponse = opener.open(
+                urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
+            )
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (404, 410):
@@ -144,7 +146,8 @@ class Mirror:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise HostError(
-                    f"no space is left for {path} ({size >> 20} MiB) in {target.parent}; make room, or set CELAJE_CACHE elsewhere"
+                    f"no space is left for {path} ({size >> 20} MiB) in {target.parent}; make room, or set "
+                    "CELAJE_CACHE elsewhere"
                 ) from error
             raise HostError(f"cannot keep {path} in {target.parent}: {error.strerror or error}") from error
         return target
@@ -171,10 +174,12 @@ class Mirror:
             part.unlink()
             if not held:
                 raise NotAsSigned(
-                    f"{self.address(path)} is not what the archive's signed index says: its SHA-256 is {found}, not {sha256}; "
-                    "try again later, or set CELAJE_DEBIAN_MIRROR to another mirror"
+                    f"{self.address(path)} is not what the archive's signed index says: its SHA-256 is {found}, "
+                    f"not {sha256}; try again later, or set CELAJE_DEBIAN_MIRROR to another mirror"
                 )
-        raise Unreachable(f"{self.address(path)} breaks off again and again ({reason}); run the command again to go on from there")
+        raise Unreachable(
+            f"{self.address(path)} breaks off again and again ({reason}); run the command again to go on from there"
+        )
 
     def _go_on(self, path: str, part: Path, held: int, size: int, name: str, progress: BuildProgress) -> None:
         with self.open(path, held) as answer:
@@ -184,8 +189,8 @@ class Mirror:
             if length is not None and done + length != size:
                 part.unlink(missing_ok=True)
                 raise NotAsSigned(
-                    f"{self.address(path)} has {done + length} bytes, not the {size} that the archive's signed index says; "
-                    "try again later, or set CELAJE_DEBIAN_MIRROR to another mirror"
+                    f"{self.address(path)} has {done + length} bytes, not the {size} of the archive's signed index; try "
+                    "again later, or set CELAJE_DEBIAN_MIRROR to another mirror"
                 )
             with open(part, "ab" if resumed else "wb") as file:
                 while done <= size:
@@ -200,7 +205,9 @@ class Mirror:
                     progress.transfer(name, min(done, size), size)
         if done > size:
             part.unlink()
-            raise NotAsSigned(f"{self.address(path)} is larger than the {size} bytes that the archive's signed index says")
+            raise NotAsSigned(
+                f"{self.address(path)} is larger than the {size} bytes that the archive's signed index says"
+            )
         if done < size:
             raise _CutShort(f"after {done} of {size} bytes")
 

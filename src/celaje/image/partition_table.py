@@ -34,7 +34,7 @@ _NAME_CHARACTERS = 36
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition: `start` and `size` in bytes, both multiples of 1 MiB; `attributes` as UEFI numbers them (bit 2: BOOTABLE)."""
+    """A partition: `start` and `size` in bytes, both whole MiB; `attributes` as UEFI numbers them (bit 2: BOOTABLE)."""
 
     start: int
     size: int
@@ -60,7 +60,8 @@ def _checked(partitions: Sequence[Partition], disk_bytes: int) -> None:
     for number, partition in enumerate(sorted(partitions, key=lambda one: one.start), start=1):
         if partition.size <= 0 or partition.start % ALIGNMENT_BYTES or partition.size % ALIGNMENT_BYTES:
             raise ImageError(
-                f"partition {partition.name!r} must start at, and have, whole MiB, not start {partition.start} size {partition.size}"
+                f"partition {partition.name!r} must start at, and have, whole MiB, not start at {partition.start} "
+                f"and have {partition.size} bytes"
             )
         if partition.start < max(end, _FIRST_USABLE * SECTOR_BYTES):
             raise ImageError(f"partition {number} ({partition.name!r}) overlaps what is before it")
@@ -68,7 +69,9 @@ def _checked(partitions: Sequence[Partition], disk_bytes: int) -> None:
             raise ImageError(f"a partition's name has at most {_NAME_CHARACTERS} characters: {partition.name!r}")
         end = partition.start + partition.size
     if end > last_usable:
-        raise ImageError(f"the partitions end at byte {end}, but a disk of {disk_bytes} bytes has room up to {last_usable}")
+        raise ImageError(
+            f"the partitions end at byte {end}, but a disk of {disk_bytes} bytes has room up to {last_usable}"
+        )
 
 
 def _protective_mbr(sectors: int) -> bytes:

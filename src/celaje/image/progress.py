@@ -49,7 +49,7 @@ class TerminalProgress:
 
 @contextmanager
 def shown_on(stream: TextIO | None = None) -> Iterator[BuildProgress]:
-    """Progress on `stream` (standard error by default) while the block runs, where that is a terminal; otherwise silence."""
+    """Progress on `stream` (by default standard error) while the block runs, where that is a terminal; else silence."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield Silence()

@@ -34,7 +34,9 @@ def _debian_mini(boot_method: str) -> Recipe:
     def make(directory: Path, archive: Archive, run_machine: RunMachine, progress: BuildProgress) -> Bundle:
         return debian_mini.build(directory, archive, run_machine, progress, boot_method)
 
-    how = {"kernel": "its kernel started directly", "firmware": "started by OpenSBI and u-boot from the disk"}[boot_method]
+    how = {"kernel": "its kernel started directly", "firmware": "started by OpenSBI and u-boot from the disk"}[
+        boot_method
+    ]
     about = f"Debian 13's kernel and busybox, {how}"
     return Recipe(about, debian_mini.CODENAME, debian_mini.ARCHITECTURE, make)
 
@@ -64,7 +66,9 @@ def build(recipe: str, run_machine: RunMachine, progress: BuildProgress | None =
     progress = progress or Silence()
     chosen = RECIPES[recipe]
     progress.stage("Reading the package index")
-    archive = Archive.open(Mirror.of_this_host(), ArchiveKeys.of_debian(), chosen.codename, chosen.architecture, progress)
+    archive = Archive.open(
+        Mirror.of_this_host(), ArchiveKeys.of_debian(), chosen.codename, chosen.architecture, progress
+    )
     notes: list[str] = []
 
     def make(directory: Path) -> Bundle:

@@ -184,7 +184,11 @@ def publish(name: str, make: Callable[[Path], Bundle]) -> Image:
             shutil.rmtree(place, ignore_errors=True)
             if isinstance(error, OSError):
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                reason = "the disk is full; make room, or set CELAJE_HOME elsewhere" if full else error.strerror or str(error)
+                reason = (
+                    "the disk is full; make room, or set CELAJE_HOME elsewhere"
+                    if full
+                    else error.strerror or str(error)
+                )
                 raise HostError(f"cannot make the image {name} in {directory}: {reason}") from error
             raise
         _sweep(directory, name)
@@ -211,7 +215,8 @@ def remove(name: str) -> None:
 
 def _describe(name: str, bundle: Bundle) -> Description:
     files = {
-        role: FileDescription(path.name, path.stat().st_size, sha256_of(path)) for role, path in sorted(bundle.files.items())
+        role: FileDescription(path.name, path.stat().st_size, sha256_of(path))
+        for role, path in sorted(bundle.files.items())
     }
     return Description(
         name, bundle.architecture, bundle.boot_method, bundle.command_line, bundle.created, files, bundle.packages
@@ -257,5 +262,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise HostError(f"another celaje is building or removing the image {name}; wait until it has finished") from error
+            raise HostError(
+                f"another celaje is building or removing the image {name}; wait until it has finished"
+            ) from error
         yield

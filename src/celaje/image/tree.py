@@ -1,7 +1,8 @@
 """A file tree in memory: what an archive unpacks to and what a file system is made from.
 
 Owners, modes and device nodes are data here, so that a tree for a guest is made without root and without ever lying on
-the host's disk. Every path is normalised as it enters (`a/b`, no leading slash); one that would leave the tree is refused.
+the host's disk. Every path is normalised as it enters (`a/b`, no leading slash); one that would leave the tree is
+refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _PATH_BYTES = 4095
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: `mode` is st_mode (type and permission bits). `data` is a regular file's content or a symbolic link's target."""
+    """One file: `mode` is st_mode (type and permissions); `data` a regular file's content or a link's target."""
 
     mode: int
     data: bytes = b""
@@ -45,7 +46,7 @@ class Entry:
 
 
 def normalised(path: str, where: str = "the tree") -> str:
-    """`path` without leading slash, `.` and doubled slashes; "" is the root. ImageError where it leaves the tree or is no path."""
+    """`path` without leading slash, `.` and doubled slashes; "" is the root. ImageError where it leaves the tree."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path:
         raise ImageError(f"{where} names the file {path!r}, which leaves the tree that it is unpacked to")
@@ -82,7 +83,7 @@ class Tree:
         self._entries[path] = entry
 
     def resolve(self, path: str) -> str:
-        """`path` with a first component that is a symbolic link to `usr/...` replaced by its target (Debian's merged /usr)."""
+        """`path` below `usr` where its first directory is a symbolic link there (Debian's merged /usr)."""
         first, _, rest = path.partition("/")
         held = self._entries.get(first)
         if rest and held is not None and held.is_symlink and held.data == b"usr/" + first.encode():

@@ -12,8 +12,8 @@ from celaje.image.tree import Tree
 
 BUSYBOX = "usr/bin/busybox"
 _FIRST_COMMANDS = b"[\0[[\0"
-_NEEDED = ("cat", "cttyhack", "findfs", "init", "ip", "login", "modprobe", "mount", "poweroff", "sh", "switch_root", "tar", "xargs")
-_DIRECTORIES = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "srv", "sys", "usr/local/bin", "usr/local/sbin", "var/log")
+_NEEDED = "cat cttyhack findfs init ip login modprobe mount poweroff sh switch_root tar usleep xargs".split()
+_DIRECTORIES = "dev etc home mnt opt proc run srv sys usr/local/bin usr/local/sbin var/log".split()
 
 
 def script(name: str) -> bytes:
