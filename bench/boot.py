@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.emulators import CELAJE, TIMEOUT, Emulator, overhead
+from bench.emulators import CELAJE, ENVIRONMENT, TIMEOUT, Emulator, overhead
 
 USERLAND = "celaje: userland"
 MEMORY = "512M"
@@ -47,7 +47,8 @@ def files(kernel: Path | None, initrd: Path | None) -> Files | str:
 
 def _start(emulator: Emulator, files: Files, append: str) -> subprocess.Popen[bytes]:
     command = emulator.kernel(files.kernel, files.initrd, append, MEMORY)
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
 
 
 def _wait_for_userland(process: subprocess.Popen[bytes], sample: list[int] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT = 600
+# An installed celaje has its bytecode beside it; where the environment forbids to write it, compiling would be timed.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 GUEST_MEMORY = re.compile(r"memfd:celaje-guest-memory")
 
 
@@ -68,7 +71,7 @@ class Finished:
 def run(command: list[str]) -> Finished:
     """Run to the end. Raises RuntimeError with the last lines of what was said when the exit status is not 0."""
     started = time.monotonic()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, env=ENVIRONMENT)
     seconds = time.monotonic() - started
     output = done.stdout.decode(errors="replace")
     if done.returncode:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+_SOURCE = Path(__file__).resolve().parent.parent / "src"
 _SETTINGS = ("CELAJE_HOME", "CELAJE_DEBUG", "CELAJE_DEBIAN_MIRROR", "COLUMNS")
 _OUTSIDE = {name: os.environ[name] for name in ("HOME", "CELAJE_HOME", "CELAJE_CACHE") if name in os.environ}
 
@@ -31,6 +32,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in _SETTINGS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CELAJE_HOME", str(tmp_path / "celaje-home"))
+    monkeypatch.setenv("PYTHONPATH", str(_SOURCE))  # for the processes that tests start, in whatever directory
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from celaje.image.filesystem import MachineRun, RunMachine
 from celaje.machine.console import BufferConsole
 from celaje.machine.machine import EngineFactory, Machine, MachineConfig
 from celaje.machine.verdict import VerdictKind
-from celaje.machine.virtio.block import Block
+from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import RawFile
 
 LAST_WORDS = 400
@@ -18,15 +18,13 @@ def builder(engine: EngineFactory) -> RunMachine:
     """What runs a machine on `engine` to its end and gives back what its console said."""
 
     def run(wanted: MachineRun) -> str:
-        disks = [
-            Block(RawFile(disk.path, read_only=disk.read_only, serial=disk.serial.encode())) for disk in wanted.disks
-        ]
+        files = [RawFile(disk.path, read_only=disk.read_only, serial=disk.serial.encode()) for disk in wanted.disks]
         config = MachineConfig(
             memory=wanted.memory_mib << 20,
             kernel=wanted.kernel,
             initrd=wanted.initrd,
             append=wanted.command_line,
-            devices=disks,
+            devices=[VirtioBlock(file) for file in files],
             no_reboot=True,
             timeout=TIMEOUT,
         )

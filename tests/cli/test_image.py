@@ -1,0 +1,145 @@
+"""`celaje image ls`, `verify` and `rm`, and what `celaje vm run` does with an image."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from celaje.cli import command, vm_run
+from celaje.image import store
+from celaje.image.debian_mini import Bundle
+
+CREATED = 1_700_000_000
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELAJE_CACHE", str(tmp_path / "cache"))
+
+
+def publish(name: str, boot: str = "kernel", command_line: str = "quiet root=/dev/vda") -> store.Image:
+    """An image with made-up files."""
+    roles = {"kernel": ("kernel", "initrd", "disk"), "firmware": ("firmware", "kernel", "disk")}[boot]
+
+    def make(directory: Path) -> Bundle:
+        files = {role: directory / role for role in roles}
+        for role, path in files.items():
+            path.write_bytes(role.encode() * 512)
+        return Bundle(boot, "riscv64", command_line, files, {"busybox-static": "1"}, CREATED)
+
+    return store.publish(name, make)
+
+
+def test_an_empty_list_says_how_to_make_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["image", "ls"]) == 0
+    assert "celaje image build debian-mini" in capsys.readouterr().out
+    assert command.main(["image", "ls", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_images_are_listed_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    publish("one")
+    publish("two", boot="firmware")
+    assert command.main(["image", "ls"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["NAME", "ARCHITECTURE", "BOOT", "SIZE", "CREATED"]
+    assert [line[:3] for line in lines[1:]] == [["one", "riscv64", "kernel"], ["two", "riscv64", "firmware"]]
+    assert [line[-1] for line in lines[1:]] == ["2023-11-14"] * 2
+    assert command.main(["image", "ls", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["created"]) for entry in listed] == [("one", CREATED), ("two", CREATED)]
+
+
+def test_an_image_that_cannot_be_read_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    publish("good")
+    broken = publish("broken")
+    (broken.directory / "image.json").write_text("{")
+    assert command.main(["image", "ls"]) == 2
+    shown = capsys.readouterr()
+    assert "good" in shown.out
+    assert shown.err.count("\n") == 1
+    assert "broken" in shown.err
+
+
+def test_a_changed_file_fails_verification_and_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    image = publish("one")
+    assert command.main(["image", "verify", "one"]) == 0
+    assert capsys.readouterr().out == "one: 3 files are what they must be\n"
+    (image.directory / "kernel").write_bytes(b"kernex" * 512)
+    for words in (["image", "verify", "one"], ["vm", "run", "one"]):
+        assert command.main(words) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert str(image.directory / "kernel") in said
+        assert "fails its hash" in said
+        assert "celaje image build one" in said
+
+
+def test_a_removed_image_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    publish("one")
+    assert command.main(["image", "rm", "one"]) == 0
+    assert store.names() == []
+    assert command.main(["image", "rm", "one"]) == 2
+    assert "there is no image 'one'" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_names_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["image", "build", "slackware"]) == 2
+    assert "debian-mini" in capsys.readouterr().err
+
+
+def test_an_image_brings_its_files_and_its_disk_is_thrown_away() -> None:
+    image = publish("one")
+    found = vm_run.configuration(vm_run.parser().parse_args(["one", "--append", "single", "--disk", "more,readonly"]))
+    assert found.kernel == image.directory / "kernel"
+    assert found.initrd == image.directory / "initrd"
+    assert found.firmware is None
+    assert found.append == "quiet root=/dev/vda single"
+    assert [(disk.path, disk.read_only, disk.throwaway) for disk in found.disks] == [
+        (image.directory / "disk", False, True),
+        (Path("more"), True, False),
+    ]
+
+
+def test_an_image_that_boots_by_firmware_brings_its_firmware() -> None:
+    image = publish("two", boot="firmware", command_line="")
+    found = vm_run.configuration(vm_run.parser().parse_args(["two"]))
+    assert (found.firmware, found.kernel) == (image.directory / "firmware", image.directory / "kernel")
+    assert found.initrd is None
+    assert found.append == ""
+
+
+def test_a_kernel_of_ones_own_leaves_out_the_images_initrd() -> None:
+    publish("one")
+    found = vm_run.configuration(vm_run.parser().parse_args(["one", "--kernel", "mine"]))
+    assert (found.kernel, found.initrd) == (Path("mine"), None)
+    assert found.append == "quiet root=/dev/vda"
+
+
+def test_an_image_is_found_by_its_path_too() -> None:
+    image = publish("one")
+    found = vm_run.configuration(vm_run.parser().parse_args([str(image.directory)]))
+    assert found.kernel == image.directory / "kernel"
+
+
+def test_a_disk_whose_name_has_a_comma_is_a_disk() -> None:
+    assert (vm_run.disk("a,b").path, vm_run.disk("a,b").read_only) == (Path("a,b"), False)
+    assert (vm_run.disk("a,b,readonly").path, vm_run.disk("a,b,readonly").read_only) == (Path("a,b"), True)
+
+
+def test_a_run_leaves_the_images_files_as_they_were() -> None:
+    """An image whose firmware only powers off runs, and its files are what they were."""
+    power_off = struct.pack("<5I", 0x001002B7, 0x00005337, 0x55530313, 0x0062A023, 0x6F)
+
+    def make(directory: Path) -> Bundle:
+        (directory / "firmware").write_bytes(power_off)
+        (directory / "disk").write_bytes(bytes(4096))
+        return Bundle("firmware", "riscv64", "", {role: directory / role for role in ("firmware", "disk")}, {}, CREATED)
+
+    image = store.publish("off", make)
+    before = {path.name: path.stat().st_mtime_ns for path in image.directory.iterdir()}
+    assert command.main(["vm", "run", "off", "--engine", "evaluate", "--memory", "16M"]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in image.directory.iterdir()} == before
