@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.emulators import CELAJE, ENVIRONMENT, TIMEOUT, Emulator, overhead
+from celaje import paths
 
 USERLAND = "celaje: userland"
 MEMORY = "512M"
@@ -31,8 +32,7 @@ class Files:
 
 def image_directory() -> Path:
     """Where `celaje image build` keeps debian-mini."""
-    home = os.environ.get("CELAJE_HOME") or Path.home() / ".local/share/celaje"
-    return Path(home) / "images" / IMAGE
+    return paths.home() / "images" / IMAGE
 
 
 def files(kernel: Path | None, initrd: Path | None) -> Files | str:

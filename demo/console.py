@@ -75,10 +75,11 @@ def title(text: str) -> None:
 
 def main() -> int:
     """Build, boot, show, power off."""
-    title(f"celaje image build {IMAGE}")
-    built = subprocess.run([CELAJE, "image", "build", IMAGE], stdin=subprocess.DEVNULL)
-    if built.returncode:
-        return built.returncode
+    if subprocess.run([CELAJE, "image", "verify", IMAGE], capture_output=True).returncode:
+        title(f"celaje image build {IMAGE}")
+        built = subprocess.run([CELAJE, "image", "build", IMAGE], stdin=subprocess.DEVNULL)
+        if built.returncode:
+            return built.returncode
 
     title(f"celaje vm run {IMAGE}")
     started = time.monotonic()
