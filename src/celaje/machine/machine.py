@@ -28,11 +28,11 @@ from celaje.machine.console import Console
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
 from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict, VerdictKind
-from celaje.machine.virtio.block import Block
+from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.overlay import Overlay
-from celaje.machine.virtio.rng import Rng
+from celaje.machine.virtio.rng import VirtioRng
 
 MEMORY_LEAST = 1 << 20
 CPUS_MOST = 64
@@ -113,7 +113,7 @@ class Machine:
         self._engine_factory = engine_factory
         _check(config)
         self._files: Files | None = Files.read(config)
-        self._devices = [*_open_disks(config.disks), Rng(), *config.devices]
+        self._devices = [*_open_disks(config.disks), VirtioRng(), *config.devices]
         self._end_lock = threading.Lock()
         self._ended = threading.Event()
         self._verdict: Verdict | None = None
@@ -351,14 +351,14 @@ def _check(config: MachineConfig) -> None:
         )
 
 
-def _open_disks(disks: Sequence[Disk]) -> list[Block]:
-    opened: list[Block] = []
+def _open_disks(disks: Sequence[Disk]) -> list[VirtioBlock]:
+    opened: list[VirtioBlock] = []
     try:
         for disk in disks:
             backend: BlockBackend = RawFile(disk.path, read_only=disk.read_only or disk.throwaway)
             if disk.throwaway:
                 backend = Overlay(backend)
-            opened.append(Block(backend))
+            opened.append(VirtioBlock(backend))
     except BaseException:
         for block in opened:
             block.close()
