@@ -140,6 +140,26 @@ def test_a_cache_that_is_no_directory_is_named(tmp_path: Path, monkeypatch: pyte
     assert_refused(done, str(tmp_path / "cache"))
 
 
+def test_a_cache_with_no_room_is_named_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    """A cache on a file system of 64 KiB, in a mount namespace that goes away with the test."""
+    (tmp_path / "spin").write_bytes(SPIN)
+    (tmp_path / "cache").mkdir()
+    mount = "mount -t tmpfs -o size=64k celaje-test cache"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("this host lets nobody make a mount namespace (unshare -rm)")
+    script = mount + ' && export CELAJE_CACHE="$PWD/cache"; "$@"; status=$?; find cache -type f -size +0; exit $status'
+    command = [sys.executable, "-m", "celaje", "vm", "run", "--firmware", "spin", "--timeout", "5"]
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *command],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert_refused(done, str(tmp_path / "cache"), "room")
+
+
 def test_a_terminal_that_another_job_has_is_refused(tmp_path: Path) -> None:
     """A machine started in the background of a shell: the terminal belongs to the foreground job."""
     (tmp_path / "spin").write_bytes(SPIN)
