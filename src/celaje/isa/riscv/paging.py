@@ -66,7 +66,7 @@ def translate(h: Any, address: Value, access: Value, mode: Value) -> None:
     sv32 = h.xlen == 32
     scheme = (h.satp >> (31 if sv32 else 60)).trunc(8) & (1 if sv32 else 15)
     with h.when(mode.eq(MACHINE) | scheme.eq(0)):
-        h.give(address, 0, MAY_READ | MAY_WRITE | MAY_EXECUTE | GLOBAL, 0)
+        h.give(address, 0, MAY_READ | MAY_WRITE | MAY_EXECUTE, 0)
     page_fault_cause = h.call(page_fault, access)[0]
     access_fault_cause = h.call(access_fault, access)[0]
     index_bits, entry_size = (10, 4) if sv32 else (9, 8)

@@ -1,0 +1,225 @@
+"""The whole program that executes RISC-V: every handler, every routine, the decoder's tables.
+
+Which handlers an instruction gets is decided here: variants for operands that make it cheaper, and pairs of
+instructions that often follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from celaje.engine.translate.control import SPECIAL, function_text, render_entry, render_special
+from celaje.engine.translate.decoder_tables import (
+    BACKWARD,
+    FIRST_HANDLER,
+    HANDLER_ILLEGAL,
+    HANDLER_PAGE_END,
+    HANDLER_STRADDLE,
+    HANDLER_UNDECODED,
+    IMMEDIATE_ZERO,
+    IN_PAGE,
+    RD_IS_RS1,
+    RD_ZERO,
+    ROUNDING_DYNAMIC,
+    RS1_ZERO,
+    RS2_ZERO,
+    SHORT,
+    Variant,
+    build,
+)
+from celaje.engine.translate.handlers import ATTRIBUTES, HandlerReading, NeedsFull, render_routine
+from celaje.engine.translate.pairs import PAIRS
+from celaje.engine.translate.reading import LlvmModule
+from celaje.isa.riscv.instructions import RISCV
+from celaje.isa.table import Instruction
+
+RELATIVE = frozenset({"beq", "bne", "blt", "bge", "bltu", "bgeu", "jal"})
+MOVES_WITH_RS1_ZERO = frozenset({"add", "sub", "sltu", "or"})
+# instructions after which nothing can have changed that a hart must look at
+PLAIN_EXTENSIONS = frozenset({"I", "M", "A", "F", "D", "Zba", "Zbb", "Zbs", "Zicond", "Zicbom", "Zicboz"})
+SYSTEM_NAMES = frozenset({"wfi", "mret", "sret", "sfence.vma", "ecall", "ebreak", "fence.i"})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One variant of an instruction's handler: the conditions it is for and what they fix."""
+
+    name: str
+    mask: int = 0
+    match: int = 0
+    constants: dict[str, int] = field(default_factory=dict)
+    same: bool = False
+    in_page: bool | None = None
+    backward: bool = False
+
+
+def shapes(instruction: Instruction) -> Iterator[Shape]:
+    """An instruction's variants, the most special first; the last has no conditions."""
+    operands = instruction.operands
+    if instruction.name in RELATIVE:
+        where = (
+            ("back", IN_PAGE | BACKWARD, IN_PAGE | BACKWARD, True, True),
+            ("on", IN_PAGE | BACKWARD, IN_PAGE, True, False),
+            ("far", 0, 0, False, False),
+        )
+        cheap = ("rs2", RS2_ZERO) if "rs2" in operands else ("rd", RD_ZERO)
+        for name, mask, match, in_page, backward in where:
+            special = {cheap[0]: 0}
+            yield Shape(f"{name}.{cheap[0]}0", mask | cheap[1], match | cheap[1], special, False, in_page, backward)
+        for name, mask, match, in_page, backward in where:
+            yield Shape(name, mask, match, {}, False, in_page, backward)
+        return
+    if instruction.name == "jalr":
+        yield Shape("rd0", RD_ZERO | IMMEDIATE_ZERO, RD_ZERO | IMMEDIATE_ZERO, {"rd": 0, "imm": 0})
+    elif "rm" in operands:
+        yield Shape("dyn", ROUNDING_DYNAMIC, ROUNDING_DYNAMIC, {"rm": 7})
+    elif instruction.extension in ("I", "M", "Zba", "Zbb", "Zbs") and "rd" in operands and "rs1" in operands:
+        if instruction.name == "addi":
+            yield Shape("li", RS1_ZERO, RS1_ZERO, {"rs1": 0})
+            yield Shape("mv", IMMEDIATE_ZERO, IMMEDIATE_ZERO, {"imm": 0})
+        if instruction.name == "addiw":
+            yield Shape("sext", IMMEDIATE_ZERO, IMMEDIATE_ZERO, {"imm": 0})
+        if instruction.name in MOVES_WITH_RS1_ZERO:
+            yield Shape("rs10", RS1_ZERO, RS1_ZERO, {"rs1": 0})
+        if "(" not in instruction.syntax:
+            yield Shape("same", RD_IS_RS1, RD_IS_RS1, same=True)
+    yield Shape("any")
+
+
+@dataclass
+class Program:
+    """The text of the LLVM module, the handlers in the order of their numbers, and the decoder's tables."""
+
+    text: str
+    handlers: list[str]
+    tables: bytes
+
+
+def _is_system(instruction: Instruction) -> bool:
+    return instruction.extension not in PLAIN_EXTENSIONS or instruction.name in SYSTEM_NAMES
+
+
+class Builder:
+    """Renders handlers and remembers their numbers."""
+
+    def __init__(self) -> None:
+        self.module = LlvmModule()
+        self.handlers = [""] * FIRST_HANDLER
+        self.rendered: set[str] = set()
+        self.straight: dict[str, tuple[Instruction, int, str, Shape]] = {}
+
+    def number(self, name: str) -> int:
+        """The number of a handler, given now if it has none."""
+        if name not in self.handlers:
+            self.handlers.append(name)
+        return self.handlers.index(name)
+
+    def full(self, instruction: Instruction, length: int, name: str) -> None:
+        """Render an instruction's full handler, once."""
+        if name in self.rendered:
+            return
+        self.rendered.add(name)
+        reading = HandlerReading(self.module, full=True)
+        if _is_system(instruction):
+            reading.set_system()
+        reading.begin(instruction, length, name)
+        instruction.semantics(reading)
+        reading.finish()
+        self.module.functions.append(function_text(name, reading))
+
+    def variant(self, instruction: Instruction, key: str, length: int, shape: Shape) -> str:
+        """Render one variant; the name of the handler that serves it."""
+        stem = f"{key.replace('/', '.')}.{length}"
+        full = f"{stem}.full"
+        name = f"{stem}.{shape.name}"
+        reading = HandlerReading(self.module, full=False)
+        try:
+            self._apply(reading, instruction, length, full, shape)
+            reading.finish()
+        except NeedsFull:
+            self.full(instruction, length, full)
+            return full
+        text = function_text(name, reading)
+        if f"@{full}(" in text:
+            self.full(instruction, length, full)
+        self.module.functions.append(text)
+        self.straight[name] = (instruction, length, full, shape)
+        return name
+
+    @staticmethod
+    def _apply(reading: HandlerReading, instruction: Instruction, length: int, full: str, shape: Shape) -> None:
+        reading.begin(
+            instruction,
+            length,
+            full,
+            shape.constants,
+            same=shape.same,
+            in_page=shape.in_page,
+            backward=shape.backward,
+        )
+        instruction.semantics(reading)
+
+    def pair(self, first: str, second: str) -> str | None:
+        """Render two handlers as one; None where either is not there or the first does not go straight on."""
+        if first not in self.straight or second not in self.straight:
+            return None
+        reading = HandlerReading(self.module, full=False)
+        self._apply(reading, *self.straight[first])
+        if reading._ended:
+            return None
+        reading.retire()
+        reading._op = reading.next_operation()
+        self._apply(reading, *self.straight[second])
+        reading.finish()
+        name = f"{first}+{second}"
+        self.module.functions.append(function_text(f'"{name}"', reading))
+        return name
+
+
+def build_program(pairs: Sequence[tuple[str, str]] = PAIRS) -> Program:
+    """Everything, as text and tables."""
+    builder = Builder()
+    table = RISCV.of(64)
+    keys = {key: entry for key, entry in RISCV.instructions.items() if 64 in entry.xlens}
+    numbers: dict[str, int] = {}
+    variants: dict[str, list[Variant]] = {}
+    short_forms = {entry.base for entry in table if entry.base}
+    for special in (
+        (HANDLER_UNDECODED, "undecoded"),
+        (HANDLER_PAGE_END, "page_end"),
+        (HANDLER_ILLEGAL, "illegal"),
+        (HANDLER_STRADDLE, "straddle"),
+    ):
+        builder.handlers[special[0]] = special[1]
+    for key, entry in keys.items():
+        if entry.base:
+            continue
+        numbers[key] = len(numbers)
+        variants[key] = []
+        for length in (4, 2) if key in short_forms else (4,):
+            wanted = SHORT if length == 2 else 0
+            for shape in shapes(entry):
+                name = builder.variant(entry, key, length, shape)
+                variants[key].append(Variant(shape.mask | SHORT, shape.match | wanted, builder.number(name)))
+    fused: dict[int, list[tuple[int, int]]] = {}
+    for first, second in pairs:
+        both = builder.pair(first, second)
+        if both is not None:
+            row = (builder.number(second), builder.number(both))
+            fused.setdefault(builder.number(first), []).append(row)
+    for name in SPECIAL:
+        builder.module.functions.append(render_special(builder.module, name))
+    builder.module.functions.append(render_entry(builder.module))
+    builder.module.render_routines(render_routine)
+    key_of = {id(entry): key for key, entry in keys.items()}
+    tables = build(table, numbers, variants, RELATIVE, fused, key_of)
+    text = "\n".join(
+        [
+            builder.module.text(),
+            f"attributes #0 = {{ {ATTRIBUTES} }}",
+            '!0 = !{!"branch_weights", i32 2000, i32 1}',
+            '!1 = !{!"branch_weights", i32 1, i32 2000}',
+        ]
+    )
+    return Program(text, builder.handlers, tables)
