@@ -5,6 +5,7 @@ Nothing here is shared with the product. Bit patterns in, (bit pattern, flags) o
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -260,6 +261,11 @@ def interesting(random_: random.Random, width: int, integer: bool = False) -> in
     """One operand: an edge, a number near 1 with a short fraction, a random exponent, or random bits."""
     top = 1 << (width - 1)
     if integer:
+        if random_.random() < 0.4:  # so long that it is rounded, and often half-way or next to it
+            cut = width - 1 - FRACTION_BITS[random_.choice((32, 64)) if width == 64 else 32]
+            value = random_.getrandbits(width) | top
+            value = (value & (-1 << cut)) + (1 << (cut - 1)) + random_.choice((-1, 0, 0, 1))
+            return (value >> random_.choice((0, 0, 1, 3))) & (2 * top - 1)
         value = random_.getrandbits(width) >> random_.randrange(width)
         value += random_.choice((0, 0, (1 << random_.randrange(width)) - random_.randrange(3)))
         return (value if random_.random() < 0.5 else -value) & (2 * top - 1)
@@ -282,10 +288,32 @@ def interesting(random_: random.Random, width: int, integer: bool = False) -> in
     return random_.choice((0, top)) | (exponent << precision) | fraction
 
 
+def directed(operation: str, width: int, operands: int) -> Iterator[tuple[int, ...]]:
+    """Every combination of classes, and what rounds to the smallest normal number from below."""
+    top, least_normal, one = 1 << (width - 1), 1 << FRACTION_BITS[width], EMAX[width] << FRACTION_BITS[width]
+    quiet, infinity = CANONICAL_NAN[width], INFINITY[width]
+    classes = (0, top, one, one | top, infinity, infinity | top, quiet + 5, infinity + 5)
+    yield from itertools.product(classes, repeat=operands)
+    for by in (1, 2, 3, 1000):
+        match operation:
+            case "multiply":
+                yield one + by, least_normal - by
+            case "fused":
+                yield one + by, least_normal - by, 0
+                yield one + by, top | (least_normal - by), top | 1
+            case "divide":
+                yield least_normal - by, one - 2 * by
+                yield least_normal - by, one - by
+            case "to_32":
+                yield (((EMAX[64] + EMIN[32]) << FRACTION_BITS[64]) - by,)
+                yield (top | ((EMAX[64] + EMIN[32]) << FRACTION_BITS[64]) - (by << 28),)
+
+
 def cases(random_: random.Random, operation: str, width: int, operands: int, count: int) -> Iterator[tuple[int, ...]]:
     """Operand tuples: every edge once with random company, then `count` drawn ones, some of them related."""
     integer = operation.startswith("from_")
     if not integer:
+        yield from directed(operation, width, operands)
         for edge in edges(width):
             chosen = [edge, *(random_.choice(edges(width)) for _ in range(operands - 1))]
             random_.shuffle(chosen)
