@@ -1,8 +1,8 @@
 """An engine that executes a script. It stands where a real engine would, and knows no instruction set: what devices and
 boards do with it proves that they know none either.
 
-A script is a list of exits, or of functions of the hart that return one (to set registers first, or to look at what came
-of the exit before). When it is used up the hart runs on without an exit until somebody interrupts it.
+A script is a list of exits, or of functions of the hart that return one (to set registers first, or to look at what
+came of the exit before). When it is used up the hart runs on without an exit until somebody interrupts it.
 """
 
 from __future__ import annotations

@@ -260,7 +260,8 @@ class Machine:
                 self._end(Verdict(VerdictKind.TIMEOUT))
         finally:
             # Also when the waiting thread was interrupted: no hart may be running when memory goes.
-            self._end(Verdict(VerdictKind.LEFT))
+            if self._verdict is None:
+                self._end(Verdict(VerdictKind.LEFT))
             states.close()
             for hart in harts:
                 hart.interrupt()
