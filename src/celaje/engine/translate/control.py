@@ -37,13 +37,15 @@ from celaje.engine.translate.memory import (
     note_large,
 )
 from celaje.engine.translate.reading import LlvmModule
+from celaje.isa.riscv.csr import csr_access
 from celaje.isa.riscv.paging import GLOBAL, translate
 from celaje.isa.riscv.pmp import pmp_allows, pmp_is_uniform
 from celaje.isa.riscv.privilege import FETCH, FETCH_ACCESS, ILLEGAL, MTI, STCE, STI
-from celaje.isa.riscv.state import USER
+from celaje.isa.riscv.state import MACHINE
 from celaje.isa.riscv.trap import choose_interrupt, take_trap, update_pending
 from celaje.isa.semantics import Value, routine
 
+REGISTER_ACCESS = "access_register"
 FUTILE_TRAPS = 64  # so many in a row without one instruction done: the hart will never do another
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine(), 202)
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # private
@@ -312,4 +314,20 @@ def render_entry(module: LlvmModule) -> str:
     return "\n".join(["define void @run(ptr %st) #0 {", "entry:", *h.locals, *h.lines, "}"])
 
 
-__all__ = ["ATTRIBUTES", "SPECIAL", "USER", "function_text", "render_entry", "render_special"]
+def render_register_access(module: LlvmModule) -> str:
+    """`access_register(st, number, operation, operand)`: a control register for Python, as from machine mode. The old
+    value goes to `exit_value`, whether it was refused to `exit`."""
+    h = HandlerReading(module, full=True)
+    number, operation, operand = (Value(h, 64, name) for name in ("%number", "%operation", "%operand"))
+    before = h.read("mode")
+    h.write("mode", MACHINE)
+    old, refused = h.call(csr_access, number.trunc(16), operation.trunc(8), operand)
+    h.write("mode", before)
+    h.write("exit_value", old)
+    h.write("exit", refused.zext(64))
+    h.end("ret void")
+    head = f"define void @{REGISTER_ACCESS}(ptr %st, i64 %number, i64 %operation, i64 %operand) #0 {{"
+    return "\n".join([head, "entry:", *h.locals, *h.lines, "}"])
+
+
+__all__ = ["ATTRIBUTES", "REGISTER_ACCESS", "SPECIAL", "function_text", "render_entry", "render_special"]

@@ -50,6 +50,7 @@ from celaje.isa.riscv.state import MACHINE, STATE
 DECODED_BYTES = 64 << 20  # of decoded code in all harts together
 NANOSECONDS_A_TICK = 100
 NO_RESERVATION = (1 << 64) - 1
+READ, WRITE = 0, 1  # of a control register, as celaje.isa.riscv.csr numbers them
 OWN_FIELDS = frozenset({"x", "f", "pc", "mtimecmp", "sbi", "mhartid"})  # setting these changes no translation
 ALL_MEMORY = 0x1F  # a PMP entry: naturally aligned power of two, read, write, execute
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
@@ -78,6 +79,9 @@ class TranslateHart:
             for name, place in PLACES.items()
         }
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(program.run)
+        self._access = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_uint64] * 3)(
+            program.handlers[program.names.index("access_register")]
+        )
         self._exit = self._scalar("exit")
         self._address = self._scalar("exit_address")
         self._size = self._scalar("exit_size")
@@ -205,14 +209,30 @@ class TranslateHart:
         self._ask_and_wait(REQUEST_INSTRUCTIONS)
 
     def get(self, field: str, index: int = 0) -> int:
-        """State by name."""
+        """A state field, else a control register by name."""
+        if field not in PLACES:
+            return self._control(field, READ, 0)
         return int(self._arrays[field][index])
 
+    def _control(self, name: str, operation: int, operand: int) -> int:
+        """Access a control register as machine mode would."""
+        # Imported here: starting a machine needs no tables.
+        from celaje.isa.riscv.csr import NUMBERS
+
+        self._access(self._block, NUMBERS[name], operation, operand)
+        if self._exit.value:
+            raise ValueError(f"{name} cannot be written")
+        return self._value.value
+
     def set(self, field: str, value: int, index: int = 0) -> None:
-        """Set state by name."""
-        width = PLACES[field].field.width
+        """Set a state field, else a control register by name."""
+        width = PLACES[field].field.width if field in PLACES else 64
         if not 0 <= value < 1 << width:
             raise ValueError(f"{field} has {width} bits; {value:#x} does not fit")
+        if field not in PLACES:
+            self._control(field, WRITE, value)
+            self._request[REQUEST_TRANSLATIONS] = 1
+            return
         if field == "x" and index == 0:
             return
         self._arrays[field][index] = value

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from celaje.engine.translate.control import SPECIAL, function_text, render_entry, render_special
+from celaje.engine.translate.control import (
+    REGISTER_ACCESS,
+    SPECIAL,
+    function_text,
+    render_entry,
+    render_register_access,
+    render_special,
+)
 from celaje.engine.translate.decoder_tables import (
     BACKWARD,
     FIRST_HANDLER,
@@ -211,6 +218,8 @@ def build_program(pairs: Sequence[tuple[str, str]] = PAIRS) -> Program:
     for name in SPECIAL:
         builder.module.functions.append(render_special(builder.module, name))
     builder.module.functions.append(render_entry(builder.module))
+    builder.module.functions.append(render_register_access(builder.module))
+    builder.number(REGISTER_ACCESS)
     builder.module.render_routines(render_routine)
     key_of = {id(entry): key for key, entry in keys.items()}
     tables = build(table, numbers, variants, RELATIVE, fused, key_of)

@@ -482,3 +482,6 @@ def csr_access(h: Any, number: Value, operation: Value, operand: Value) -> None:
                     register.write(h, new if h.xlen == 64 else new & 0xFFFFFFFF)
             h.give(old, 0)
     h.give(0, 1)
+
+
+NUMBERS = {register.name: register.number for register in REGISTERS.values()}
