@@ -32,8 +32,8 @@ COMMANDS = (
 class Console:
     """The console of a machine that runs as a child process, read with patience and typed at one line at a time."""
 
-    def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, command: list[str], stderr: int | None = None) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._keyboard = self.process.stdin.fileno()
@@ -65,6 +65,15 @@ class Console:
             sys.stdout.write(more.decode(errors="replace").replace("\r", ""))
         return self.process.wait(timeout=ANSWER_SECONDS)
 
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Whatever happened, no machine is left running."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
 
 def title(text: str) -> None:
     """A line of the demo's own, on stderr so that it is not taken for the guest's."""
@@ -83,8 +92,7 @@ def main() -> int:
 
     title(f"celaje vm run {IMAGE}")
     started = time.monotonic()
-    console = Console([CELAJE, "vm", "run", IMAGE, "--no-reboot", "--timeout", "300"])
-    try:
+    with Console([CELAJE, "vm", "run", IMAGE, "--no-reboot", "--timeout", "300"]) as console:
         console.wait_for(PROMPT, LOGIN_SECONDS)
         booted = time.monotonic() - started
         for command, why in COMMANDS:
@@ -94,10 +102,6 @@ def main() -> int:
         title("power off")
         console.type("poweroff")
         status = console.close()
-    finally:
-        if console.process.poll() is None:
-            console.process.kill()
-            console.process.wait()
     title(f"{booted:.1f} s from the command to the shell; the machine ended with status {status}")
     return status
 

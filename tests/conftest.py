@@ -24,6 +24,7 @@ _PACKAGES = {
     "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
     "dtc": "device-tree-compiler",
     "e2fsck": "e2fsprogs",
+    "debugfs": "e2fsprogs",
 }
 
 
@@ -39,6 +40,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def outside_environment() -> dict[str, str]:
     """The environment with the images that were made before the tests: HOME and celaje's directories as they were."""
     return {**os.environ, **_OUTSIDE}
+
+
+@pytest.fixture(scope="session")
+def built_image(outside_environment: dict[str, str]) -> Callable[[str], Path]:
+    """The directory of an image that was built before the tests; skips by name where it was not."""
+
+    def find(name: str) -> Path:
+        home = outside_environment.get("CELAJE_HOME")
+        home_directory = Path(home) if home else Path(outside_environment["HOME"]) / ".local/share/celaje"
+        directory = home_directory / "images" / name
+        if not directory.exists():
+            pytest.skip(f"the image {name} is not built (celaje image build {name})")
+        return directory
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,10 @@ def shell(tmp_path: Path, outside_environment: dict[str, str]) -> dict[str, str]
 
 @pytest.mark.parametrize(("image", "script"), BLOCKS, ids=[script.split("\n")[0][:40] for _, script in BLOCKS])
 def test_a_shell_block_of_the_readme_works_as_it_stands(
-    image: str, script: str, shell: dict[str, str], tmp_path: Path
+    image: str, script: str, shell: dict[str, str], built_image: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    if image and not (Path(shell["CELAJE_HOME"]) / "images" / image).exists():
-        pytest.skip(f"the image {image} is not built (celaje image build {image})")
+    if image:
+        built_image(image)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env=shell,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +47,18 @@ ECHO = program(
     SW_T1_T0,
     SPIN,
 )
+
+
+# Makes the terminal on standard input its own session's, as a login shell has it, and goes on as what it is given.
+FOREGROUND = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def wait_until_raw(terminal: int) -> None:
+    """Return when somebody has switched the terminal's line editing off; fails after a minute."""
+    until = time.monotonic() + 60
+    while termios.tcgetattr(terminal)[3] & termios.ICANON:
+        assert time.monotonic() < until, "the terminal never became raw"
+        time.sleep(0.01)
 
 
 @pytest.fixture(params=["translate", "evaluate"])
@@ -115,3 +132,35 @@ def test_a_machine_writes_no_file_that_was_not_asked_for(tmp_path: Path) -> None
     (tmp_path / "disk").write_bytes(bytes(4096))
     assert run(tmp_path, PASS, "--disk", "disk,readonly").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "firmware"]
+
+
+def test_ctrl_a_x_at_a_terminal_switches_the_machine_off_and_restores_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "firmware").write_bytes(ECHO)
+    master, terminal = pty.openpty()
+    try:
+        before = termios.tcgetattr(terminal)
+        command = [sys.executable, "-m", "celaje", "vm", "run", "--firmware", "firmware", "--memory", "16M"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", FOREGROUND, *command],
+            cwd=tmp_path,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # Ctrl-C and Ctrl-D are the guest's; Ctrl-A Ctrl-A is a Ctrl-A.
+        wait_until_raw(terminal)
+        os.write(master, b"ab\x03\x04\x01\x01")
+        seen = b""
+        while len(seen) < 5:
+            assert select.select([master], [], [], 60)[0], seen
+            seen += os.read(master, 100)
+        assert seen == b"ab\x03\x04\x01"
+        os.write(master, b"\x01x")
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert said == b"celaje: left with Ctrl-A x; the machine was switched off\n"
+        assert termios.tcgetattr(terminal) == before
+    finally:
+        os.close(terminal)
+        os.close(master)
