@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -161,7 +162,8 @@ def server(fabricated: FabricatedArchive) -> Iterator[MirrorServer]:
                 self.wfile.write(body[start : start + state.cut_after])
                 self.close_connection = True
                 return
-            self.wfile.write(body[start:])
+            with contextlib.suppress(ConnectionError):  # whoever does not want the rest hangs up
+                self.wfile.write(body[start:])
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass

@@ -84,7 +84,7 @@ def one_line_addresses(text: str) -> Iterator[str]:
 
 
 def full_archives(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of `addresses` that look like full Debian archives (path `.../debian`, over HTTP), without `/` at the end."""
+    """Those of `addresses` that look like full Debian archives (path `.../debian`, over HTTP), no `/` at the end."""
     chosen: dict[str, None] = {}
     for address in addresses:
         parts = urlsplit(address)

@@ -40,13 +40,18 @@ class ArchiveKeys:
             keyrings.append(_HOST_KEYRING.read_bytes())
         return cls(keyrings)
 
+    @property
+    def certificates(self) -> list[pysequoia.Cert]:
+        """The keys."""
+        return list(self._certificates.values())
+
     def signed_text(self, message: bytes, name: str) -> str:
         """The text inside the signed `message`, without what is around it. ImageError unless one of the keys signed it.
 
         `name` is what the message is called in errors.
         """
         try:
-            verified = pysequoia.verify(bytes=message, store=lambda _: list(self._certificates.values()))
+            verified = pysequoia.verify(bytes=message, store=lambda _: self.certificates)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise ImageError(

@@ -189,7 +189,7 @@ class Mirror:
             if length is not None and done + length != size:
                 part.unlink(missing_ok=True)
                 raise NotAsSigned(
-                    f"{self.address(path)} has {done + length} bytes, not the {size} of the archive's signed index; try "
+                    f"{self.address(path)} has {done + length} bytes, not the {size} of the signed index; try "
                     "again later, or set CELAJE_DEBIAN_MIRROR to another mirror"
                 )
             with open(part, "ab" if resumed else "wb") as file:
