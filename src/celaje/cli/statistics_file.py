@@ -14,13 +14,13 @@ from celaje.errors import InputError
 def statistics_file(path: str | None) -> Iterator[Callable[[Mapping[str, object]], None]]:
     """Gives a function that writes its argument to `path` as JSON (and does nothing without a path).
 
-    A file is written aside and renamed, so that there is the whole of it or nothing; something that is no file (a pipe,
-    /dev/stderr) is written to. InputError, before anything runs, where that cannot be.
+    A file is written aside and renamed, so that there is the whole of it or nothing; what is no plain file (a pipe, a
+    link such as /dev/stderr) is written to. InputError, before anything runs, where that cannot be.
     """
     if path is None:
         yield lambda statistics: None
         return
-    renamed = not os.path.exists(path) or os.path.isfile(path)
+    renamed = path != "" and not os.path.islink(path) and (not os.path.exists(path) or os.path.isfile(path))
     place = f"{path}.{os.getpid()}.part" if renamed else path
     try:
         file = open(place, "w", encoding="utf-8")  # noqa: SIM115 (closed below, and its errors are not these)
