@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -470,6 +471,28 @@ def test_no_request_breaks_the_disk_or_leaves_guest_memory(
     disk.write(0x70, 0)  # waits for what is in hand
     disk.initialize(FLUSH)
     assert disk.status == 15
+    assert len(disk.read_sectors(1)) == 512
+    disk.mmio.close()
+    assert path.read_bytes() == pattern(0, SECTORS)
+
+
+def test_a_hart_that_scribbles_over_the_queue_while_it_is_served_breaks_nothing(
+    path: Path, memory: GuestMemory
+) -> None:
+    disk = Disk(Slow(Overlay(RawFile(path, read_only=True))), memory)
+    random = Random(7)
+    for _ in range(20):
+        disk.initialize(FLUSH | DISCARD | WRITE_ZEROES)
+        queue = disk.queues[0]
+        heads = [queue.chain(disk.buffers(IN, 0, [(DATA, 4096, WRITE)])) for _ in range(5)]
+        for _ in range(50):
+            queue.offer(*heads[: random.randint(0, 5)])
+            disk.notify()
+            at = random.randrange(queue.descriptors, queue.end - 8)
+            memory.write(at, random.randbytes(random.choice([1, 2, 4, 8])))
+            disk.acknowledge()
+    disk.write(0x70, 0)
+    disk.initialize(FLUSH)
     assert len(disk.read_sectors(1)) == 512
     disk.mmio.close()
     assert path.read_bytes() == pattern(0, SECTORS)

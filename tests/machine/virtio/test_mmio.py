@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celaje.engine.memory import GuestMemory
+from celaje.machine.bus import Bus
 from celaje.machine.console import BufferConsole
+from celaje.machine.memory_map import MemoryMap
 from celaje.machine.virtio.console import VirtioConsole
 from celaje.machine.virtio.device import FEATURE_RING_INDIRECT, FEATURE_RING_RESET, FEATURE_VERSION_1
 from celaje.machine.virtio.mmio import VirtioMmio
@@ -412,3 +414,26 @@ def test_the_window_lets_go_of_memory_when_it_is_closed() -> None:
     mmio = VirtioMmio(VirtioRng(), memory, lambda level: None)
     mmio.close()
     memory.close()
+
+
+def test_a_machine_of_two_memory_slots_is_one_address_space_and_no_buffer_crosses_them() -> None:
+    low, high = GuestMemory(BASE, MEMORY_SIZE), GuestMemory(BASE + MEMORY_SIZE, MEMORY_SIZE)
+    driver = Driver(VirtioRng(lambda count: b"\xa5" * count), low)
+    driver.mmio = VirtioMmio(driver.device, MemoryMap([low, high]), driver.line)
+    driver.initialize()
+    driver.request([(BASE + MEMORY_SIZE - 4, 4, WRITE), (BASE + MEMORY_SIZE, 4, WRITE)])
+    assert low.read(BASE + MEMORY_SIZE - 4, 4) + high.read(BASE + MEMORY_SIZE, 4) == b"\xa5" * 8
+    driver.queues[0].offer(driver.queues[0].chain([(BASE + MEMORY_SIZE - 4, 8, WRITE)]))
+    driver.notify()
+    assert driver.status & NEEDS_RESET
+    driver.mmio.close()
+    low.close()
+    high.close()
+
+
+def test_the_window_is_a_device_of_the_bus(rng: Driver) -> None:
+    bus = Bus()
+    bus.add(0x1000_1000, rng.mmio)
+    rng.initialize()
+    bus.reset()
+    assert rng.status == 0

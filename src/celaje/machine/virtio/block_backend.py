@@ -99,6 +99,19 @@ def read_fully(fd: int, buffers: Buffers, offset: int) -> None:
         done += count
 
 
+def read_at_once(fd: int, buffers: Buffers, offset: int) -> bool:
+    """Fill `buffers` from file `fd` if the host has it all in its page cache. False if not, or if it cannot tell
+    (some file systems, and hosts other than Linux)."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return False
+    try:
+        return os.preadv(fd, buffers, offset, os.RWF_NOWAIT) == total(buffers)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
+            return False
+        raise
+
+
 def write_fully(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
     """Write all of `buffers` to file `fd`."""
     windows = [memoryview(buffer) for buffer in buffers]
@@ -160,7 +173,6 @@ class RawFile:
         if serial is None:
             serial = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:20].encode()
         self.serial = serial
-        self._at_once = hasattr(os, "RWF_NOWAIT")
 
     def _open(self) -> int:
         try:
@@ -194,17 +206,7 @@ class RawFile:
 
     def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
         """`readinto` if all of it is in the host's page cache: True."""
-        if not self._at_once:
-            return False
-        try:
-            return os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT) == total(buffers)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            self._at_once = False  # a file system that cannot say whether it would wait
-            return False
+        return read_at_once(self._fd, buffers, offset)
 
     def write(self, buffers: Buffers, offset: int) -> None:
         """Store what `buffers` hold from `offset`."""

@@ -22,6 +22,7 @@ from celaje.machine.virtio.block_backend import (
     BlockBackend,
     Buffers,
     fallocate,
+    read_at_once,
     read_fully,
     section,
     total,
@@ -67,21 +68,28 @@ class Overlay:
             yield bool(own), offset, stop - offset
             offset = stop
 
-    def readinto(self, buffers: Buffers, offset: int) -> None:
-        """Fill `buffers` with what is stored from `offset`."""
-        start = offset
+    def _parts(self, buffers: Buffers, offset: int) -> Iterator[tuple[bool, Buffers, int]]:
+        """(own, buffers, offset) of the stretches that fill `buffers`."""
         length = total(buffers)
         for own, at, count in self._runs(offset, length):
-            part = buffers if count == length else section(buffers, at - start, count)
+            yield own, buffers if count == length else section(buffers, at - offset, count), at
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` with what is stored from `offset`."""
+        for own, part, at in self._parts(buffers, offset):
             if own:
                 read_fully(self._fd, part, at)
             else:
                 self._base.readinto(part, at)
 
     def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
-        """`readinto` if all of it is the base's and the base has it at hand: True."""
-        clusters = offset // CLUSTER, -(-(offset + total(buffers)) // CLUSTER)
-        return self._own.find(1, *clusters) < 0 and self._base.readinto_at_once(buffers, offset)
+        """`readinto` if the host has all of it in its page cache: True."""
+        if self._own.find(1, offset // CLUSTER, -(-(offset + total(buffers)) // CLUSTER)) < 0:
+            return self._base.readinto_at_once(buffers, offset)  # most of a boot: short, since a hart waits for it
+        return all(
+            read_at_once(self._fd, part, at) if own else self._base.readinto_at_once(part, at)
+            for own, part, at in self._parts(buffers, offset)
+        )
 
     def write(self, buffers: Buffers, offset: int) -> None:
         """Store what `buffers` hold from `offset`."""
