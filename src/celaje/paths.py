@@ -7,6 +7,7 @@ runtime_directory()  sockets: short, since a socket's path has 108 bytes, and no
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -38,9 +39,12 @@ def _from_environment(variable: str, default: Path) -> Path:
 
 
 def made(directory: Path) -> Path:
-    """`directory`, made with its parents where it is missing, for its owner only. HostError where that cannot be."""
+    """`directory`, made with its parents where they are missing, for their owner only. HostError if that fails."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in [one for one in (*reversed(directory.parents), directory) if not one.exists()]:
+            missing.mkdir(mode=0o700, exist_ok=True)
+        if not directory.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise HostError(f"cannot make the directory {directory}: {error.strerror}") from error
     return directory

@@ -53,7 +53,9 @@ def ar_of(members: dict[str, bytes]) -> bytes:
     """An ar archive."""
     parts = [b"!<arch>\n"]
     for name, data in members.items():
-        parts.append(f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2))
+        parts.append(
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        )
     return b"".join(parts)
 
 

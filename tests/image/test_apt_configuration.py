@@ -89,7 +89,7 @@ def test_the_hosts_files_are_read_from_where_apt_says(tmp_path: Path, monkeypatc
     (parts / "c.list.save").write_text("deb http://never.example/debian trixie main\n")
     command = tmp_path / "bin" / "apt-config"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\necho \'Dir "{tmp_path}";\'\necho \'Dir::Etc "etc";\'\n')
+    command.write_text(f"#!/bin/sh\necho 'Dir \"{tmp_path}\";'\necho 'Dir::Etc \"etc\";'\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
     assert apt_configuration.read_host().archives == (

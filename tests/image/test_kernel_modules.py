@@ -15,7 +15,9 @@ DIRECTORY = "usr/lib/modules/6.12-test"
 
 def module(**said: str | list[str]) -> bytes:
     """What matters of a module: ELF magic, and text of the form key=value between NUL bytes."""
-    pairs = [(key, value) for key, values in said.items() for value in ([values] if isinstance(values, str) else values)]
+    pairs = [
+        (key, value) for key, values in said.items() for value in ([values] if isinstance(values, str) else values)
+    ]
     return b"\x7fELF junk\0" + b"".join(f"{key}={value}\0".encode() for key, value in pairs) + b"more"
 
 

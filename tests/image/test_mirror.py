@@ -36,7 +36,9 @@ class Recorder(Silence):
 
 def test_the_mirror_is_what_the_person_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELAJE_DEBIAN_MIRROR", "http://given.example/debian/")
-    assert Mirror.of_this_host(AptConfiguration(("http://apt.example/debian",), {})).base == "http://given.example/debian"
+    assert (
+        Mirror.of_this_host(AptConfiguration(("http://apt.example/debian",), {})).base == "http://given.example/debian"
+    )
 
 
 def test_the_mirror_is_else_apts_with_apts_proxy() -> None:
@@ -49,7 +51,10 @@ def test_the_mirror_is_else_apts_with_apts_proxy() -> None:
 def test_without_a_proxy_of_apts_the_environments_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://env.example:8080")
     monkeypatch.setenv("no_proxy", "near.example")
-    assert Mirror.of_this_host(AptConfiguration(("http://a.example/debian",), {})).proxies["http"] == "http://env.example:8080"
+    assert (
+        Mirror.of_this_host(AptConfiguration(("http://a.example/debian",), {})).proxies["http"]
+        == "http://env.example:8080"
+    )
     assert Mirror.of_this_host(AptConfiguration(("http://near.example/debian",), {})).proxies == {}
     direct = AptConfiguration(("http://a.example/debian",), {"acquire::http::proxy": "DIRECT"})
     assert Mirror.of_this_host(direct).proxies == {}
@@ -77,9 +82,7 @@ def test_a_download_is_kept_and_not_fetched_again(mirror: Mirror, server: Mirror
     assert not part_of(tmp_path).exists()
 
 
-def test_characters_of_package_names_reach_the_mirror(
-    server: MirrorServer, fabricated: FabricatedArchive
-) -> None:
+def test_characters_of_package_names_reach_the_mirror(server: MirrorServer, fabricated: FabricatedArchive) -> None:
     fabricated.files["pool/libstdc++6_1~2.deb"] = CONTENT
     assert server.mirror.download("pool/libstdc++6_1~2.deb", SHA256, len(CONTENT), Silence()).read_bytes() == CONTENT
 

@@ -8,7 +8,9 @@ from celaje.errors import ImageError
 from celaje.image.tree import Entry, Tree, normalised
 
 
-@pytest.mark.parametrize(("path", "expected"), [("./usr/bin/", "usr/bin"), ("/etc//passwd", "etc/passwd"), (".", ""), ("", "")])
+@pytest.mark.parametrize(
+    ("path", "expected"), [("./usr/bin/", "usr/bin"), ("/etc//passwd", "etc/passwd"), (".", ""), ("", "")]
+)
 def test_paths_are_normalised(path: str, expected: str) -> None:
     assert normalised(path) == expected
 
