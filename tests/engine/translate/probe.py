@@ -129,3 +129,9 @@ def missing_symbols(binary: bytes) -> set[str]:
     """What an object file wants of others."""
     table = ELFFile(io.BytesIO(binary)).get_section_by_name(".symtab")
     return {symbol.name for symbol in table.iter_symbols() if symbol["st_shndx"] == "SHN_UNDEF"} - {""}
+
+
+def relocations(binary: bytes) -> int:
+    """How many places of the code have to be filled in by a linker."""
+    section = ELFFile(io.BytesIO(binary)).get_section_by_name(".rela.text")
+    return 0 if section is None else section.num_relocations()

@@ -11,7 +11,7 @@ from llvmlite import binding
 
 from celaje.engine.translate import host_float
 from celaje.isa.semantics import Value
-from tests.engine.translate.probe import Probe, Program, guarded, missing_symbols, optimised, program
+from tests.engine.translate.probe import Probe, Program, guarded, missing_symbols, optimised, program, relocations
 from tests.isa import rational
 
 MODES = range(host_float.HOST_MODES)
@@ -90,6 +90,7 @@ def test_what_needs_no_mode_is_the_same_in_every_mode_of_the_host(
 def test_a_host_without_fused_arithmetic_or_rounding_leaves_them_to_software() -> None:
     here = host_float.this_host()
     made = Compiled(program(host_float.Host(here.architecture, fuses=False, rounds=False)))
+    assert missing_symbols(made.binary) == set()
     for operation, width, operands in rational.OPERATIONS:
         if operation == "fused" or operation.startswith(("to_signed", "to_unsigned")):
 
@@ -101,6 +102,15 @@ def test_a_host_without_fused_arithmetic_or_rounding_leaves_them_to_software() -
 
 def test_no_library_is_called(compiled: Compiled) -> None:
     assert missing_symbols(compiled.binary) == set()
+
+
+def test_the_code_needs_no_relocation() -> None:
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=2, reloc="pic"
+    )
+    module = program(host_float.this_host()).parsed()
+    optimised(module, machine)
+    assert relocations(machine.emit_object(module)) == 0
 
 
 # ---- what -O2 must not do

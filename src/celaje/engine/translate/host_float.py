@@ -15,7 +15,6 @@ The rounding modes that hosts have are RISC-V's 0 to 3. Round to nearest with ti
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def _bits(reading: Reading, number: str, width: int) -> Value:
 def _constrained(reading: Reading, name: str, result: str, arguments: list[tuple[str, str]], control: str) -> str:
     """A call of a constrained intrinsic; arguments are (type, text). Its suffix names the types it is made for."""
     kinds = [result] if name != "fcmp" else []
-    if name in ("fptosi", "fptoui", "sitofp", "fpext", "fptrunc", "fcmp"):
+    if name in ("fptosi", "sitofp", "fpext", "fptrunc", "fcmp"):
         kinds.append(arguments[0][0])
     suffix = "".join(f".{ {'float': 'f32', 'double': 'f64'}.get(kind, kind) }" for kind in kinds)
     function = f"@llvm.experimental.constrained.{name}{suffix}"
@@ -106,9 +105,12 @@ def _compare(reading: Reading, predicate: str, width: int, a: str, b: str) -> Va
     return Value(reading, 1, _constrained(reading, "fcmp", "i1", [(kind, a), (kind, b)], control))
 
 
-def _constant(number: float) -> str:
-    """A constant of either format; LLVM writes floats as the doubles of their value."""
-    return f"0x{int.from_bytes(struct.pack('>d', number)):016X}"
+def _unfolded(reading: Reading, value: int, width: int) -> Value:
+    """A constant that LLVM does not see through.
+
+    It would make this one a floating-point constant in a section of its own, and code that is cached has no such.
+    """
+    return reading.emit(width, f'call i{width} asm "", "=r,0"(i{width} {value})')
 
 
 def _expect(reading: Reading, condition: Value, usually: bool) -> Value:
@@ -167,7 +169,7 @@ def render(
 
     bits = reading.variable(_bits(reading, result, result_width))
     with reading.when(_expect(reading, _compare(reading, "uno", result_width, result, result), False)):
-        bits.set(FORMATS[result_width].nan)
+        bits.set(_unfolded(reading, FORMATS[result_width].nan, result_width))
         if operation == "fused":
             # Hosts may let the NaN that is added go before this.
             a, b, _ = operands
@@ -205,16 +207,29 @@ def _to_integer(reading: Reading, operand: Value, bits: int, signed: bool, round
         integral = _arithmetic(reading, "nearbyint", width, number)
     else:
         integral = _constrained(reading, INTEGRAL[rounding], kind, [(kind, number)], STRICT)
-    least, limit = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1)) if signed else (0.0, 2.0**bits)
-    fits = _compare(reading, "oge", width, integral, _constant(least))
-    fits = fits & _compare(reading, "olt", width, integral, _constant(limit))
+    pattern = _bits(reading, integral, width)
+
+    def power_of_two(exponent: int) -> int:
+        return (form.bias + exponent) << form.fraction
+
+    # What fits is told from the pattern, which grows with the magnitude: no constant has to come from memory.
+    if signed:
+        limit = power_of_two(bits - 1)
+        fits = (pattern & ~form.sign).below(limit) | pattern.eq(limit | form.sign)
+    else:
+        fits = pattern.below(power_of_two(bits)) | pattern.eq(form.sign)
     result = reading.variable(0, bits)
     with reading.when(_expect(reading, fits, True)):
-        # Unsigned 32 bits are part of what a signed conversion to 64 bits can give, which every host has.
-        through = bits if signed or bits == 64 else 64
-        name = "fptosi" if signed or bits == 32 else "fptoui"
-        text = _constrained(reading, name, f"i{through}", [(kind, integral)], STRICT)
-        result.set(Value(reading, through, text).trunc(bits))
+        if signed or bits < 64:
+            # Unsigned 32 bits are part of what a signed conversion to 64 bits can give, which every host has.
+            through = bits if signed else 64
+            text = _constrained(reading, "fptosi", f"i{through}", [(kind, integral)], STRICT)
+            result.set(Value(reading, through, text).trunc(bits))
+        else:
+            with reading.when(pattern.below(power_of_two(63)) | pattern.eq(form.sign)):
+                result.set(Value(reading, 64, _constrained(reading, "fptosi", "i64", [(kind, integral)], STRICT)))
+            with reading.otherwise():  # 2**63 and more: the significand, its leading one on top
+                result.set((pattern.zext(64) << (63 - form.fraction)) | (1 << 63))
         with reading.when(_compare(reading, "une", width, integral, number)):
             reading.accrue(NX)
     with reading.otherwise():

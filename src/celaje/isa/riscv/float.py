@@ -333,16 +333,17 @@ for _precision in PRECISIONS:
 # ---- conversions
 
 
-def _between_formats(name: str, encoding: str, source: int, target: int) -> None:
+def _between_formats(syntax: str, encoding: str, source: int, target: int) -> None:
     def semantics(h: Any) -> None:
         rounding = h.float_rounding()
         h.frd = boxed(h.float_operation(f"to_{target}", unboxed(h.frs1, source), rounding=rounding))
 
-    RISCV.add(f"{name} frd, frs1, rm", f"{encoding} xxxxx xxx xxxxx 1010011", FLOAT_UNARY_ROUNDED, "D", semantics)
+    RISCV.add(syntax, f"{encoding} xxxxx xxx xxxxx 1010011", FLOAT_UNARY_ROUNDED, "D", semantics)
 
 
-_between_formats("fcvt.s.d", "0100000 00001", 64, 32)
-_between_formats("fcvt.d.s", "0100001 00000", 32, 64)
+# Assemblers take no rounding mode where the result is always exact, though the field is there and may be illegal.
+_between_formats("fcvt.s.d frd, frs1, rm", "0100000 00001", 64, 32)
+_between_formats("fcvt.d.s frd, frs1", "0100001 00000", 32, 64)
 
 
 def _integers(kind: str, which: str, signedness: str, bits: int, xlens: tuple[int, ...]) -> None:
@@ -368,7 +369,7 @@ def _integers(kind: str, which: str, signedness: str, bits: int, xlens: tuple[in
             xlens=xlens,
         )
         RISCV.add(
-            f"fcvt.{letter}.{kind} frd, rs1, rm",
+            f"fcvt.{letter}.{kind} frd, rs1{'' if bits < width else ', rm'}",
             f"11010{fmt} {which} xxxxx xxx xxxxx 1010011",
             FLOAT_FROM_INTEGER,
             extension,
