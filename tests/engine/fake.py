@@ -69,7 +69,7 @@ class FakeHart:
     def set_line(self, line: int, level: bool) -> None:
         self.lines[line] = level
         bit = 1 << line
-        self.fields["mip", 0] = self.fields["mip", 0] & ~bit | (bit if level else 0)
+        self.fields["sip", 0] = self.fields["sip", 0] & ~bit | (bit if level else 0)
 
     def flush_translations(self) -> None:
         self.translation_flushes += 1

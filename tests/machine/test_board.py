@@ -148,8 +148,12 @@ def test_the_tree_wires_interrupts_to_the_harts(wired: Wired) -> None:
     controllers = [numbers(root.find(f"/cpus/cpu@{hart}/interrupt-controller"), "phandle")[0] for hart in range(2)]
     plic = root.find("/soc/plic@c000000")
     clint = root.find("/soc/clint@2000000")
-    assert numbers(plic, "interrupts-extended") == [cell for phandle in controllers for cell in (phandle, 11, phandle, 9)]
-    assert numbers(clint, "interrupts-extended") == [cell for phandle in controllers for cell in (phandle, 3, phandle, 7)]
+    assert numbers(plic, "interrupts-extended") == [
+        cell for phandle in controllers for cell in (phandle, 11, phandle, 9)
+    ]
+    assert numbers(clint, "interrupts-extended") == [
+        cell for phandle in controllers for cell in (phandle, 3, phandle, 7)
+    ]
     for name, source in (("serial@10000000", 10), ("rtc@101000", 11), ("virtio_mmio@10001000", 1)):
         device = root.find(f"/soc/{name}")
         assert numbers(device, "interrupts") == [source]
@@ -197,9 +201,7 @@ def test_every_device_in_the_tree_answers_on_the_bus(wired: Wired) -> None:
 
 def test_the_processor_is_described_as_the_board_was_told() -> None:
     processor = ProcessorDescription(extensions=("i", "m", "zicsr"), mmu="riscv,sv39", cache_block=32)
-    board = Board(
-        FakeEngine([]), 1 << 20, BufferConsole(), lambda verdict: None, wake=lambda hart: None, isa=processor
-    )
+    board = Board(FakeEngine([]), 1 << 20, BufferConsole(), lambda verdict: None, wake=lambda hart: None, isa=processor)
     cpu = parse(flatten(board.device_tree())).find("/cpus/cpu@0")
     assert text(cpu, "riscv,isa") == ["rv64im_zicsr"]
     assert text(cpu, "mmu-type") == ["riscv,sv39"]

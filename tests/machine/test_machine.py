@@ -153,7 +153,11 @@ def test_what_the_guest_writes_to_the_serial_port_is_on_the_console(kernel: Path
 
 def test_a_load_is_answered_before_the_hart_goes_on(kernel: Path) -> None:
     answers: list[int | None] = []
-    script = [MmioRead(0x10001000, 4), MmioRead(0x666000, 4), look(lambda hart: answers.extend(hart.answers), POWER_OFF)]
+    script = [
+        MmioRead(0x10001000, 4),
+        MmioRead(0x666000, 4),
+        look(lambda hart: answers.extend(hart.answers), POWER_OFF),
+    ]
     run(MachineConfig(memory=MEMORY, kernel=kernel), Factory([script]))
     assert answers == [0x74726976, None]
 
@@ -192,7 +196,9 @@ def test_a_hart_that_stops_is_started_again(kernel: Path) -> None:
 
     first: list[Step] = [call(HSM, 0, 1, RAM + 0x200010, 1), *([restart] * 1), *([wait_and(restart)] * 200)]
     second: list[Step] = [stop, look(lambda hart: seen.append(hart.get("pc")), POWER_OFF)]
-    assert run(MachineConfig(memory=MEMORY, cpus=2, kernel=kernel), Factory([first, second])).kind is VerdictKind.POWER_OFF
+    assert (
+        run(MachineConfig(memory=MEMORY, cpus=2, kernel=kernel), Factory([first, second])).kind is VerdictKind.POWER_OFF
+    )
     assert seen == [RAM + 0x200010, RAM + 0x200020]
 
 

@@ -224,6 +224,7 @@ class Board:
             node.add(
                 "interrupt-controller",
                 {
+                    "#address-cells": 0,
                     "#interrupt-cells": 1,
                     "interrupt-controller": b"",
                     "compatible": "riscv,cpu-intc",

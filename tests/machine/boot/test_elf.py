@@ -23,7 +23,9 @@ def test_a_virtual_entry_becomes_a_physical_one() -> None:
 
 
 def test_htif_symbols_are_found() -> None:
-    data = elf_file([(BASE, BASE, b"code", 4)], BASE, {"tohost": BASE + 0x1000, "fromhost": BASE + 0x1040, "main": BASE})
+    data = elf_file(
+        [(BASE, BASE, b"code", 4)], BASE, {"tohost": BASE + 0x1000, "fromhost": BASE + 0x1040, "main": BASE}
+    )
     assert parse(data, "a.elf").symbols == {"tohost": BASE + 0x1000, "fromhost": BASE + 0x1040}
 
 

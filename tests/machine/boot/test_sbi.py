@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from celaje.engine.protocol import Interrupted
 from celaje.machine.boot.sbi import Sbi
 from celaje.machine.console import BufferConsole
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
@@ -30,7 +31,7 @@ class Firmware:
         self.ram = Ram(RAM, 0x10000)
         self.console = BufferConsole()
         self.verdicts: list[Verdict] = []
-        self.sbi = Sbi(self.engine, self.states, self.ram, self.console, self.set_line, self.verdicts.append)
+        self.sbi = Sbi(self.engine, self.states, self.ram, self.console, self.verdicts.append)
 
     def set_line(self, hart: int, line: int, level: bool) -> None:
         self.engine.scripted[hart].set_line(line, level)
@@ -72,7 +73,9 @@ def test_probing_finds_what_is_there(firmware: Firmware) -> None:
         assert firmware.call(BASE, 3, extension) == (SUCCESS, 0)
 
 
-@pytest.mark.parametrize(("extension", "function"), [(0, 0), (1, 0), (8, 0), (BASE, 7), (TIME, 1), (RFENCE, 3), (9, ALL)])
+@pytest.mark.parametrize(
+    ("extension", "function"), [(0, 0), (1, 0), (8, 0), (BASE, 7), (TIME, 1), (RFENCE, 3), (9, ALL)]
+)
 def test_what_is_not_there_is_not_supported(firmware: Firmware, extension: int, function: int) -> None:
     assert firmware.call(extension, function)[0] == NOT_SUPPORTED
 
@@ -88,7 +91,20 @@ def test_the_timer_is_the_supervisors_own_compare(firmware: Firmware) -> None:
 )
 def test_an_ipi_reaches_the_harts_of_the_mask(firmware: Firmware, mask: int, base: int, targets: list[int]) -> None:
     assert firmware.call(IPI, 0, mask, base) == (SUCCESS, 0)
-    assert [hart.index for hart in firmware.engine.scripted if hart.lines.get(1)] == targets
+    for hart in firmware.engine.scripted[1:]:
+        if hart.index in targets:
+            assert hart.run() == Interrupted()
+        firmware.sbi.deliver(hart)
+    assert [hart.index for hart in firmware.engine.scripted if hart.get("sip") == 2] == targets
+
+
+def test_an_ipi_is_delivered_once(firmware: Firmware) -> None:
+    firmware.call(IPI, 0, 0b10, 0)
+    hart = firmware.engine.scripted[1]
+    firmware.sbi.deliver(hart)
+    hart.set("sip", 0)
+    firmware.sbi.deliver(hart)
+    assert hart.get("sip") == 0
 
 
 @pytest.mark.parametrize(("mask", "base"), [(0b1000, 0), (0b100, 1), (1, 3), (0, 64), (1 << 63, 0), (1, ALL - 1)])
@@ -97,7 +113,9 @@ def test_a_mask_with_a_hart_that_is_not_there_is_refused(
     firmware: Firmware, mask: int, base: int, extension: int, function: int
 ) -> None:
     assert firmware.call(extension, function, mask, base)[0] == INVALID_PARAM
-    assert not any(hart.lines.get(1) or hart.translation_flushes for hart in firmware.engine.scripted)
+    for hart in firmware.engine.scripted:
+        firmware.sbi.deliver(hart)
+    assert not any(hart.get("sip") or hart.translation_flushes for hart in firmware.engine.scripted)
 
 
 def test_remote_fences_reach_the_harts_of_the_mask(firmware: Firmware) -> None:
@@ -140,14 +158,14 @@ def test_when_the_last_hart_stops_the_guest_has_died(firmware: Firmware) -> None
 
 
 def test_a_retentive_suspend_returns_when_an_interrupt_is_pending(firmware: Firmware) -> None:
-    firmware.engine.scripted[0].set("mie", 1 << 9)
+    firmware.engine.scripted[0].set("sie", 1 << 9)
     firmware.engine.scripted[0].set("stimecmp", ALL)
     answers: list[tuple[int, int]] = []
     sleeper = threading.Thread(target=lambda: answers.append(firmware.call(HSM, 3, 0)))
     sleeper.start()
     while firmware.states.state(0) is not HartState.SUSPENDED:
         time.sleep(0.001)
-    firmware.set_line(0, 1, True)  # not one that it has enabled
+    firmware.set_line(0, 5, True)  # not one that it has enabled
     assert firmware.states.state(0) is HartState.SUSPENDED
     firmware.set_line(0, 9, True)
     sleeper.join(30)
@@ -157,7 +175,7 @@ def test_a_retentive_suspend_returns_when_an_interrupt_is_pending(firmware: Firm
 
 def test_a_non_retentive_suspend_resumes_at_its_address(firmware: Firmware) -> None:
     hart = firmware.engine.scripted[0]
-    hart.set("mie", 1 << 9)
+    hart.set("sie", 1 << 9)
     hart.set("satp", 5)
     firmware.set_line(0, 9, True)
     firmware.call(HSM, 3, 0x80000000, RAM + 0x200, 99)

@@ -22,7 +22,7 @@ IMPLEMENTATION = 0xCE1A7E  # our own choice: none of the registered numbers
 IMPLEMENTATION_VERSION = 1
 XLEN = 64
 ALL = (1 << XLEN) - 1
-SOFTWARE_INTERRUPT = 1  # the line of the supervisor's software interrupt (mip.SSIP)
+SOFTWARE_INTERRUPT = 1 << 1  # sip.SSIP, the one bit of sip that can be written
 TICKS_PER_SECOND = 10_000_000
 LONGEST_TRANSFER = 1 << 16  # console bytes in one call; the caller comes again for the rest
 
@@ -46,7 +46,7 @@ OK: Answer = (Error.SUCCESS, 0)
 
 
 class Sbi:
-    """Serves the calls of `engine`'s harts. `set_line(hart, line, level)` drives a hart's interrupt line."""
+    """Serves the calls of `engine`'s harts. `deliver` is for a hart's thread when its run was interrupted."""
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class Sbi:
         states: HartStates,
         memory: Ram,
         console: Console,
-        set_line: Callable[[int, int, bool], None],
         end: Callable[[Verdict], None],
     ) -> None:
         self._engine = engine
@@ -62,7 +61,6 @@ class Sbi:
         self._states = states
         self._memory = memory
         self._console = console
-        self._set_line = set_line
         self._end = end
 
     def call(self, hart: Hart) -> None:
@@ -118,8 +116,18 @@ class Sbi:
         if targets is None:
             return Error.INVALID_PARAM, 0
         for target in targets:
-            self._set_line(target, SOFTWARE_INTERRUPT, True)
+            # Another hart's registers are its own thread's, and it is at work: so that thread is fetched.
+            self._states.post(target)
+            if target == hart.index:
+                self.deliver(hart)
+            else:
+                self._harts[target].interrupt()
         return OK
+
+    def deliver(self, hart: Hart) -> None:
+        """Make the software interrupt pending that others sent `hart`, if they did. On its own thread."""
+        if self._states.take_posted(hart.index):
+            hart.set("sip", SOFTWARE_INTERRUPT)
 
     def _remote_fence_i(self, hart: Hart, arguments: list[int]) -> Answer:
         targets = self._targets(arguments[0], arguments[1])
@@ -180,11 +188,12 @@ class Sbi:
     def _sleep(self, hart: Hart) -> None:
         """Until one of the interrupts that `hart` has enabled is pending, as wfi does."""
         self._states.suspend(hart.index)
-        enabled = hart.get("mie")
+        enabled = hart.get("sie")
         while True:
             self._states.expect_wake(hart.index)
+            self.deliver(hart)
             left = max(0, hart.get("stimecmp") - self._engine.time()) / TICKS_PER_SECOND
-            if hart.get("mip") & enabled or not self._states.wait_for_wake(hart.index, min(left, 3600.0)):
+            if hart.get("sip") & enabled or not self._states.wait_for_wake(hart.index, min(left, 3600.0)):
                 break
         self._states.resume(hart.index)
 
