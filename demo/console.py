@@ -15,6 +15,7 @@ from pathlib import Path
 CELAJE = str(Path(sys.executable).with_name("celaje"))
 IMAGE = "debian-mini"
 PROMPT = "root@debian-mini:~# "
+WHERE_IS_THE_CURSOR = b"\033[6n"
 LOGIN_SECONDS = 120
 ANSWER_SECONDS = 30
 
@@ -49,11 +50,16 @@ class Console:
             if not more:
                 what = "the machine ended" if ready else f"{seconds:.0f} s went by"
                 raise RuntimeError(f"{what} before the console showed {text!r}")
-            sys.stdout.write(more.decode(errors="replace").replace("\r", ""))
-            sys.stdout.flush()
+            self._show(more)
             self._unread += more
         before, self._unread = self._unread.split(wanted, 1)
         return before.decode(errors="replace")
+
+    @staticmethod
+    def _show(printed: bytes) -> None:
+        """As it is, but for what is meant for a terminal that answers: carriage returns, and where is the cursor?"""
+        sys.stdout.write(printed.replace(b"\r", b"").replace(WHERE_IS_THE_CURSOR, b"").decode(errors="replace"))
+        sys.stdout.flush()
 
     def type(self, line: str) -> None:
         """Type a line and Enter."""
@@ -62,7 +68,7 @@ class Console:
     def close(self) -> int:
         """Show what is left and wait for the end; the machine's exit status."""
         while more := os.read(self._screen, 65536):
-            sys.stdout.write(more.decode(errors="replace").replace("\r", ""))
+            self._show(more)
         return self.process.wait(timeout=ANSWER_SECONDS)
 
     def __enter__(self) -> Console:
