@@ -175,39 +175,28 @@ def test_other_harts_wait_until_the_first_starts_them(kernel: Path) -> None:
 
 def test_a_hart_that_stops_is_started_again(kernel: Path) -> None:
     seen: list[int] = []
-    stopped = threading.Event()
-
-    def restart(hart: FakeHart) -> Exit:
-        assert stopped.wait(30)
-        exit_ = call(HSM, 0, 1, RAM + 0x200020, 2)
-        assert callable(exit_)
-        return exit_(hart)
-
-    def check(hart: FakeHart) -> Exit:
-        # The second hart stops on a thread of its own: until then a start is refused.
-        return POWER_OFF if hart.get("x", 10) == 0 else restart(hart)
+    stopping = threading.Event()
 
     def stop(hart: FakeHart) -> Exit:
         seen.append(hart.get("pc"))
-        stopped.set()
-        exit_ = call(HSM, 1)
-        assert callable(exit_)
-        return exit_(hart)
+        stopping.set()
+        return made(call(HSM, 1), hart)
 
-    first: list[Step] = [call(HSM, 0, 1, RAM + 0x200010, 1), *([restart] * 1), *([wait_and(restart)] * 200)]
+    def start_again(hart: FakeHart) -> Exit:
+        # The other hart stops on a thread of its own, and until it has a start is refused.
+        assert stopping.wait(30)
+        time.sleep(0.01)
+        return made(call(HSM, 0, 1, RAM + 0x200020, 2), hart)
+
+    first: list[Step] = [call(HSM, 0, 1, RAM + 0x200010, 1), *([start_again] * 200)]
     second: list[Step] = [stop, look(lambda hart: seen.append(hart.get("pc")), POWER_OFF)]
-    assert (
-        run(MachineConfig(memory=MEMORY, cpus=2, kernel=kernel), Factory([first, second])).kind is VerdictKind.POWER_OFF
-    )
+    verdict = run(MachineConfig(memory=MEMORY, cpus=2, kernel=kernel), Factory([first, second]))
+    assert verdict.kind is VerdictKind.POWER_OFF
     assert seen == [RAM + 0x200010, RAM + 0x200020]
 
 
-def wait_and(step: Callable[[FakeHart], Exit]) -> Step:
-    def later(hart: FakeHart) -> Exit:
-        time.sleep(0.01)
-        return step(hart)
-
-    return later
+def made(step: Step, hart: FakeHart) -> Exit:
+    return step(hart) if callable(step) else step
 
 
 def test_when_every_hart_has_stopped_the_guest_died(kernel: Path) -> None:
