@@ -73,6 +73,10 @@ def encode_value(value: Value) -> bytes:
     return b"".join(encode_value(item) for item in value)
 
 
+# Boot loaders add nodes in place, some (u-boot 2023.01) without asking whether there is room.
+ROOM_TO_GROW = 8192
+
+
 def flatten(root: Node, boot_hart: int = 0) -> bytes:
     """The tree as a blob, for the guest that starts on `boot_hart`."""
     structure, strings = bytearray(), bytearray()
@@ -102,7 +106,7 @@ def flatten(root: Node, boot_hart: int = 0) -> bytes:
     strings_at = structure_at + len(structure)
     header = HEADER.pack(
         MAGIC,
-        strings_at + len(strings),
+        strings_at + len(strings) + ROOM_TO_GROW,
         structure_at,
         strings_at,
         HEADER.size,
@@ -112,7 +116,7 @@ def flatten(root: Node, boot_hart: int = 0) -> bytes:
         len(strings),
         len(structure),
     )
-    return header + reservations + bytes(structure) + bytes(strings)
+    return header + reservations + bytes(structure) + bytes(strings) + bytes(ROOM_TO_GROW)
 
 
 def parse(blob: bytes) -> Node:
