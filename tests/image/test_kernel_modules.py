@@ -7,7 +7,7 @@ import pytest
 
 from celaje.errors import ImageError
 from celaje.image import zstandard
-from celaje.image.kernel_modules import KernelModules, module_name
+from celaje.image.kernel_modules import KernelModules, module_name, without_signature
 from celaje.image.tree import Tree
 
 DIRECTORY = "usr/lib/modules/6.12-test"
@@ -84,6 +84,31 @@ def test_selected_modules_are_uncompressed_and_in_their_places() -> None:
     assert tree.read(f"{DIRECTORY}/kernel/fs/ext4/ext4.ko").startswith(b"\x7fELF")
     assert f"{DIRECTORY}/kernel/drivers/char/hw_random/virtio-rng.ko" not in tree
     assert f"{DIRECTORY}/modules.dep" in tree
+
+
+def signed(content: bytes, claimed: int | None = None) -> bytes:
+    signature = b"PKCS#7 signature"
+    length = len(signature) if claimed is None else claimed
+    return (
+        content
+        + signature
+        + bytes([0, 0, 2, 0, 0, 0, 0, 0])
+        + length.to_bytes(4, "big")
+        + b"~Module signature appended~\n"
+    )
+
+
+def test_a_guest_gets_modules_without_their_signatures() -> None:
+    content = module(depends="")
+    tree = kernel({"kernel/x.ko.xz": lzma.compress(signed(content))}).selected(["x"])
+    assert tree.read(f"{DIRECTORY}/kernel/x.ko") == content
+    assert without_signature(content) == content
+
+
+@pytest.mark.parametrize("broken", [signed(b"\x7fELF", 10**6), b"~Module signature appended~\n"])
+def test_a_signature_longer_than_its_module_is_refused(broken: bytes) -> None:
+    with pytest.raises(ImageError):
+        without_signature(broken)
 
 
 @pytest.mark.parametrize(

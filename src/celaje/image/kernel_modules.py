@@ -2,6 +2,11 @@
 
 Debian makes these tables with depmod when a kernel is installed; here they come straight from what each module says of
 itself: NUL-ended `key=value` text in its .modinfo section (Linux, include/linux/module.h).
+
+Modules are given to the guest without the signatures that Debian's kernel team appends to them (Linux,
+Documentation/admin-guide/module-signing.rst). They came here down the archive's own chain of hashes; a kernel that
+Secure Boot did not start loads unsigned modules too (and notes it as taint E), but where there is a signature it checks
+it. On an emulated processor that is most of a boot from disk: 1.7 of 3.1 billion instructions, measured with 6.12.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,12 +26,15 @@ from celaje.image.tree import Tree
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 _MODINFO = re.compile(rb"(?:^|\0)(depends|softdep|alias|name)=([^\0]*)(?=\0)")
+# Behind the module: signature; algorithm, hash, kind, two lengths, 3 bytes of padding, the signature's length; magic.
+_SIGNATURE_MAGIC = b"~Module signature appended~\n"
+_SIGNATURE_TRAILER = struct.Struct(">8xI")
 _ALIASED_DIRECTORIES = ("kernel/crypto/", "kernel/arch/", "kernel/lib/")
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module: its name, its path below the modules' directory with the ending .ko, and its uncompressed content."""
+    """A module: its name, its path below the modules' directory (ending in .ko), its content as a kernel loads it."""
 
     name: str
     path: str
@@ -73,7 +82,7 @@ class KernelModules:
             path = self._paths.get(name)
             if path is None:
                 raise ImageError(f"the kernel in {self.directory} has no module {name!r}")
-            content = _uncompressed(path, self._tree.read(f"{self.directory}/{path}"))
+            content = without_signature(_uncompressed(path, self._tree.read(f"{self.directory}/{path}")))
             self._loaded[name] = _described(name, path.split(".ko", 1)[0] + ".ko", content)
         return self._loaded[name]
 
@@ -163,6 +172,17 @@ def _uncompressed(path: str, content: bytes) -> bytes:
     except (lzma.LZMAError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise ImageError(f"the kernel module {path} cannot be decompressed: {error}") from error
     return content
+
+
+def without_signature(module: bytes) -> bytes:
+    """`module` as it was before a signature was appended, if one was. ImageError where its length lies."""
+    if not module.endswith(_SIGNATURE_MAGIC):
+        return module
+    trailer = len(module) - len(_SIGNATURE_MAGIC) - _SIGNATURE_TRAILER.size
+    length = _SIGNATURE_TRAILER.unpack_from(module, trailer)[0] if trailer >= 0 else 0
+    if trailer < 0 or length > trailer:
+        raise ImageError(f"a kernel module of {len(module)} bytes claims a signature of {length}")
+    return module[: trailer - length]
 
 
 def _described(name: str, path: str, content: bytes) -> Module:
