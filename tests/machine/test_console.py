@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celaje.machine.console import LIMIT, ROOM, BufferConsole, EscapeReader, StreamConsole
@@ -224,6 +224,7 @@ def test_ctrl_a_is_the_escape(typed: bytes, kept: bytes, left: bool) -> None:
     assert escapes.left == left
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=5), max_size=8))
 def test_escapes_mean_the_same_however_the_typing_is_cut(chunks: list[bytes]) -> None:
     whole, cut = EscapeReader(), EscapeReader()

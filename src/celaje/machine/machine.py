@@ -199,7 +199,7 @@ class Machine:
             )
             enter = self._load(files, board, states)
             del files
-            sbi = Sbi(engine, states, board.ram, console, self._end)
+            sbi = Sbi(engine, states, board.ram, console, self._end, self._config.processor)
             self._run_harts(board, states, sbi, enter, deadline)
         finally:
             if board is not None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ProcessorDescription:
-    """`base` and `extensions` as Linux's riscv/extensions binding names them, letters first, in order."""
+    """What software is told. The last three are what mvendorid, marchid and mimpid read.
+
+    `base` and `extensions` as Linux's riscv/extensions binding names them, letters first, in order.
+    """
 
     base: str = "rv64i"
     extensions: tuple[str, ...] = (
@@ -16,6 +19,9 @@ class ProcessorDescription:
     )
     mmu: str = "riscv,sv57"
     cache_block: int = 64  # bytes, what the cbo instructions work on
+    vendor: int = 0
+    architecture: int = 0
+    implementation: int = 0
 
     @property
     def isa(self) -> str:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celaje.errors import ImageError
-from celaje.machine.boot.elf import Segment, parse
+from celaje.machine.boot.elf import parse
+from celaje.machine.boot.segment import Segment
 from tests.machine.boot.elf_file import AARCH64, X86_64, elf_file
 
 BASE = 0x80000000
@@ -63,6 +64,7 @@ def test_a_file_that_is_cut_short_is_refused() -> None:
             parse(whole[:length], "a.elf")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_raises_nothing_but_an_image_error(data: st.DataObject) -> None:
     damaged = bytearray(elf_file([(BASE, BASE, b"code", 4)], BASE, {"tohost": BASE + 0x1000}))

@@ -10,12 +10,14 @@ from celaje.engine.protocol import Interrupted
 from celaje.machine.boot.sbi import Sbi
 from celaje.machine.console import BufferConsole
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
+from celaje.machine.processor import ProcessorDescription
 from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict, VerdictKind
 from tests.engine.fake import FakeEngine
 
 BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN = 0x10, 0x54494D45, 0x735049, 0x52464E43, 0x48534D, 0x53525354, 0x4442434E
 RAM = 0x80000000
+PROCESSOR = ProcessorDescription(vendor=0x11, architecture=0x22, implementation=0x33)
 ALL = (1 << 64) - 1
 SUCCESS, FAILED, NOT_SUPPORTED, INVALID_PARAM, DENIED, INVALID_ADDRESS, ALREADY_AVAILABLE = range(0, -7, -1)
 
@@ -31,7 +33,7 @@ class Firmware:
         self.ram = Ram(RAM, 0x10000)
         self.console = BufferConsole()
         self.verdicts: list[Verdict] = []
-        self.sbi = Sbi(self.engine, self.states, self.ram, self.console, self.verdicts.append)
+        self.sbi = Sbi(self.engine, self.states, self.ram, self.console, self.verdicts.append, PROCESSOR)
 
     def set_line(self, hart: int, line: int, level: bool) -> None:
         self.engine.scripted[hart].set_line(line, level)
@@ -57,9 +59,6 @@ def firmware() -> Iterator[Firmware]:
 
 
 def test_base_tells_version_and_implementation(firmware: Firmware) -> None:
-    firmware.engine.scripted[0].set("mvendorid", 0x11)
-    firmware.engine.scripted[0].set("marchid", 0x22)
-    firmware.engine.scripted[0].set("mimpid", 0x33)
     assert firmware.call(BASE, 0) == (SUCCESS, 0x02000000)
     assert firmware.call(BASE, 1)[1] > 0xFF
     assert [firmware.call(BASE, function) for function in (4, 5, 6)] == [(0, 0x11), (0, 0x22), (0, 0x33)]
@@ -95,16 +94,16 @@ def test_an_ipi_reaches_the_harts_of_the_mask(firmware: Firmware, mask: int, bas
         if hart.index in targets:
             assert hart.run() == Interrupted()
         firmware.sbi.deliver(hart)
-    assert [hart.index for hart in firmware.engine.scripted if hart.get("sip") == 2] == targets
+    assert [hart.index for hart in firmware.engine.scripted if hart.get("mip") == 2] == targets
 
 
 def test_an_ipi_is_delivered_once(firmware: Firmware) -> None:
     firmware.call(IPI, 0, 0b10, 0)
     hart = firmware.engine.scripted[1]
     firmware.sbi.deliver(hart)
-    hart.set("sip", 0)
+    hart.set("mip", 0)
     firmware.sbi.deliver(hart)
-    assert hart.get("sip") == 0
+    assert hart.get("mip") == 0
 
 
 @pytest.mark.parametrize(("mask", "base"), [(0b1000, 0), (0b100, 1), (1, 3), (0, 64), (1 << 63, 0), (1, ALL - 1)])
@@ -115,7 +114,7 @@ def test_a_mask_with_a_hart_that_is_not_there_is_refused(
     assert firmware.call(extension, function, mask, base)[0] == INVALID_PARAM
     for hart in firmware.engine.scripted:
         firmware.sbi.deliver(hart)
-    assert not any(hart.get("sip") or hart.translation_flushes for hart in firmware.engine.scripted)
+    assert not any(hart.get("mip") or hart.translation_flushes for hart in firmware.engine.scripted)
 
 
 def test_remote_fences_reach_the_harts_of_the_mask(firmware: Firmware) -> None:

@@ -10,20 +10,11 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from celaje.errors import ImageError
+from celaje.machine.boot.segment import Segment
 
-MAGIC = b"\x7fELF"
 SYMBOLS = ("tohost", "fromhost")
 # OpenSBI and bbl have the symbols in this section, among data, and use HTIF only if the device tree says so.
 FIRMWARE_SECTION = ".htif"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """`data` at guest-physical `address`, zeroes after it up to `size` bytes."""
-
-    address: int
-    data: bytes
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +24,6 @@ class ElfProgram:
     segments: tuple[Segment, ...]
     entry: int
     symbols: dict[str, int]
-
-
-def is_elf(data: bytes) -> bool:
-    """Whether `data` starts as an ELF file does."""
-    return data[:4] == MAGIC
 
 
 def parse(data: bytes, name: str) -> ElfProgram:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from celaje.engine.memory import PAGE_SIZE, OutOfGuestMemory
 from celaje.errors import HostError, ImageError, InputError, NotFound
-from celaje.machine.boot import elf, linux_image
-from celaje.machine.boot.elf import Segment
+from celaje.machine.boot import linux_image
 from celaje.machine.boot.firmware import FLAT_BASE, KERNEL_BASE
+from celaje.machine.boot.segment import Segment
 from celaje.machine.ram import Ram
 
 DEVICE_TREE_GROWTH = 1 << 16
+ELF_MAGIC = b"\x7fELF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,9 @@ def read_file(path: Path, what: str) -> bytes:
 
 
 def _elf(data: bytes, name: str) -> Payload:
+    # pyelftools takes longer to import than all of the machine, and most machines start no ELF file.
+    from celaje.machine.boot import elf
+
     program = elf.parse(data, name)
     tohost, fromhost = program.symbols.get("tohost"), program.symbols.get("fromhost")
     if tohost is not None and tohost % 8:
@@ -70,7 +74,7 @@ def kernel(path: Path, ram_base: int, above_firmware: bool) -> Payload:
     """A kernel for supervisor mode: a Linux image, an ELF file or (above firmware only) anything flat."""
     name = str(path)
     data = linux_image.unpack(read_file(path, "kernel"), name)
-    if elf.is_elf(data):
+    if data.startswith(ELF_MAGIC):
         return _elf(data, name)
     if above_firmware and not linux_image.is_linux_image(data):
         return Payload(name, (Segment(KERNEL_BASE, data, len(data)),), KERNEL_BASE)
@@ -83,7 +87,7 @@ def firmware(path: Path) -> Payload:
     """Firmware or a bare-metal program for machine mode: an ELF file, or flat for 0x80000000."""
     name = str(path)
     data = read_file(path, "firmware")
-    if elf.is_elf(data):
+    if data.startswith(ELF_MAGIC):
         return _elf(data, name)
     return Payload(name, (Segment(FLAT_BASE, data, len(data)),), FLAT_BASE)
 

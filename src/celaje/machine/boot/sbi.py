@@ -14,6 +14,7 @@ from celaje.engine.protocol import Engine, Hart
 from celaje.machine.boot.supervisor import enter_supervisor_mode
 from celaje.machine.console import Console
 from celaje.machine.hart_states import HartStates, StartRequest
+from celaje.machine.processor import ProcessorDescription
 from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict, VerdictKind
 
@@ -22,7 +23,7 @@ IMPLEMENTATION = 0xCE1A7E  # our own choice: none of the registered numbers
 IMPLEMENTATION_VERSION = 1
 XLEN = 64
 ALL = (1 << XLEN) - 1
-SOFTWARE_INTERRUPT = 1 << 1  # sip.SSIP, the one bit of sip that can be written
+SOFTWARE_INTERRUPT = 1 << 1  # mip.SSIP
 TICKS_PER_SECOND = 10_000_000
 LONGEST_TRANSFER = 1 << 16  # console bytes in one call; the caller comes again for the rest
 
@@ -55,7 +56,9 @@ class Sbi:
         memory: Ram,
         console: Console,
         end: Callable[[Verdict], None],
+        processor: ProcessorDescription,
     ) -> None:
+        self._processor = processor
         self._engine = engine
         self._harts: Sequence[Hart] = engine.harts
         self._states = states
@@ -89,13 +92,13 @@ class Sbi:
         return Error.SUCCESS, int(any(extension == arguments[0] for extension, _ in self._FUNCTIONS))
 
     def _vendor(self, hart: Hart, arguments: list[int]) -> Answer:
-        return Error.SUCCESS, hart.get("mvendorid")
+        return Error.SUCCESS, self._processor.vendor
 
     def _architecture(self, hart: Hart, arguments: list[int]) -> Answer:
-        return Error.SUCCESS, hart.get("marchid")
+        return Error.SUCCESS, self._processor.architecture
 
     def _machine_implementation(self, hart: Hart, arguments: list[int]) -> Answer:
-        return Error.SUCCESS, hart.get("mimpid")
+        return Error.SUCCESS, self._processor.implementation
 
     # TIME, IPI, RFENCE (chapters 6 to 8).
 
@@ -127,7 +130,8 @@ class Sbi:
     def deliver(self, hart: Hart) -> None:
         """Make the software interrupt pending that others sent `hart`, if they did. On its own thread."""
         if self._states.take_posted(hart.index):
-            hart.set("sip", SOFTWARE_INTERRUPT)
+            # The field holds what software has set, not what lines and timers add.
+            hart.set("mip", hart.get("mip") | SOFTWARE_INTERRUPT)
 
     def _remote_fence_i(self, hart: Hart, arguments: list[int]) -> Answer:
         targets = self._targets(arguments[0], arguments[1])
