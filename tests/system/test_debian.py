@@ -105,6 +105,7 @@ def test_a_guest_that_restarts_comes_up_again(built_image: FindImage) -> None:
         console.wait_for(PROMPT, BOOT_SECONDS)
         answer(console, "touch /root/mark")
         console.type("reboot")
+        console.wait_for("celaje: userland", BOOT_SECONDS)
         console.wait_for(PROMPT, BOOT_SECONDS)
         assert answer(console, "ls /root") == []
         power_off(console)
