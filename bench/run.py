@@ -84,7 +84,7 @@ def host() -> str:
 def show(one: Comparison) -> None:
     """One line on the terminal."""
     qemu = f"{one.qemu_seconds:8.3f} s   {one.ratio:5.2f}" if one.qemu_seconds is not None else "not installed"
-    print(f"{one.name:16} {one.kind:16} celaje {one.celaje_seconds:8.3f} s   QEMU {qemu}", flush=True)
+    print(f"{one.name:18} {one.kind:22} celaje {one.celaje_seconds:8.3f} s   QEMU {qemu}", flush=True)
 
 
 def main(words: list[str] | None = None) -> int:
