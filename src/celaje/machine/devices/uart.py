@@ -46,7 +46,9 @@ MSR_RING = 0x40
 
 FIFO_BYTES = 16
 TRIGGER_LEVELS = (1, 4, 8, 14)
-LISTENING_POLLS = 2  # reads of LSR in a row, nothing between, that say "I wait for a byte"
+# Reads of LSR, more than there were bytes to send and with no other register between, that say "I wait for a byte".
+# Linux's driver comes to two while it starts, and then reads a byte that it throws away.
+LISTENING_POLLS = 4
 
 
 class Uart:
@@ -79,12 +81,15 @@ class Uart:
     # The fast paths: a kernel's boot writes up to 100,000 bytes, each a read of LSR and a write of THR.
 
     def write(self, offset: int, size: int, value: int) -> None:
-        if offset == 0 and self._plain:
+        if offset == 0:
+            if self._polls:
+                self._polls -= 1
+            if self._plain:
+                self._console.put(value & 0xFF)
+                return
+        else:
             self._polls = 0
-            self._console.put(value & 0xFF)
-            return
         with self._lock:
-            self._polls = 0
             if offset < len(self._WRITERS):
                 self._WRITERS[offset](self, value & 0xFF)
                 self._update()
