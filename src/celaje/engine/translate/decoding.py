@@ -37,6 +37,8 @@ from celaje.engine.translate.decoder_tables import (
     RD_IS_RS1,
     RELATIVE,
     ROUNDING_DYNAMIC,
+    ROUNDING_TO_EVEN,
+    ROUNDING_TO_ZERO,
     RS1_ZERO,
     RS2_ZERO,
     RD_ZERO,
@@ -238,6 +240,7 @@ def decode(h: Any, bits: Value, offset: Value, may_stay: Value, operation: Value
     target = offset + immediate.sext(64)
     relative = (h.host_load(about + 4, 16) & RELATIVE).ne(0)
     stays = relative & may_stay & target.below(4096)
+    rounding = (immediate >> 8) & 7
     conditions = (
         rd.eq(SINK).select(RD_ZERO, 0, 16)
         | rs1.eq(0).select(RS1_ZERO, 0, 16)
@@ -247,7 +250,9 @@ def decode(h: Any, bits: Value, offset: Value, may_stay: Value, operation: Value
         | stays.select(IN_PAGE, 0, 16)
         | immediate.less(1).select(BACKWARD, 0, 16)
         | full.select(0, SHORT, 16)
-        | ((immediate >> 8) & 7).eq(7).select(ROUNDING_DYNAMIC, 0, 16)
+        | rounding.eq(7).select(ROUNDING_DYNAMIC, 0, 16)
+        | rounding.eq(1).select(ROUNDING_TO_ZERO, 0, 16)
+        | rounding.eq(0).select(ROUNDING_TO_EVEN, 0, 16)
     )
     with h.when(stays):
         h.host_store(operation + OPERATION_IMMEDIATE, immediate << 3)

@@ -160,7 +160,7 @@ class MachineReading(Reading):
         return self.read("fflags") | host_float.host_flags(self)
 
     def set_float_flags(self, flags: Value) -> None:
-        self.write("fflags", flags)
+        self.write("fflags", flags & 31)
         host_float.clear_host_flags(self)
 
     def rounding_changed(self) -> None:
@@ -392,13 +392,14 @@ class HandlerReading(MachineReading):
 
     def jump_to(self, target: Value) -> None:
         self.retire()
-        self.write("pc", target)
         if self._full:
+            self.write("pc", target)
             self.tail("@resume")
             return
         now, later = self.fresh()[1:], self.fresh()[1:]
         self.branch_to(Value(self, 64, self._rem).less(0), now, later, likely=False)
         self.label(now)
+        self.write("pc", target)
         self.tail("@events")
         self.label(later)
         self.enter(target)
@@ -412,6 +413,7 @@ class HandlerReading(MachineReading):
         hit, miss = self.fresh()[1:], self.fresh()[1:]
         self.branch_to(tag.eq(page), hit, miss, likely=True)
         self.label(miss)
+        self.write("pc", target)
         self.tail("@fetch")
         self.label(hit)
         operations = self.emit(64, f"load i64, ptr {self.emit(-1, f'getelementptr i8, ptr {entry}, i64 8').text}")
@@ -585,10 +587,14 @@ class HandlerReading(MachineReading):
     def float_rounding(self) -> Value:
         if self._full:
             return riscv_float.float_rounding(self)
-        if self._constants.get("rm") != 7:
+        rounding = self._constants.get("rm")
+        if rounding is None:
             raise NeedsFull
-        self._unless_ready(self.read("float_ready").ne(0))
-        return self.constant(7, 3)
+        if rounding == riscv_float.DYNAMIC:
+            self._unless_ready(self.read("float_ready").ne(0))
+        else:
+            self.float_enabled()
+        return self.constant(rounding, 3)
 
     def _unless_ready(self, ready: Value) -> None:
         go_on, other = self.fresh()[1:], self.fresh()[1:]
@@ -598,6 +604,11 @@ class HandlerReading(MachineReading):
         self.label(go_on)
 
     def float_operation(self, operation: str, *operands: Value, rounding: Value | None = None) -> Value:
+        static = self._constants.get("rm", riscv_float.DYNAMIC)
+        if rounding is not None and static != riscv_float.DYNAMIC:
+            if not host_float.needs_no_mode(operation, operands[0].width, static):
+                raise NeedsFull
+            return host_float.render(self, operation, operands, static)
         if rounding is None or not self._full:
             return host_float.render(self, operation, operands)
         result_width = _result_width(operation, operands[0].width)

@@ -29,6 +29,8 @@ from celaje.engine.translate.decoder_tables import (
     RD_IS_RS1,
     RD_ZERO,
     ROUNDING_DYNAMIC,
+    ROUNDING_TO_EVEN,
+    ROUNDING_TO_ZERO,
     RS1_ZERO,
     RS2_ZERO,
     SHORT,
@@ -43,6 +45,7 @@ from celaje.isa.table import Instruction
 
 RELATIVE = frozenset({"beq", "bne", "blt", "bge", "bltu", "bgeu", "jal"})
 MOVES_WITH_RS1_ZERO = frozenset({"add", "sub", "sltu", "or"})
+EXACT_CONVERSIONS = frozenset({"fcvt.d.s", "fcvt.d.w", "fcvt.d.wu"})
 # instructions after which nothing can have changed that a hart must look at
 PLAIN_EXTENSIONS = frozenset({"I", "M", "A", "F", "D", "Zba", "Zbb", "Zbs", "Zicond", "Zicbom", "Zicboz"})
 SYSTEM_NAMES = frozenset({"wfi", "mret", "sret", "sfence.vma", "ecall", "ebreak", "fence.i"})
@@ -81,6 +84,10 @@ def shapes(instruction: Instruction) -> Iterator[Shape]:
         yield Shape("rd0", RD_ZERO | IMMEDIATE_ZERO, RD_ZERO | IMMEDIATE_ZERO, {"rd": 0, "imm": 0})
     elif "rm" in operands:
         yield Shape("dyn", ROUNDING_DYNAMIC, ROUNDING_DYNAMIC, {"rm": 7})
+        if "rd" in operands:  # to an integer, as C truncates
+            yield Shape("rtz", ROUNDING_TO_ZERO, ROUNDING_TO_ZERO, {"rm": 1})
+        if instruction.name in EXACT_CONVERSIONS:
+            yield Shape("rne", ROUNDING_TO_EVEN, ROUNDING_TO_EVEN, {"rm": 0})
     elif instruction.extension in ("I", "M", "Zba", "Zbb", "Zbs") and "rd" in operands and "rs1" in operands:
         if instruction.name == "addi":
             yield Shape("li", RS1_ZERO, RS1_ZERO, {"rs1": 0})
