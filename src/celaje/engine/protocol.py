@@ -20,7 +20,10 @@ from celaje.engine.memory import GuestMemory
 
 @dataclass(frozen=True, slots=True)
 class MmioRead:
-    """The guest loads `size` bytes (1, 2, 4, 8) from `address`, where no memory is. Answer: `complete_read`, `fail_access`."""
+    """The guest loads `size` bytes (1, 2, 4, 8) from `address`, where no memory is.
+
+    Answer: `complete_read` or `fail_access`.
+    """
 
     address: int
     size: int
@@ -28,7 +31,10 @@ class MmioRead:
 
 @dataclass(frozen=True, slots=True)
 class MmioWrite:
-    """The guest stored `value` (unsigned, `size` bytes) to `address`, where no memory is. May be answered by `fail_access`."""
+    """The guest stored `value` (unsigned, `size` bytes) to `address`, where no memory is.
+
+    May be answered by `fail_access`.
+    """
 
     address: int
     size: int
@@ -54,7 +60,10 @@ class PortWrite:
 
 @dataclass(frozen=True, slots=True)
 class Hypercall:
-    """The guest called what runs it (RISC-V: `ecall` to the SBI). Arguments are in the hart's registers; the program counter is already past the call."""
+    """The guest called what runs it (RISC-V: `ecall` to the SBI).
+
+    Arguments are in the hart's registers; the program counter is already past the call.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,10 @@ class SystemCall:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A user-mode hart without a board trapped: `cause` and `value` as the architecture numbers them; the program counter is at the instruction."""
+    """A user-mode hart without a board trapped, as the architecture numbers `cause` and `value`.
+
+    The program counter is at the instruction.
+    """
 
     cause: int
     value: int
@@ -77,7 +89,10 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The hart cannot go on (on RISC-V: a trap whose handler traps at its own first instruction, for ever). `reason` is for a person."""
+    """The hart cannot go on (RISC-V: a handler traps at its own first instruction, for ever).
+
+    `reason` is for a person.
+    """
 
     reason: str
 
@@ -110,7 +125,10 @@ class Hart(Protocol):
         """Make `run` return Interrupted soon (or at its next call, if it is not running)."""
 
     def set_line(self, line: int, level: bool) -> None:
-        """Drive interrupt line `line` (RISC-V: the bit number in mip: 3 MSI, 7 MTI, 9 SEI, 11 MEI); wakes a waiting hart."""
+        """Drive interrupt line `line`; wakes a waiting hart.
+
+        RISC-V: the bit number in mip: 3 MSI, 9 SEI, 11 MEI (the timers are the hart's own).
+        """
 
     def flush_translations(self) -> None:
         """Returns when the hart no longer uses any address translation from before the call."""
@@ -119,7 +137,7 @@ class Hart(Protocol):
         """Returns when the hart will fetch instructions as they stand in memory now."""
 
     def get(self, field: str, index: int = 0) -> int:
-        """State by name (RISC-V: 'pc', 'mode', 'x' with index, 'f' with index, any CSR's name). KeyError for a name it lacks."""
+        """State by name (RISC-V: 'pc', 'mode', 'x' and 'f' with index, any CSR's name). KeyError for one it lacks."""
 
     def set(self, field: str, value: int, index: int = 0) -> None:
         """Set what `get` gets. ValueError for a value wider than the field."""

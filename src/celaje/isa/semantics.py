@@ -462,8 +462,9 @@ class Semantics(ABC):
     def float_operation(self, operation: str, *operands: Value, rounding: Value | None = None) -> Value:
         """IEEE 754 arithmetic on bit patterns whose widths (32 or 64) say the format; accrues flags; NaN results are
         canonical. Operations: add, subtract, multiply, divide, square_root, fused (a * b + c),
-        to_32, to_64 (between formats), to_signed_32, to_signed_64, to_unsigned_32, to_unsigned_64 (RISC-V's saturation),
-        from_signed, from_unsigned with suffix _32 or _64 (the result's format; the operand is an integer of 32 or 64 bits)."""
+        to_32, to_64 (between formats), to_signed_32, to_signed_64, to_unsigned_32, to_unsigned_64 (with RISC-V's
+        saturation), from_signed and from_unsigned with suffix _32 or _64 (the result's format; the operand is an
+        integer of 32 or 64 bits)."""
 
     @abstractmethod
     def accrue(self, flags: Value | int) -> None:

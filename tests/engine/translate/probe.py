@@ -59,7 +59,7 @@ def rendered_routine(module: LlvmModule, routine: Routine) -> str:
     head = f"define internal fastcc {result_type(routine.results)} @{routine.name}({parameters}) noinline {{"
     if not probe._ended:
         probe.end("unreachable")
-    return "\n".join([head, "entry:", *probe.locals, *probe.lines, "}"])
+    return "\n".join([head, *probe.body(), "}"])
 
 
 class Program:
@@ -74,7 +74,7 @@ class Program:
         body(probe)
         probe.end("ret void")
         head = f"define void @{name}(ptr %in, ptr %out, ptr %st) {host_float.FUNCTION_ATTRIBUTES} {{"
-        self.module.functions.append("\n".join([head, "entry:", *probe.locals, *probe.lines, "}"]))
+        self.module.functions.append("\n".join([head, *probe.body(), "}"]))
         self.names.append(name)
 
     def parsed(self) -> binding.ModuleRef:

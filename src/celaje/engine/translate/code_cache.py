@@ -29,8 +29,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from celaje.errors import HostError
 from celaje import paths
+from celaje.errors import HostError
 
 MAGIC = b"celajeC1"
 HASH_BYTES = 32
@@ -69,14 +69,17 @@ def write_program(
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise HostError(f"cannot keep generated code in {path.parent}: {error.strerror}; free some space there") from error
+        raise HostError(
+            f"cannot keep generated code in {path.parent}: {error.strerror}; free some space there"
+        ) from error
 
 
 def _host() -> str:
     """What the host's processor is, as far as generated code may depend on it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
-        kept = {line for line in text.splitlines() if line.split("\t")[0] in ("flags", "Features", "model name", "model")}
+        told = ("flags", "Features", "model name", "model")
+        kept = {line for line in text.splitlines() if line.split("\t")[0] in told}
         return "\n".join(sorted(kept))
     except OSError:
         return platform.processor()
@@ -122,7 +125,7 @@ def _map(path: Path) -> LoadedProgram | None:
             return None
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
         address = libc.mmap(None, status.st_size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, descriptor, 0)
         if address in (None, ctypes.c_void_p(-1).value):
             raise HostError(

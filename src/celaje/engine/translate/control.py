@@ -277,7 +277,7 @@ def render_special(module: LlvmModule, name: str) -> str:
     """One of the handlers above as the text of a function."""
     reading = HandlerReading(module, full=True)
     SPECIAL[name](reading)
-    if not reading._ended:
+    if not reading.ended:
         reading.end("unreachable")
     return function_text(name, reading)
 
@@ -285,7 +285,7 @@ def render_special(module: LlvmModule, name: str) -> str:
 def function_text(name: str, reading: HandlerReading) -> str:
     """A handler's text around its body."""
     head = f"define hidden {CONVENTION} void @{name}({PARAMETERS}) #0 {{"
-    return "\n".join([head, "entry:", *reading.locals, *reading.lines, "}"])
+    return "\n".join([head, *reading.body(), "}"])
 
 
 def render_entry(module: LlvmModule) -> str:
@@ -311,7 +311,7 @@ def render_entry(module: LlvmModule) -> str:
     h.write("fflags", h.float_flags())
     host_float.restore_host(h, saved)
     h.end("ret void")
-    return "\n".join(["define void @run(ptr %st) #0 {", "entry:", *h.locals, *h.lines, "}"])
+    return "\n".join(["define void @run(ptr %st) #0 {", *h.body(), "}"])
 
 
 def render_register_access(module: LlvmModule) -> str:
@@ -327,7 +327,7 @@ def render_register_access(module: LlvmModule) -> str:
     h.write("exit", refused.zext(64))
     h.end("ret void")
     head = f"define void @{REGISTER_ACCESS}(ptr %st, i64 %number, i64 %operation, i64 %operand) #0 {{"
-    return "\n".join([head, "entry:", *h.locals, *h.lines, "}"])
+    return "\n".join([head, *h.body(), "}"])
 
 
 __all__ = ["ATTRIBUTES", "REGISTER_ACCESS", "SPECIAL", "function_text", "render_entry", "render_special"]

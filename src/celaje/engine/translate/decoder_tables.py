@@ -6,7 +6,7 @@
                  exceptions: field's place in the format (16), unused (16), value that it must not have (32)
     FORMATS      (first field, count)
     FIELDS       40 bytes: kind, shift, 32 - width if signed, pieces (8 each); constant (32); 8 pieces: low bit, count,
-                 value bit, unused.  kind: 0 x register written, 1 first source, 2 second source, 3 immediate, 4 f written
+                 value bit, unused.  kind: 0 x written, 1 first source, 2 second source, 3 immediate, 4 f written
     INSTRUCTIONS 8 bytes: first variant, count, flags
     VARIANTS     8 bytes: conditions that count, their values, handler
     FUSED        by handler: (first pair, count); PAIRS: handler that may follow, handler that does both

@@ -35,13 +35,13 @@ from celaje.engine.translate.decoder_tables import (
     IN_PAGE,
     INSTRUCTIONS_AT,
     RD_IS_RS1,
+    RD_ZERO,
     RELATIVE,
     ROUNDING_DYNAMIC,
     ROUNDING_TO_EVEN,
     ROUNDING_TO_ZERO,
     RS1_ZERO,
     RS2_ZERO,
-    RD_ZERO,
     SHORT,
     VARIANTS_AT,
 )
@@ -135,7 +135,8 @@ def code_written(h: Any, number: Value, offset: Value, length: Value) -> None:
     h.host_store(page + PAGE_STORES, stores)
     patience = h.host_load(h.patience + number, 8)
     executing = (h.pc - h.delta) << 3  # the operation that stores: its own page must stay
-    with h.when(stores.above(h.constant(FIRST_PATIENCE, 64) << patience.zext(64)) & (executing & ~(PAGE_STRIDE - 1)).ne(page)):
+    exhausted = stores.above(h.constant(FIRST_PATIENCE, 64) << patience.zext(64))
+    with h.when(exhausted & (executing & ~(PAGE_STRIDE - 1)).ne(page)):
         h.host_store(h.patience + number, patience.below(20).select(patience + 1, patience))
         h.call(drop_page, page)
         h.give()
@@ -335,7 +336,7 @@ def have_line(h: Any, page: Value, offset: Value) -> None:
 
 @routine(parameters=(64,), results=())
 def decode_here(h: Any, operation: Value) -> None:
-    """Give an undecoded operation its operands and handler: one that does the next instruction too, where there is one."""
+    """Give an undecoded operation its operands and handler, which does the next instruction too where one can."""
     page = operation & ~(PAGE_STRIDE - 1)
     offset = (operation - page - PAGE_OPERATIONS) >> 3
     handler = h.call(decode_operation, page, offset, operation)[0]
@@ -349,8 +350,7 @@ def decode_here(h: Any, operation: Value) -> None:
             second = page + PAGE_OPERATIONS + next_offset * (OPERATION // 2)
             second_handler = h.call(decode_operation, page, next_offset, second)[0]
             pair = h.decoding + FUSED_PAIRS_AT + h.host_load(fused, 16).zext(64) * 4
-            with h.count(count, 64) as index:
-                with h.when(h.host_load(pair + index * 4, 16).eq(second_handler)):
-                    chosen.set(h.host_load(pair + index * 4 + 2, 16))
+            with h.count(count, 64) as index, h.when(h.host_load(pair + index * 4, 16).eq(second_handler)):
+                chosen.set(h.host_load(pair + index * 4 + 2, 16))
     h.host_store(operation, h.call(handler_address, chosen.get())[0])
     h.give()

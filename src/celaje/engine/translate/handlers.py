@@ -174,7 +174,7 @@ class MachineReading(Reading):
     operand = set_operand = number_of = branch = jump = jump_to = trap = load = store = atomic = _only_in_instructions
     load_reserved = store_conditional = zero_block = check_block = fence = wait = _only_in_instructions
     hypercall = system_call = float_rounding = float_enabled = float_operation = give = _only_in_instructions
-    here = following = instruction_bits = property(_only_in_instructions)  # type: ignore[assignment]
+    here = following = instruction_bits = property(_only_in_instructions)
 
 
 class RoutineReading(MachineReading):
@@ -206,12 +206,12 @@ def render_routine(module: LlvmModule, routine: Routine) -> str:
     reading = RoutineReading(module, routine)
     parameters = [Value(reading, width, f"%a{index}") for index, width in enumerate(routine.parameters)]
     routine.function(reading, *parameters)
-    if not reading._ended:
+    if not reading.ended:
         reading.end("unreachable")
     kind = "{" + ", ".join(f"i{width}" for width in routine.results) + "}" if routine.results else "void"
     texts = ", ".join(["ptr %st", *(f"i{width} %a{index}" for index, width in enumerate(routine.parameters))])
-    lines = [f"define internal fastcc {kind} @{routine.name}({texts}) noinline #0 {{", "entry:"]
-    return "\n".join([*lines, *reading.locals, *reading.lines, "}"])
+    lines = [f"define internal fastcc {kind} @{routine.name}({texts}) noinline #0 {{"]
+    return "\n".join([*lines, *reading.body(), "}"])
 
 
 class HandlerReading(MachineReading):
@@ -258,9 +258,8 @@ class HandlerReading(MachineReading):
 
     def tail(self, handler: str, op: str | None = None, tlb: str = "%tlb", rem: str | None = None) -> None:
         """End the handler by becoming another."""
-        self.line(
-            f"musttail call {CONVENTION} void {handler}(ptr %st, ptr {op or self._op}, ptr {tlb}, i64 {rem or self._rem})"
-        )
+        arguments = f"ptr %st, ptr {op or self._op}, ptr {tlb}, i64 {rem or self._rem}"
+        self.line(f"musttail call {CONVENTION} void {handler}({arguments})")
         self.end("ret void")
 
     def retire(self) -> str:
@@ -348,15 +347,15 @@ class HandlerReading(MachineReading):
     # ---- program flow
 
     @property
-    def here(self) -> Value:  # type: ignore[override]
+    def here(self) -> Value:
         return (self.emit(64, f"ptrtoint ptr {self._op} to i64") >> 3) + self.read("delta")
 
     @property
-    def following(self) -> Value:  # type: ignore[override]
+    def following(self) -> Value:
         return self.here + self._length
 
     @property
-    def instruction_bits(self) -> Value:  # type: ignore[override]
+    def instruction_bits(self) -> Value:
         operation = self.emit(64, f"ptrtoint ptr {self._op} to i64")
         page = operation & ~(PAGE_STRIDE - 1)
         offset = (operation - page - PAGE_OPERATIONS) >> 3
@@ -447,7 +446,8 @@ class HandlerReading(MachineReading):
 
     def _fast(self, address: Value, size: int, tag_offset: int) -> Value:
         """The host address of an access whose page is entered; otherwise the full handler takes over."""
-        entry = self.emit(-1, f"getelementptr i8, ptr %tlb, i64 {((address >> 7) & ((DATA_ENTRIES - 1) << 5)).text}").text
+        index = (address >> 7) & ((DATA_ENTRIES - 1) << 5)
+        entry = self.emit(-1, f"getelementptr i8, ptr %tlb, i64 {index.text}").text
         tag_at = self.emit(-1, f"getelementptr i8, ptr {entry}, i64 {tag_offset}").text
         tag = self.emit(64, f"load i64, ptr {tag_at}")
         hit, miss = self.fresh()[1:], self.fresh()[1:]

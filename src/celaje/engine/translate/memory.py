@@ -118,7 +118,7 @@ def forget_instructions(h: Any) -> None:
 
 @routine(parameters=(), results=())
 def forget_address_space(h: Any) -> None:
-    """satp was written: what was filled from the old tables goes, but for a supervisor context of global pages alone."""
+    """satp was written: what the old tables filled goes, but for a supervisor context of global pages alone."""
     h.call(forget_context, CONTEXT_USER)
     h.call(forget_context, CONTEXT_SUM)
     h.call(forget_context, CONTEXT_MIXED)

@@ -180,7 +180,7 @@ class Builder:
             return None
         reading = HandlerReading(self.module, full=False)
         self._apply(reading, *self.straight[first])
-        if reading._ended:
+        if reading.ended:
             return None
         reading.retire()
         reading._op = reading.next_operation()

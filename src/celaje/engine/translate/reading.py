@@ -22,6 +22,7 @@ class LlvmModule:
         self.functions: list[str] = []
         self.routines: dict[str, Routine] = {}
         self.pending: list[Routine] = []
+        self.rendered: set[str] = set()
 
     def declare(self, text: str) -> None:
         """A module-level line, once."""
@@ -32,20 +33,14 @@ class LlvmModule:
         known = self.routines.setdefault(routine.name, routine)
         if known is not routine:
             raise ValueError(f"two routines are named {routine.name}")
-        if routine not in self.pending and f"@{routine.name}(" not in self._done:
+        if routine not in self.pending and routine.name not in self.rendered:
             self.pending.append(routine)
-
-    @property
-    def _done(self) -> set[str]:
-        if not hasattr(self, "_done_set"):
-            self._done_set: set[str] = set()
-        return self._done_set
 
     def render_routines(self, make: Callable[[LlvmModule, Routine], str]) -> None:
         """Render routines until none is wanted any more."""
         while self.pending:
             routine = self.pending.pop()
-            self._done.add(f"@{routine.name}(")
+            self.rendered.add(routine.name)
             self.functions.append(make(self, routine))
 
     def text(self) -> str:
@@ -59,7 +54,7 @@ class Local(Variable):
         self.width = width
         self._reading = reading
         self._pointer = reading.fresh()
-        reading.locals.append(f"  {self._pointer} = alloca i{width}")
+        reading._locals.append(f"  {self._pointer} = alloca i{width}")
 
     def get(self) -> Value:
         return self._reading.emit(self.width, f"load i{self.width}, ptr {self._pointer}")
@@ -77,33 +72,33 @@ class Reading(Semantics):
     def __init__(self, module: LlvmModule) -> None:
         self._fields: dict[str, StateField] = FIELDS
         self.xlen = 64
-        for name, value in (("module", module), ("locals", []), ("lines", []), ("_counter", 0), ("_ended", False)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_loops", [])
-        object.__setattr__(self, "_otherwise", None)
-
-    module: LlvmModule
-    locals: list[str]
-    lines: list[str]
+        self._counter = 0
+        self._ended = False
+        self._loops: list[str] = []
+        # after a `when`: the block after it, the line of its body's jump there, the line where it was over
+        self._last_when: tuple[str, int | None, int] | None = None
+        self._module = module
+        self._locals: list[str] = []
+        self._lines: list[str] = []
 
     # ---- text
 
     def fresh(self) -> str:
         """A new SSA name."""
-        self._counter: int = self._counter + 1
+        self._counter += 1
         return f"%t{self._counter}"
 
     def line(self, text: str) -> None:
         """One line of IR in the current block."""
         if self._ended:
             self.label(self.fresh()[1:])
-        self.lines.append(f"  {text}")
+        self._lines.append(f"  {text}")
 
     def label(self, name: str) -> None:
         """Begin a block. Falls through to it where the block before is not ended."""
         if not self._ended:
-            self.lines.append(f"  br label %{name}")
-        self.lines.append(f"{name}:")
+            self._lines.append(f"  br label %{name}")
+        self._lines.append(f"{name}:")
         self._ended = False
 
     def end(self, text: str) -> None:
@@ -121,7 +116,17 @@ class Reading(Semantics):
         return Value(self, width, name)
 
     def declare(self, text: str) -> None:
-        self.module.declare(text)
+        """A module-level line, once."""
+        self._module.declare(text)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the current block has its terminator."""
+        return self._ended
+
+    def body(self) -> list[str]:
+        """The lines of the function so far, locals first."""
+        return ["entry:", *self._locals, *self._lines]
 
     # ---- values
 
@@ -159,19 +164,19 @@ class Reading(Semantics):
         self.branch_to(condition, body, after)
         self.label(body)
         yield
-        marker = len(self.lines)
+        marker = len(self._lines)
         came_through = not self._ended
         self.label(after)
-        object.__setattr__(self, "_otherwise", (after, marker if came_through else None, len(self.lines)))
+        self._last_when = (after, marker if came_through else None, len(self._lines))
 
     @contextmanager
     def otherwise(self) -> Iterator[None]:
-        if self._otherwise is None or self._otherwise[2] != len(self.lines):
+        if self._last_when is None or self._last_when[2] != len(self._lines):
             raise ValueError("otherwise() must stand right after a when()")
-        after, jump, _ = self._otherwise
+        _, jump, _ = self._last_when
         done = self.fresh()[1:]
         if jump is not None:  # the when's body falls through: past this body instead
-            self.lines[jump] = f"  br label %{done}"
+            self._lines[jump] = f"  br label %{done}"
         yield
         self.label(done)
 
@@ -195,7 +200,7 @@ class Reading(Semantics):
         return local
 
     def call(self, routine: Routine, *arguments: Value | int) -> tuple[Value, ...]:
-        self.module.need(routine)
+        self._module.need(routine)
         texts = ["ptr %st"]
         for width, argument in zip(routine.parameters, arguments, strict=True):
             value = argument if isinstance(argument, Value) else self.constant(argument, width)

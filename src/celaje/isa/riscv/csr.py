@@ -37,7 +37,7 @@ from celaje.isa.riscv.privilege import (
 )
 from celaje.isa.riscv.state import MACHINE, PMP_ENTRIES, SUPERVISOR, USER
 from celaje.isa.riscv.trap import update_pending
-from celaje.isa.semantics import Value, routine
+from celaje.isa.semantics import Semantics, Value, routine
 
 READ, WRITE, SET, CLEAR = 0, 1, 2, 3  # what csr_access is asked to do
 
@@ -81,7 +81,7 @@ def _add(
 def _field(number: int, name: str, writable: int = -1, **extra: Any) -> None:
     """A register that is a state field, of which a write changes the bits in `writable`."""
 
-    def write(h: Any, value: Value) -> None:
+    def write(h: Semantics, value: Value) -> None:
         h.write(name, (h.read(name) & ~writable) | (value & writable) if writable != -1 else value)
 
     _add(number, name, lambda h: h.read(name), write, **extra)
@@ -95,22 +95,22 @@ def _constant(number: int, name: str, value: int = 0, writable: bool = True, **e
 # ---- floating point (Unprivileged ISA, 20.2)
 
 
-def _float_off(h: Any) -> Value:
+def _float_off(h: Semantics) -> Value:
     return h.fs.eq(0)
 
 
-def _set_rounding(h: Any, value: Value) -> None:
+def _set_rounding(h: Semantics, value: Value) -> None:
     h.frm = value.trunc(8) & 7
     h.fs = 3
     h.rounding_changed()
 
 
-def _set_flags(h: Any, value: Value) -> None:
+def _set_flags(h: Semantics, value: Value) -> None:
     h.fs = 3
     h.set_float_flags(value.trunc(8) & 31)
 
 
-def _set_fcsr(h: Any, value: Value) -> None:
+def _set_fcsr(h: Semantics, value: Value) -> None:
     _set_flags(h, value)
     _set_rounding(h, value >> 5)
 
@@ -129,32 +129,32 @@ _add(
 
 
 def _counter_hidden(bit: int) -> Condition:
-    def refused(h: Any) -> Value:
+    def refused(h: Semantics) -> Value:
         from_supervisor = h.mode.ne(MACHINE) & ~h.mcounteren.bit(bit)
         return from_supervisor | (h.mode.eq(USER) & ~h.scounteren.bit(bit))
 
     return refused
 
 
-def _cycle(h: Any) -> Value:
+def _cycle(h: Semantics) -> Value:
     return h.mcountinhibit.bit(0).select(h.cycle_held, h.retired() + h.cycle_offset)
 
 
-def _instret(h: Any) -> Value:
+def _instret(h: Semantics) -> Value:
     return h.mcountinhibit.bit(2).select(h.instret_held, h.retired() + h.instret_offset)
 
 
-def _set_cycle(h: Any, value: Value) -> None:
+def _set_cycle(h: Semantics, value: Value) -> None:
     h.cycle_held = value
     h.cycle_offset = value - h.retired() - 1  # the writing instruction itself is not counted
 
 
-def _set_instret(h: Any, value: Value) -> None:
+def _set_instret(h: Semantics, value: Value) -> None:
     h.instret_held = value
     h.instret_offset = value - h.retired() - 1
 
 
-def _inhibit(h: Any, value: Value) -> None:
+def _inhibit(h: Semantics, value: Value) -> None:
     cycle, instret = _cycle(h), _instret(h)
     h.mcountinhibit = value & 5
     h.cycle_held = cycle
@@ -164,7 +164,7 @@ def _inhibit(h: Any, value: Value) -> None:
 
 
 def _low_half(write: Writer, read: Reader) -> Writer:
-    def on_32(h: Any, value: Value) -> None:
+    def on_32(h: Semantics, value: Value) -> None:
         write(h, (read(h) & ~0xFFFFFFFF) | (value & 0xFFFFFFFF) if h.xlen == 32 else value)
 
     return on_32
@@ -204,13 +204,13 @@ _add(0x320, "mcountinhibit", lambda h: h.mcountinhibit, _inhibit)
 XLEN_BITS = UXL_64 | SXL_64
 
 
-def _status(h: Any) -> Value:
+def _status(h: Semantics) -> Value:
     status = h.mstatus | (h.fs.zext(64) << FS_BIT)
     dirty = h.fs.eq(3).select(1 << (h.xlen - 1), 0, 64)
     return status | dirty | (XLEN_BITS if h.xlen == 64 else 0)
 
 
-def _set_status(h: Any, value: Value) -> None:
+def _set_status(h: Semantics, value: Value) -> None:
     mode_is_reserved = ((value >> MPP_BIT) & 3).eq(2)
     old = h.mstatus
     wanted = mode_is_reserved.select((value & ~MPP) | (old & MPP), value)
@@ -223,12 +223,12 @@ def _set_status(h: Any, value: Value) -> None:
 SSTATUS_VISIBLE = SSTATUS_WRITABLE | 3 << FS_BIT | UXL_64 | 1 << 63
 
 
-def _supervisor_status(h: Any) -> Value:
+def _supervisor_status(h: Semantics) -> Value:
     visible = SSTATUS_VISIBLE if h.xlen == 64 else (SSTATUS_WRITABLE | 3 << FS_BIT | 1 << 31)
     return _status(h) & visible
 
 
-def _set_supervisor_status(h: Any, value: Value) -> None:
+def _set_supervisor_status(h: Semantics, value: Value) -> None:
     h.mstatus = (h.mstatus & ~SSTATUS_WRITABLE) | (value & SSTATUS_WRITABLE)
     h.fs = (value >> FS_BIT).trunc(8) & 3
     h.rounding_changed()
@@ -242,7 +242,7 @@ _add(0x100, "sstatus", _supervisor_status, _set_supervisor_status)
 MISA_EXTENSIONS = sum(1 << (ord(letter) - ord("A")) for letter in "IMAFDCSU")
 
 
-def _misa(h: Any) -> Value:
+def _misa(h: Semantics) -> Value:
     return h.constant(MISA_EXTENSIONS | ((2 << 62) if h.xlen == 64 else (1 << 30)), 64)
 
 
@@ -264,30 +264,30 @@ SUPERVISOR_INTERRUPTS = DELEGABLE_INTERRUPTS
 def _interrupts(write: Writer) -> Writer:
     """A write after which an interrupt may be due."""
 
-    def and_update(h: Any, value: Value) -> None:
+    def and_update(h: Semantics, value: Value) -> None:
         write(h, value)
         h.call(update_pending)
 
     return and_update
 
 
-def _pending(h: Any) -> Value:
+def _pending(h: Semantics) -> Value:
     h.call(update_pending)
     return h.pending
 
 
-def _set_pending(h: Any, value: Value) -> None:
+def _set_pending(h: Semantics, value: Value) -> None:
     timer_is_hardware = (h.menvcfg & STCE).ne(0)
     writable = timer_is_hardware.select(1 << SSI | 1 << SEI, 1 << SSI | 1 << SEI | 1 << STI, 64)
     h.mip = (h.mip & ~writable) | (value & writable)
 
 
-def _set_supervisor_pending(h: Any, value: Value) -> None:
+def _set_supervisor_pending(h: Semantics, value: Value) -> None:
     writable = h.mideleg & (1 << SSI)
     h.mip = (h.mip & ~writable) | (value & writable)
 
 
-def _set_supervisor_enables(h: Any, value: Value) -> None:
+def _set_supervisor_enables(h: Semantics, value: Value) -> None:
     h.mie = (h.mie & ~h.mideleg) | (value & h.mideleg)
 
 
@@ -309,7 +309,7 @@ _add(
 
 
 def _set_vector(name: str) -> Writer:
-    def write(h: Any, value: Value) -> None:
+    def write(h: Semantics, value: Value) -> None:
         with h.when(value.bit(1).eq(0)):  # modes 2 and 3 are reserved: the write is ignored
             h.write(name, value)
 
@@ -332,18 +332,18 @@ for _number, _letter in ((0x300, "m"), (0x100, "s")):
 # ---- environment configuration (3.1.18, 10.1.10)
 
 
-def _environment(h: Any, value: Value, allowed: int) -> Value:
+def _environment(h: Semantics, value: Value, allowed: int) -> Value:
     """CBIE's value 2 is reserved and reads back as 0."""
     kept = value & allowed
     return ((kept & CBIE).eq(2 << 4)).select(kept & ~CBIE, kept)
 
 
-def _set_machine_environment(h: Any, value: Value) -> None:
+def _set_machine_environment(h: Semantics, value: Value) -> None:
     h.menvcfg = _environment(h, value, FIOM | CBIE | CBCFE | CBZE | STCE)
     h.call(update_pending)
 
 
-def _set_supervisor_environment(h: Any, value: Value) -> None:
+def _set_supervisor_environment(h: Semantics, value: Value) -> None:
     h.senvcfg = _environment(h, value, FIOM | CBIE | CBCFE | CBZE)
 
 
@@ -351,12 +351,12 @@ _with_high(0x30A, 0x31A, "menvcfg", lambda h: h.menvcfg, _set_machine_environmen
 _add(0x10A, "senvcfg", lambda h: h.senvcfg, _set_supervisor_environment)
 
 
-def _timer_hidden(h: Any) -> Value:
+def _timer_hidden(h: Semantics) -> Value:
     """Sstc: stimecmp is there for supervisor mode only when menvcfg.STCE and mcounteren.TM are set."""
     return h.mode.ne(MACHINE) & ((h.menvcfg & STCE).eq(0) | ~h.mcounteren.bit(1))
 
 
-def _set_supervisor_timer(h: Any, value: Value) -> None:
+def _set_supervisor_timer(h: Semantics, value: Value) -> None:
     h.stimecmp = value
     h.call(update_pending)
 
@@ -366,11 +366,11 @@ _with_high(0x14D, 0x15D, "stimecmp", lambda h: h.stimecmp, _set_supervisor_timer
 # ---- translation and protection (10.1.11, 3.7)
 
 
-def _translation_trapped(h: Any) -> Value:
+def _translation_trapped(h: Semantics) -> Value:
     return h.mode.eq(SUPERVISOR) & (h.mstatus & TVM).ne(0)
 
 
-def _set_translation(h: Any, value: Value) -> None:
+def _set_translation(h: Semantics, value: Value) -> None:
     if h.xlen == 32:
         h.satp = value
         h.translation_root_changed()
@@ -385,7 +385,7 @@ _add(0x180, "satp", lambda h: h.satp, _set_translation, refused=_translation_tra
 
 
 def _set_pmp_config(first: int, count: int) -> Writer:
-    def write(h: Any, value: Value) -> None:
+    def write(h: Semantics, value: Value) -> None:
         for index in range(count):
             old = h.read("pmpcfg", first + index)
             asked = (value >> (8 * index)).trunc(8) & 0x9F
@@ -397,7 +397,7 @@ def _set_pmp_config(first: int, count: int) -> Writer:
     return write
 
 
-def _protection_changed(h: Any) -> None:
+def _protection_changed(h: Semantics) -> None:
     active = h.constant(0, 8)
     for index in range(PMP_ENTRIES):
         active = (h.read("pmpcfg", index) & 0x18).ne(0).select(index + 1, active)
@@ -406,7 +406,7 @@ def _protection_changed(h: Any) -> None:
 
 
 def _pmp_config(first: int, count: int) -> Reader:
-    def read(h: Any) -> Value:
+    def read(h: Semantics) -> Value:
         value = h.constant(0, 64)
         for index in range(count):
             value = value | (h.read("pmpcfg", first + index).zext(64) << (8 * index))
@@ -416,7 +416,7 @@ def _pmp_config(first: int, count: int) -> Reader:
 
 
 def _set_pmp_address(index: int) -> Writer:
-    def write(h: Any, value: Value) -> None:
+    def write(h: Semantics, value: Value) -> None:
         locked = (h.read("pmpcfg", index) & LOCKED).ne(0)
         if index + 1 < PMP_ENTRIES:
             after = h.read("pmpcfg", index + 1)
@@ -448,10 +448,10 @@ for _index in range(16):
     elif 4 * _index < PMP_ENTRIES:
         # eight entries a register at 64 bits, four at 32; what lies above 32 bits is cut off there
 
-        def _config_read(h: Any, first: int = 4 * _index) -> Value:
+        def _config_read(h: Semantics, first: int = 4 * _index) -> Value:
             return _pmp_config(first, h.xlen // 8)(h)
 
-        def _config_write(h: Any, value: Value, first: int = 4 * _index) -> None:
+        def _config_write(h: Semantics, value: Value, first: int = 4 * _index) -> None:
             _set_pmp_config(first, h.xlen // 8)(h, value)
 
         _add(0x3A0 + _index, _name, _config_read, _config_write)
@@ -460,7 +460,7 @@ for _index in range(16):
 
 
 @routine(parameters=(16, 8, 64), results=(64, 1))
-def csr_access(h: Any, number: Value, operation: Value, operand: Value) -> None:
+def csr_access(h: Semantics, number: Value, operation: Value, operand: Value) -> None:
     """(what the register read before, whether the access is an illegal instruction) after doing `operation` on it."""
     mode_needed = (number >> 8).trunc(8) & 3
     read_only = (number >> 10).eq(3)

@@ -15,7 +15,7 @@ IMM_U = place("31:12>12", signed=True)
 IMM_J = place("31>20 19:12>12 20>11 30:21>1", signed=True)
 
 R = {"rd": RD, "rs1": RS1, "rs2": RS2}
-I = {"rd": RD, "rs1": RS1, "imm": IMM_I}  # noqa: E741  # the specification's name
+I = {"rd": RD, "rs1": RS1, "imm": IMM_I}  # the specification's name
 S = {"rs1": RS1, "rs2": RS2, "imm": IMM_S}
 B = {"rs1": RS1, "rs2": RS2, "imm": IMM_B}
 U = {"rd": RD, "imm": IMM_U}

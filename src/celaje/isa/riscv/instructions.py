@@ -1,4 +1,4 @@
-"""The whole table. Modules enter their instructions as they are imported; short forms come last, after what they mean."""
+"""The whole table. Modules enter their instructions as they are imported; short forms come last."""
 
 # ruff: noqa: F401, I001  # the order is the order of decoding
 from celaje.isa.riscv import integer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 # mstatus (3.1.6), FS and SD apart (state.py)
 SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
 MPRV, SUM, MXR, TVM, TW, TSR = 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22
