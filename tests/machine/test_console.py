@@ -142,6 +142,27 @@ def test_a_reader_that_stops_takes_the_room_and_gives_it_back(make: Callable[...
     os.close(writer)
 
 
+def test_a_guest_that_never_looks_loses_nothing_and_gets_away(make: Callable[..., StreamConsole]) -> None:
+    reader, writer = os.pipe()
+    console = make(None, writer)
+    count = LIMIT + 70_000  # more than the pipe holds besides
+    for index in range(count):
+        console.put(index & 0xFF)
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < count:
+            got.extend(os.read(reader, 65536))
+
+    drain = threading.Thread(target=read)
+    drain.start()
+    console.close()
+    drain.join(WAIT)
+    assert bytes(got) == bytes(index & 0xFF for index in range(count))
+    os.close(reader)
+    os.close(writer)
+
+
 def test_input_reaches_a_guest_that_reads_a_little_at_a_time(make: Callable[..., StreamConsole]) -> None:
     reader, writer = os.pipe()
     data = os.urandom(20_000)

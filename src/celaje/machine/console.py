@@ -21,7 +21,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 ROOM = 1 << 16  # bytes of output that may wait before a polite guest is told to
-LIMIT = 1 << 20  # bytes at which a guest that does not look is made to wait
+LIMIT = 1 << 20  # bytes at which a guest that does not look is slowed down to a hundred bytes a second
+SLOWED_SECONDS = 0.01
 TYPED_AHEAD = 1 << 16  # bytes read from a terminal for a guest that does not listen
 CHUNK = 4096  # bytes moved at once, which bounds how long a device thread keeps a hart from the interpreter
 GATHER_SECONDS = 0.001
@@ -35,7 +36,7 @@ class Console(Protocol):
         """Whether a guest that asks should send."""
 
     def put(self, byte: int) -> None:
-        """Send one byte. Waits only where a guest goes on sending in spite of `has_room`."""
+        """Send one byte. Takes time only where a guest goes on sending in spite of `has_room`."""
 
     def take(self, limit: int) -> bytes:
         """Up to `limit` bytes of input; less than that is also the wish to be told when there is more."""
@@ -183,8 +184,9 @@ class StreamConsole:
         self._output.append(byte)
         if self._writer_sleeps.locked():
             self._wake(self._writer_sleeps)
-        while len(self._output) > LIMIT and not self._closing:
-            time.sleep(0.01)
+        if len(self._output) > LIMIT and not self._closing:
+            # Not until there is room: the machine must be able to end while nobody reads its output.
+            time.sleep(SLOWED_SECONDS)
 
     def _write(self) -> None:
         while True:

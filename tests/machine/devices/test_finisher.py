@@ -53,3 +53,9 @@ def test_other_accesses_are_refused(finisher: Finisher, verdicts: list[Verdict],
     with pytest.raises(AccessRefused):
         finisher.read(offset, size)
     assert verdicts == []
+
+
+def test_a_finisher_keeps_nothing(finisher: Finisher) -> None:
+    finisher.restore(finisher.save())
+    with pytest.raises(ValueError, match="code"):
+        finisher.restore({"code": 1})
