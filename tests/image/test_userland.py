@@ -12,7 +12,7 @@ from celaje.image.initramfs import initramfs
 
 NAMES = sorted({*userland._NEEDED, "[", "[[", "acpid", "zcat"})
 BUSYBOX = b"\x7fELF code \0" + "\0".join(NAMES).encode() + b"\0\0/bin/sh\0more"
-SCRIPTS = ("init", "rcS", "rcK", "profile", "make-filesystem")
+SCRIPTS = ("init", "console", "rcS", "rcK", "profile", "make-filesystem")
 
 
 def test_the_commands_of_a_busybox_are_read_from_its_table() -> None:

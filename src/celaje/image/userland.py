@@ -12,7 +12,7 @@ from celaje.image.tree import Tree
 
 BUSYBOX = "usr/bin/busybox"
 _FIRST_COMMANDS = b"[\0[[\0"
-_NEEDED = "cat cttyhack findfs init ip login modprobe mount poweroff sh switch_root tar usleep xargs".split()
+_NEEDED = "cat cttyhack findfs init ip modprobe mount poweroff sh switch_root tar usleep xargs".split()
 _DIRECTORIES = "dev etc home mnt opt proc run srv sys usr/local/bin usr/local/sbin var/log".split()
 
 
@@ -69,4 +69,5 @@ def busybox_userland(binary: bytes, hostname: str) -> Tree:
     tree.file("etc/profile", script("profile"))
     tree.file("etc/init.d/rcS", script("rcS"), 0o755)
     tree.file("etc/init.d/rcK", script("rcK"), 0o755)
+    tree.file("etc/init.d/console", script("console"), 0o755)
     return tree
