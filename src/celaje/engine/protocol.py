@@ -172,7 +172,8 @@ class Engine(Protocol):
         """For each memory slot, one byte a page (1: changed since the last take), cleared as it is taken."""
 
     def trim(self) -> None:
-        """Give back host memory that can be made again (decoded code). No hart may be running."""
+        """Give back host memory that can be made again (decoded code): soon, from any thread. Harts that run may come
+        back with Interrupted for it."""
 
     def statistics(self) -> dict[str, int | float]:
         """Counters since the start: 'instructions', 'guest_seconds', 'tlb_misses', 'decoded_pages', 'decoded_bytes'."""

@@ -204,40 +204,34 @@ class MemoryAccess:
 
     def store_conditional(self, address: int, size: int, value: int) -> int:
         s = self.state
-        if address % size:
-            raise Trap(STORE_MISALIGNED, address)
-        if s.reservation != address:
-            s.reservation = NO_RESERVATION
-            return 1
         slot, offset = self._atomic_place(address, size, STORE, STORE_MISALIGNED)
-        s.reservation = NO_RESERVATION
+        reserved, s.reservation = s.reservation, NO_RESERVATION
+        if reserved != address:
+            return 1
         if int.from_bytes(slot.view[offset : offset + size], "little") != s.reserved_value & ((1 << 8 * size) - 1):
             return 1
         self._put(slot, offset, value, size)
         return 0
 
     def zero_block(self, address: int, size: int) -> None:
-        start = address & ~(size - 1)
-        slot, offset = self._block(start, size, address, STORE)
+        slot, offset = self._block(address, size, STORE)
+        if slot is None:
+            raise Trap(STORE_ACCESS, address)
         slot.view[offset : offset + size] = bytes(size)
         slot.dirty[offset // PAGE_SIZE] = 1
 
     def check_block(self, address: int, size: int) -> None:
-        start = address & ~(size - 1)
         try:
-            self._block(start, size, address, LOAD)
+            self._block(address, size, LOAD)
         except Trap:
-            self._block(start, size, address, STORE)
+            self._block(address, size, STORE)
 
-    def _block(self, start: int, size: int, address: int, access: int) -> tuple[GuestMemory, int]:
+    def _block(self, address: int, size: int, access: int) -> tuple[GuestMemory | None, int]:
         """Traps show the address that the instruction gave, not the block's."""
         try:
-            slot, offset = self.physical(start, size, access)
+            return self.physical(address & ~(size - 1), size, access)
         except Trap as trap:
             raise Trap(trap.cause, address) from None
-        if slot is None:
-            raise Trap(ACCESS_FAULTS[access], address)
-        return slot, offset
 
     # ---- what page walks do
 

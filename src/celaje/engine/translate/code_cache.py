@@ -149,7 +149,14 @@ def load_program() -> LoadedProgram:
     program = _map(path)
     if program is not None:
         return program
-    with open(path.with_suffix(".lock"), "w") as lock:
+    try:
+        opened = open(path.with_suffix(".lock"), "w")
+    except OSError as error:
+        raise HostError(
+            f"cannot keep generated code in {path.parent}: {error.strerror}; make it yours, or set CELAJE_CACHE to"
+            " another directory"
+        ) from error
+    with opened as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be compiling the same
         program = _map(path)
         if program is None:

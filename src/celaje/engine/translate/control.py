@@ -92,38 +92,48 @@ def look_up(h: HandlerReading) -> None:
 
 
 def fetch(h: HandlerReading) -> None:
-    """`pc`'s page has no fetch entry: translate, decode or verify, enter it."""
+    """`pc`'s page has no fetch entry: translate, decode or verify, enter it. A page that protection splits never is: its
+    instructions are done one by one."""
     h.line(f"store i64 %rem, ptr {h.address_of('remaining')}")
     h.write("fetch_misses", h.read("fetch_misses") + 1)
     pc = h.read("pc")
     status, host, uniform, number = h.call(resolve_fetch, pc, 2)
     with h.when(status.eq(FAILED)):
         h.tail("@deliver")
+    with h.when(~uniform):
+        h.tail("@single")
     page = h.call(decoded_page, number, host & ~4095)[0]
     operations = page + PAGE_OPERATIONS
     virtual = pc & ~4095
     context = h.call(context_address, h.read("context"))[0]
     entry = context + ((pc >> 12) & (FETCH_ENTRIES - 1)) * FETCH_ENTRY + FETCH_PART
-    with h.when(uniform):
-        h.host_store(entry, virtual)
-        h.host_store(entry + 8, operations)
+    h.host_store(entry, virtual)
+    h.host_store(entry + 8, operations)
     h.write("delta", virtual - (operations >> 3))
     h.dispatch(h.pointer(operations + ((pc & 0xFFE) << 3)))
 
 
 def straddle(h: HandlerReading) -> None:
-    """An instruction whose second half is on the next page: decoded each time into the scratch page and done there."""
+    """An instruction whose second half is on the next page."""
     h.write("pc", h.here)
+    h.tail("@single")
+
+
+def single(h: HandlerReading) -> None:
+    """The instruction at `pc`, decoded into the scratch page and done there, each time anew."""
     h.line(f"store i64 %rem, ptr {h.address_of('remaining')}")
     pc = h.read("pc")
     status, low_at, _, _ = h.call(resolve_fetch, pc, 2)
     with h.when(status.eq(FAILED)):
         h.tail("@deliver")
     low = h.host_load(low_at, 16).zext(32)
-    status, high_at, _, _ = h.call(resolve_fetch, pc + 2, 2)
-    with h.when(status.eq(FAILED)):
-        h.tail("@deliver")
-    bits = low | (h.host_load(high_at, 16).zext(32) << 16)
+    whole = h.variable(low)
+    with h.when((low & 3).eq(3)):
+        status, high_at, _, _ = h.call(resolve_fetch, pc + 2, 2)
+        with h.when(status.eq(FAILED)):
+            h.tail("@deliver")
+        whole.set(low | (h.host_load(high_at, 16).zext(32) << 16))
+    bits = whole.get()
     scratch = h.read("scratch")
     operation = scratch + PAGE_OPERATIONS + LAST_HALFWORD // 2 * OPERATION
     h.host_store(scratch + PAGE_SOURCE + LAST_HALFWORD, bits)
@@ -151,9 +161,11 @@ def poll(h: HandlerReading) -> None:
 @routine(parameters=(), results=(1,))
 def honour_requests(h: Any) -> None:
     """Do what other threads asked for; set if one of them wants the hart to come back to Python."""
-    requests = h.emit(64, f"atomicrmw xchg ptr {h.address_of('request')}, i64 0 seq_cst")
-    with h.when(requests.eq(0)):
+    asked = h.emit(64, f"load atomic i64, ptr {h.address_of('request')} seq_cst, align 8")
+    with h.when(asked.eq(0)):
         h.give(0)
+    h.line(f"atomicrmw add ptr {h.address_of('honoured')}, i32 1 seq_cst")  # odd: under way
+    requests = h.emit(64, f"atomicrmw xchg ptr {h.address_of('request')}, i64 0 seq_cst")
     with h.when(requests.bit(8 * REQUEST_TRANSLATIONS)):
         h.call(forget_translations)
     with h.when(requests.bit(8 * REQUEST_INSTRUCTIONS)):
@@ -168,6 +180,7 @@ def events(h: HandlerReading) -> None:
     h.write("retired_base", h.read("retired_base") + more)
     h.write("remaining", QUANTUM)
     h.write("polls", h.read("polls") + 1)
+    h.write("mmio", MMIO_NONE)  # an answer whose instruction did not come for it is for no other
     h._rem = str(QUANTUM)
     with h.when(h.call(honour_requests)[0]):
         h.write("exit", EXIT_INTERRUPTED)
@@ -182,8 +195,11 @@ def events(h: HandlerReading) -> None:
 
 
 def resume(h: HandlerReading) -> None:
-    """Go on at `pc` after an instruction that may have changed mode, translation or interrupts."""
-    with h.when((h.read("pending") & h.read("mie")).ne(0)):
+    """Go on at `pc` after an instruction that may have changed mode, translation or interrupts.
+
+    The count is looked at here too: a loop of traps and returns from them need not jump back in any other way.
+    """
+    with h.when((h.read("pending") & h.read("mie")).ne(0) | Value(h, 64, "%rem").less(0)):
         h.tail("@events")
     tlb = h.pointer(h.call(choose_context)[0])
     h.tail("@look_up", tlb=tlb)
@@ -206,6 +222,7 @@ def deliver(h: HandlerReading) -> None:
     with h.when(h.read("flat").ne(0)):
         h.write("exit", EXIT_FAULT)
         h.end("ret void")
+    h.write("mmio", MMIO_NONE)
     h.write("traps", h.read("traps") + 1)
     retired = h.retired()
     futile = h.variable(0, 64)
@@ -261,6 +278,7 @@ SPECIAL: dict[str, Callable[[HandlerReading], None]] = {
         page_end,
         illegal,
         straddle,
+        single,
         look_up,
         fetch,
         poll,
@@ -319,12 +337,16 @@ def render_register_access(module: LlvmModule) -> str:
     value goes to `exit_value`, whether it was refused to `exit`."""
     h = HandlerReading(module, full=True)
     number, operation, operand = (Value(h, 64, name) for name in ("%number", "%operation", "%operand"))
+    # Python's own floating-point flags are not the guest's, nor is the guest's rounding Python's.
+    saved = host_float.save_host(h)
+    host_float.clear_host_flags(h)
     before = h.read("mode")
     h.write("mode", MACHINE)
     old, refused = h.call(csr_access, number.trunc(16), operation.trunc(8), operand)
     h.write("mode", before)
     h.write("exit_value", old)
     h.write("exit", refused.zext(64))
+    host_float.restore_host(h, saved)
     h.end("ret void")
     head = f"define void @{REGISTER_ACCESS}(ptr %st, i64 %number, i64 %operation, i64 %operand) #0 {{"
     return "\n".join([head, *h.body(), "}"])

@@ -38,6 +38,7 @@ from celaje.engine.translate.layout import (
     MEMORY_SLOTS,
     MMIO_DONE,
     MMIO_FAILED,
+    MMIO_NONE,
     PAGE_STRIDE,
     PLACES,
     REQUEST_EXIT,
@@ -50,8 +51,10 @@ from celaje.isa.riscv.state import MACHINE, STATE
 DECODED_BYTES = 64 << 20  # of decoded code in all harts together
 NANOSECONDS_A_TICK = 100
 NO_RESERVATION = (1 << 64) - 1
+YIELDS, LONGER_WAIT = 100, 5e-5  # how often to look for an answer at once; then every so many seconds
 READ, WRITE = 0, 1  # of a control register, as celaje.isa.riscv.csr numbers them
 OWN_FIELDS = frozenset({"x", "f", "pc", "mtimecmp", "sbi", "mhartid"})  # setting these changes no translation
+COUNTERS = {"mcycle": "cycle_offset", "minstret": "instret_offset"}
 ALL_MEMORY = 0x1F  # a PMP entry: naturally aligned power of two, read, write, execute
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 FUTEX_WAKE = 129
@@ -95,6 +98,7 @@ class TranslateHart:
         aligned = -(-arena // PAGE_STRIDE) * PAGE_STRIDE
         self._page_area: mmap.mmap | None = None
         self._seconds = 0.0
+        self._trim_wanted = False
         end = program.handlers[program.names.index("page_end")]
         for slot in (2048, 2049):  # what follows an instruction in the scratch page
             ctypes.c_uint64.from_address(aligned + 0x1400 + slot * 16).value = end
@@ -142,6 +146,8 @@ class TranslateHart:
 
     def run(self) -> Exit:
         """Execute until an exit. See `engine.protocol.Hart.run`."""
+        if self._trim_wanted:
+            self._trim()
         self._running.value = 1
         started = time.perf_counter()
         self._call(self._block)
@@ -194,10 +200,15 @@ class TranslateHart:
         self._ask(REQUEST_LINES)
 
     def _ask_and_wait(self, what: int) -> None:
+        # The hart makes `honoured` odd, takes the requests, does them, makes it even again. So one that is taken is
+        # done as soon as the count is even, or another one than it was once after.
         honoured = self._arrays["honoured"]
-        before = honoured[0]
         self._ask(what)
-        while self._running.value and honoured[0] == before:
+        patience = iter(range(YIELDS))
+        while self._running.value and self._request[what]:
+            time.sleep(0 if next(patience, None) is not None else LONGER_WAIT)
+        before = honoured[0]
+        while self._running.value and before & 1 and honoured[0] == before:
             time.sleep(0)
 
     def flush_translations(self) -> None:
@@ -220,8 +231,14 @@ class TranslateHart:
         from celaje.isa.riscv.csr import NUMBERS
 
         self._access(self._block, NUMBERS[name], operation, operand)
+        if self._exit.value and operation == READ:
+            raise KeyError(name)
         if self._exit.value:
             raise ValueError(f"{name} cannot be written")
+        if operation == WRITE and name in COUNTERS:
+            # csr.py takes it for an instruction, which would be counted after its write
+            offset = self._arrays[COUNTERS[name]]
+            offset[0] = offset[0] + 1
         return self._value.value
 
     def set(self, field: str, value: int, index: int = 0) -> None:
@@ -236,6 +253,8 @@ class TranslateHart:
         if field == "x" and index == 0:
             return
         self._arrays[field][index] = value
+        if field == "pc":
+            self._mmio.value = MMIO_NONE  # an instruction that was answered is not the next one any more
         if field == "mtimecmp":
             self._ask(REQUEST_LINES)
         elif field not in OWN_FIELDS:
@@ -272,6 +291,7 @@ class TranslateHart:
                 self._arrays[name][index] = value
         for name in ("cycle_offset", "instret_offset"):
             self._arrays[name][0] = (state[name][0] - retired) % (1 << 64)
+        self._mmio.value = MMIO_NONE
         self._request[REQUEST_TRANSLATIONS] = 1
         self._request[REQUEST_INSTRUCTIONS] = 1
 
@@ -279,14 +299,19 @@ class TranslateHart:
         return (self.get("retired_base") - self.get("remaining")) % (1 << 64)
 
     def trim(self) -> None:
-        """Forget all decoded code."""
+        """Have the hart's own thread forget all decoded code, now or before it goes on."""
+        self._trim_wanted = True
+        self.interrupt()
+
+    def _trim(self) -> None:
+        self._trim_wanted = False
         for name in ("arena_used", "arena_next"):
             self._arrays[name][0] = 0
         if self._page_area is not None:
-            pages = self.get("page_count")
-            ctypes.memset(self.get("page_map"), 0, 4 * pages)
+            self._page_area.madvise(mmap.MADV_DONTNEED)
         self._request[REQUEST_INSTRUCTIONS] = 1
-        self._arena_area.madvise(mmap.MADV_DONTNEED, PAGE_STRIDE * 2)
+        first = self.get("arena") - ctypes.addressof(ctypes.c_char.from_buffer(self._arena_area))
+        self._arena_area.madvise(mmap.MADV_DONTNEED, first)
 
 
 class TranslateEngine:
@@ -329,6 +354,7 @@ class TranslateEngine:
         self._offset = (ticks - time.monotonic_ns() // NANOSECONDS_A_TICK) % (1 << 64)
         for hart in self._harts:
             hart._arrays["clock_offset"][0] = self._offset
+            hart._ask(REQUEST_LINES)  # one that sleeps until a timer is due looks at the clock again
 
     def start_dirty_log(self) -> None:
         """From now on, changed pages are marked."""
@@ -338,8 +364,14 @@ class TranslateEngine:
         """Which pages changed since the last take."""
         taken = []
         for memory in self._slots:
-            taken.append(bytes(memory.dirty))
-            ctypes.memset(memory.dirty_address, 0, len(memory.dirty))
+            changed = bytes(memory.dirty)
+            taken.append(changed)
+            # Only what is in the copy may be cleared: harts and devices mark pages meanwhile.
+            start = changed.find(1)
+            while start >= 0:
+                end = changed.find(0, start)
+                ctypes.memset(memory.dirty_address + start, 0, (len(changed) if end < 0 else end) - start)
+                start = changed.find(1, end) if end >= 0 else -1
         # Entries filled before still store without marking. Their pages are in what was just taken, and stay to be
         # copied by whoever took it until this returns.
         for hart in self._harts:
@@ -347,7 +379,7 @@ class TranslateEngine:
         return taken
 
     def trim(self) -> None:
-        """Give decoded code back to the host."""
+        """Give decoded code back to the host. Harts that run come back with Interrupted for it."""
         for hart in self._harts:
             hart.trim()
 

@@ -263,17 +263,17 @@ def load_slowly(h: Any, address: Value, size: Value) -> None:
     instruction executed again."""
     in_page = (address & OFFSET) + size
     with h.when(in_page.above(PAGE)):
-        status, first = h.call(resolve, address, 1, LOAD)
+        second_page = (address & ~OFFSET) + PAGE
+        in_first = second_page - address
+        status, first = h.call(resolve, address, in_first, LOAD)
         with h.when(status.eq(FAILED)):
             h.give(FAILED, 0)
-        second_page = (address & ~OFFSET) + PAGE
-        status_2, second = h.call(resolve, second_page, 1, LOAD)
+        status_2, second = h.call(resolve, second_page, size - in_first, LOAD)
         with h.when(status_2.eq(FAILED)):
             h.give(FAILED, 0)
         with h.when(status.ne(MEMORY) | status_2.ne(MEMORY)):
             h.give(h.call(refuse, address, LOAD)[0], 0)
         value = h.variable(0, 64)
-        in_first = second_page - address
         with h.count(size, 64) as index:
             from_first = index.below(in_first)
             source = from_first.select(first + index, second + index - in_first)
@@ -304,17 +304,17 @@ def store_slowly(h: Any, address: Value, size: Value, value: Value) -> None:
     """MEMORY when done, or FAILED as for `load_slowly`."""
     in_page = (address & OFFSET) + size
     with h.when(in_page.above(PAGE)):
-        status, first = h.call(resolve, address, 1, STORE)
+        second_page = (address & ~OFFSET) + PAGE
+        in_first = second_page - address
+        status, first = h.call(resolve, address, in_first, STORE)
         with h.when(status.eq(FAILED)):
             h.give(FAILED)
         first_number = h.resolved_page
-        second_page = (address & ~OFFSET) + PAGE
-        status_2, second = h.call(resolve, second_page, 1, STORE)
+        status_2, second = h.call(resolve, second_page, size - in_first, STORE)
         with h.when(status_2.eq(FAILED)):
             h.give(FAILED)
         with h.when(status.ne(MEMORY) | status_2.ne(MEMORY)):
             h.give(h.call(refuse, address, STORE)[0])
-        in_first = second_page - address
         with h.count(size, 64) as index:
             from_first = index.below(in_first)
             target = from_first.select(first + index, second + index - in_first)
