@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
 class BuildProgress(Protocol):
@@ -30,21 +31,27 @@ class Silence:
 
 
 class TerminalProgress:
-    """A line for each stage and a bar for each transfer, drawn by rich."""
+    """A line that moves for the stage that is on, and a bar for each transfer, drawn by rich."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
+        self._stage: TaskID | None = None
+        self._transfers: dict[str, TaskID] = {}
 
     def stage(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+        self._stage = self._progress.add_task(escape(text), total=None, amount="")
 
     def transfer(self, name: str, done: int, total: int) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total or None)
-        self._progress.update(self._tasks[name], completed=done, total=total or None)
         if total and done >= total:
-            self._progress.remove_task(self._tasks.pop(name))
+            if name in self._transfers:
+                self._progress.remove_task(self._transfers.pop(name))
+            return
+        if name not in self._transfers:
+            self._transfers[name] = self._progress.add_task(escape(name), total=total or None, amount="")
+        amount = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+        self._progress.update(self._transfers[name], completed=done, amount=amount)
 
 
 @contextmanager
@@ -54,6 +61,6 @@ def shown_on(stream: TextIO | None = None) -> Iterator[BuildProgress]:
     if not stream.isatty():
         yield Silence()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(file=stream), transient=True) as progress:
         yield TerminalProgress(progress)
