@@ -377,8 +377,12 @@ def _set_translation(h: Semantics, value: Value) -> None:
         return
     scheme = value >> 60
     with h.when(scheme.eq(0) | (scheme.at_least(8) & scheme.at_most(10))):  # others are reserved: write ignored
+        same_scheme = (h.satp >> 60).eq(scheme)
         h.satp = value
-        h.translation_root_changed()
+        with h.when(same_scheme):
+            h.translation_root_changed()
+        with h.otherwise():  # a change of scheme counts at once, without a fence, for global pages too (10.1.11)
+            h.flush_translations(h.word(0), h.constant(1, 1))
 
 
 _add(0x180, "satp", lambda h: h.satp, _set_translation, refused=_translation_trapped)
