@@ -60,7 +60,8 @@ def test_the_kernel_boots_from_an_initrd_to_a_shell_and_powers_off(harts: int, b
     with machine(*kernel_and_initrd(image), "--cpus", str(harts)) as console:
         console.wait_for(PROMPT, BOOT_SECONDS)
         assert answer(console, "nproc") == [str(harts)]
-        assert answer(console, "echo $((6 * 7))") == ["42"]
+        # The C library reads the clock in user mode, without a system call.
+        assert "real" in " ".join(answer(console, "time true"))
         power_off(console)
 
 
@@ -98,6 +99,17 @@ def test_what_a_guest_writes_to_an_image_is_gone_with_it(built_image: FindImage)
             assert answer(console, "ls /root") == []
             answer(console, "touch /root/mark; sync")
             power_off(console)
+
+
+def test_what_is_piped_in_is_typed_whole_though_nobody_listens_yet(built_image: FindImage) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celaje", "vm", "run", str(built_image("debian-mini")), "--timeout", "300"],
+        input=b"uname -sm\npoweroff\n",
+        capture_output=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Linux riscv64" in done.stdout.decode().replace("\r", "").split("\n")
 
 
 def test_a_guest_that_restarts_comes_up_again(built_image: FindImage) -> None:
