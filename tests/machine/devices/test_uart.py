@@ -187,6 +187,28 @@ def test_reading_another_cause_leaves_the_transmitters_interrupt(port: Port) -> 
     assert port.read(IIR) == 0x02
 
 
+def test_a_guest_that_never_reads_the_identification_is_interrupted_once_for_each_byte(port: Port) -> None:
+    port.write(IER, 3)
+    for _ in range(3):
+        assert port.line.level
+        assert port.read(LSR) == 0x60
+        assert not port.line.level
+        port.write(THR, 0x41)
+    port.console.type(b"x")
+    assert port.receive() == b"x"
+    assert not port.line.level
+
+
+def test_a_guest_that_has_read_the_identification_is_interrupted_until_it_does_so_again(port: Port) -> None:
+    port.write(IER, 2)
+    assert port.read(IIR) & 0x0F == 2
+    port.write(THR, 0x41)
+    port.read(LSR)
+    assert port.line.level
+    assert port.read(IIR) & 0x0F == 2
+    assert not port.line.level
+
+
 def test_identification_tells_a_16550a(port: Port) -> None:
     assert port.read(IIR) >> 6 == 0
     port.write(FCR, 1)

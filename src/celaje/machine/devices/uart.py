@@ -22,6 +22,10 @@ receiver's side is one with perfect flow control: a byte is taken from the conso
 has enabled the receive interrupt, or reads LSR again and again), and one that is in the FIFO when the guest
 clears it counts as not yet sent. Input that is typed while a kernel boots is therefore never lost.
 
+The transmitter's interrupt is gone when IIR is read or a byte is sent, as the data sheet has it. Teaching systems
+never read IIR: it would interrupt them without end. (They live on boards whose interrupt controller sees edges.) For a
+guest that has not read IIR yet, the interrupt line is therefore let go once LSR has said that the transmitter is empty.
+
 Since nothing more is under way when the FIFO holds less than its trigger level, the receive timeout (four
 characters' time) is over at once.
 """
@@ -75,6 +79,8 @@ class Uart:
         self._overrun = False
         self._modem_changes = 0
         self._transmitter_idle = True  # the event behind the transmitter's interrupt, gone once it is read from IIR
+        self._transmitter_noticed = False  # LSR has told of that event: it holds the interrupt line no longer
+        self._reads_iir = False
         self._polls = 0
         self._plain = True
 
@@ -95,7 +101,7 @@ class Uart:
                 self._update()
 
     def read(self, offset: int, size: int) -> int:
-        if offset == 5 and not self._overrun:
+        if offset == 5 and not self._overrun and not self._driven:
             if self._received:
                 return LSR_DATA | LSR_EMPTY if self._console.has_room else LSR_DATA
             if self._console.has_room:
@@ -123,7 +129,10 @@ class Uart:
             room = (FIFO_BYTES if self._fcr & FCR_ENABLE else 1) - len(self._received)
             if room > 0:
                 self._received.extend(self._console.take(room))
-        level = self._cause() != IIR_NONE
+        cause = self._cause()
+        level = cause != IIR_NONE
+        if cause == IIR_TRANSMIT and self._transmitter_noticed:
+            level = bool(self._ier & IER_MODEM and self._modem_changes)
         if level != self._driven:
             self._driven = level
             self._set_interrupt(level)
@@ -154,6 +163,7 @@ class Uart:
         return self._divisor >> 8 if self._lcr & LCR_DLAB else self._ier
 
     def _read_iir(self) -> int:
+        self._reads_iir = True
         cause = self._cause()
         if cause == IIR_TRANSMIT:
             self._transmitter_idle = False
@@ -168,6 +178,8 @@ class Uart:
     def _read_lsr(self) -> int:
         value = LSR_OVERRUN if self._overrun else 0
         self._overrun = False
+        if not self._reads_iir and self._cause() == IIR_TRANSMIT:
+            self._transmitter_noticed = True
         self._update()
         value |= LSR_DATA if self._received else 0
         return value | (LSR_EMPTY if self._console.has_room else 0)
@@ -183,7 +195,7 @@ class Uart:
         if self._lcr & LCR_DLAB:
             self._divisor = self._divisor & 0xFF00 | value
             return
-        self._transmitter_idle = True
+        self._transmitter_idle, self._transmitter_noticed = True, False
         if not self._mcr & MCR_LOOPBACK:
             self._console.put(value)
         elif len(self._received) < (FIFO_BYTES if self._fcr & FCR_ENABLE else 1):
@@ -196,7 +208,7 @@ class Uart:
             self._divisor = self._divisor & 0xFF | value << 8
             return
         if value & ~self._ier & IER_TRANSMIT:
-            self._transmitter_idle = True
+            self._transmitter_idle, self._transmitter_noticed = True, False
         self._ier = value & 0x0F
 
     def _write_fcr(self, value: int) -> None:
@@ -275,6 +287,8 @@ class Uart:
                 "overrun": int(self._overrun),
                 "modem_changes": self._modem_changes,
                 "transmitter_idle": int(self._transmitter_idle),
+                "transmitter_noticed": int(self._transmitter_noticed),
+                "reads_iir": int(self._reads_iir),
             }
 
     def restore(self, state: SavedState) -> None:
@@ -299,5 +313,7 @@ class Uart:
             self._overrun = bool(numbers["overrun"])
             self._modem_changes = numbers["modem_changes"] & 0xF
             self._transmitter_idle = bool(numbers["transmitter_idle"])
+            self._transmitter_noticed = bool(numbers["transmitter_noticed"])
+            self._reads_iir = bool(numbers["reads_iir"])
             self._polls = 0
             self._update()
