@@ -11,6 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from celaje.engine.memory import PAGE_SIZE, GuestMemory
 from celaje.engine.protocol import (
@@ -53,7 +54,8 @@ NANOSECONDS_A_TICK = 100
 NO_RESERVATION = (1 << 64) - 1
 YIELDS, LONGER_WAIT = 100, 5e-5  # how often to look for an answer at once; then every so many seconds
 READ, WRITE = 0, 1  # of a control register, as celaje.isa.riscv.csr numbers them
-OWN_FIELDS = frozenset({"x", "f", "pc", "mtimecmp", "sbi", "mhartid"})  # setting these changes no translation
+# setting one of these changes what addresses mean, or who may use them
+TRANSLATION_FIELDS = frozenset({"mode", "mstatus", "satp", "flat", "pmpcfg", "pmpaddr", "pmp_active"})
 COUNTERS = {"mcycle": "cycle_offset", "minstret": "instret_offset"}
 ALL_MEMORY = 0x1F  # a PMP entry: naturally aligned power of two, read, write, execute
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
@@ -77,7 +79,7 @@ class TranslateHart:
         self.index = index
         self._engine = engine
         self._area, self._block = _anonymous(BLOCK_BYTES)
-        self._arrays = {
+        self._arrays: dict[str, ctypes.Array[Any]] = {
             name: (_WORDS[place.field.width] * place.field.count).from_address(self._block + place.offset)
             for name, place in PLACES.items()
         }
@@ -257,7 +259,7 @@ class TranslateHart:
             self._mmio.value = MMIO_NONE  # an instruction that was answered is not the next one any more
         if field == "mtimecmp":
             self._ask(REQUEST_LINES)
-        elif field not in OWN_FIELDS:
+        elif field in TRANSLATION_FIELDS:
             self._request[REQUEST_TRANSLATIONS] = 1
         if field == "pmpcfg":
             active = [number for number, entry in enumerate(self._arrays["pmpcfg"]) if entry & 0x18]
