@@ -12,6 +12,7 @@ SUPERVISOR = 1
 DELEGATED_EXCEPTIONS = 0xB1FF  # misaligned, access faults, illegal, breakpoint, call from U; page faults 12, 13, 15
 DELEGATED_INTERRUPTS = 0x222  # software, timer and external of supervisor mode
 ALL_COUNTERS = 0xFFFFFFFF
+USER_COUNTERS = 7  # cycle, time, instret: kernels leave it as firmware set it, and the C library reads the time
 TIMER_COMPARE = 1 << 63  # menvcfg.STCE: stimecmp is the supervisor's
 CACHE_BLOCKS = 0xF0  # menvcfg.CBZE, CBCFE, CBIE = invalidate
 PMP_EVERYTHING = (1 << 54) - 1
@@ -34,6 +35,7 @@ def enter_supervisor_mode(hart: Hart, entry: int, argument: int) -> None:
     hart.set("medeleg", DELEGATED_EXCEPTIONS)
     hart.set("mideleg", DELEGATED_INTERRUPTS)
     hart.set("mcounteren", ALL_COUNTERS)
+    hart.set("scounteren", USER_COUNTERS)
     hart.set("menvcfg", TIMER_COMPARE | CACHE_BLOCKS)
     hart.set("pmpaddr", PMP_EVERYTHING)
     hart.set("pmpcfg", PMP_NAPOT_RWX)
