@@ -7,6 +7,7 @@ needs no care. Interrupts are looked for at each turn's start, and right after w
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Sh
 from celaje.isa.riscv import csr, trap
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.riscv.privilege import ILLEGAL, INTERRUPTS, MTI, STI
-from celaje.isa.riscv.state import FIELDS, MACHINE, STATE
+from celaje.isa.riscv.state import FIELDS, MACHINE, STATE, USER
 from celaje.isa.table import Decoded
 
 TURN = 64  # instructions that a hart executes before it lets another have the lock
@@ -29,8 +30,9 @@ SAME_TRAPS = 4  # identical traps without an instruction between, after which a 
 SYSTEM_OPCODE = 0x73
 NEVER = (1 << 64) - 1
 LONGEST_SLEEP = 3600.0
-
-CSR_NUMBERS = {register.name: register.number for register in csr.REGISTERS.values()}
+# What csr.py writes as an instruction would, which is counted after its write.
+COUNTERS = {"mcycle": "cycle_offset", "minstret": "instret_offset"}
+ALL_MEMORY = 0x1F  # the pmpcfg of an entry that allows everything
 
 
 class State:
@@ -68,6 +70,12 @@ class Meaning:
             self._functions[name] = self.library.instruction(full).function, list(full.operands)
         function, operands = self._functions[name]
         return function, [decoded.operands[operand] & self._mask for operand in operands], entry.length
+
+
+@functools.cache
+def meaning(xlen: int) -> Meaning:
+    """The one of this register width; engines share it, since it holds nothing of theirs."""
+    return Meaning(xlen)
 
 
 class EvaluateHart(MemoryAccess):
@@ -143,8 +151,6 @@ class EvaluateHart(MemoryAccess):
         if field in FIELDS:
             value = getattr(self.state, field)
             return int(value if FIELDS[field].count == 1 else value[index])
-        if field not in CSR_NUMBERS:
-            raise KeyError(field)
         return self._control(field, csr.READ, 0)
 
     def set(self, field: str, value: int, index: int = 0) -> None:
@@ -153,13 +159,19 @@ class EvaluateHart(MemoryAccess):
         if not 0 <= value < 1 << width:
             raise ValueError(f"{field} has {width} bits; {value:#x} does not fit")
         if field not in FIELDS:
-            if field not in CSR_NUMBERS:
-                raise KeyError(field)
             self._control(field, csr.WRITE, value)
         elif FIELDS[field].count == 1:
             setattr(self.state, field, value)
-        else:
+        elif (field, index) != ("x", 0):
             getattr(self.state, field)[index] = value
+        if field == "flat" and value:
+            self.state.mode = USER
+            self.state.pmpaddr[0], self.state.pmpcfg[0] = (1 << 54) - 1, ALL_MEMORY
+        if field in ("pmpcfg", "flat"):
+            active = [number for number, entry in enumerate(self.state.pmpcfg) if entry & 0x18]
+            self.state.pmp_active = max(active, default=-1) + 1
+        if field == "pc":  # an instruction that was answered is not the next one any more
+            self._asked = None
         with self._woken:  # mtimecmp may be set while the hart sleeps
             self._look = True
             self._woken.notify_all()
@@ -169,19 +181,26 @@ class EvaluateHart(MemoryAccess):
     def _control(self, name: str, operation: int, value: int) -> int:
         """Access a control register as machine mode with floating point on would."""
         s = self.state
-        kept = s.mode, s.fs
-        s.mode, s.fs = MACHINE, s.fs or 1
-        try:
-            old, _ = self._csr_access(s, self, CSR_NUMBERS[name], operation, value)
-        finally:
-            s.mode = kept[0]
-            if operation == csr.READ or name not in ("mstatus", "sstatus"):
-                s.fs = kept[1]
+        mode, fs = s.mode, s.fs
+        s.mode, s.fs = MACHINE, fs or 1
+        old, refused = self._csr_access(s, self, csr.NUMBERS[name], operation, value)
+        s.mode = mode
+        if operation == csr.READ or name not in ("mstatus", "sstatus"):
+            s.fs = fs
+        if refused and operation == csr.READ:
+            raise KeyError(name)
+        if refused:
+            raise ValueError(f"{name} cannot be written")
+        if operation == csr.WRITE and name in COUNTERS:
+            setattr(s, COUNTERS[name], (getattr(s, COUNTERS[name]) + 1) & NEVER)
         return int(old) & self._mask
 
     def save(self) -> dict[str, list[int]]:
-        """Every field as a list."""
+        """Every field as a list; a reservation is no part of it."""
         values = {field.name: getattr(self.state, field.name) for field in STATE}
+        values["reservation"] = NEVER
+        for name in COUNTERS.values():  # counts go on from here in a hart that has retired nothing
+            values[name] = (values[name] + self.retired) & NEVER
         return {name: list(value) if FIELDS[name].count > 1 else [value] for name, value in values.items()}
 
     def restore(self, state: dict[str, list[int]]) -> None:
@@ -195,6 +214,9 @@ class EvaluateHart(MemoryAccess):
                 raise ValueError(f"the saved field {name} must be {field.count} values of {field.width} bits")
         for name, values in state.items():
             setattr(self.state, name, list(values) if FIELDS[name].count > 1 else values[0])
+        for name in COUNTERS.values():
+            setattr(self.state, name, (state[name][0] - self.retired) & NEVER)
+        self._asked = None
         self._look = True
         self.translation_changed()
 
@@ -302,7 +324,7 @@ class EvaluateEngine:
         self.xlen = xlen
         self.lock = threading.Lock()
         self.memories: list[GuestMemory] = []
-        self.meaning = Meaning(xlen)
+        self.meaning = meaning(xlen)
         self._began = time.monotonic_ns()
         self.harts = [EvaluateHart(self, index) for index in range(hart_count)]
 

@@ -149,12 +149,18 @@ class MemoryAccess:
 
     def fetch(self, address: int) -> int:
         """The instruction at `address`: 16 bits, or 32 where the low two are ones."""
-        low = self._fetch_half(address, address)
+        if address & PAGE_SIZE - 1 != PAGE_SIZE - 2 and (address & -PAGE_SIZE, FETCH) in self._remembered:
+            slot, offset = self.physical(address, 4, FETCH)
+            if slot is not None:
+                bits = int.from_bytes(slot.view[offset : offset + 4], "little")
+                return bits if bits & 3 == 3 else bits & 0xFFFF
+        # Halfword by halfword: the second may be on another page, or out of what physical memory protection allows.
+        low = self._fetch_half(address)
         if low & 3 != 3:
             return low
-        return low | self._fetch_half((address + 2) & self._mask, address) << 16
+        return low | self._fetch_half((address + 2) & self._mask) << 16
 
-    def _fetch_half(self, address: int, instruction: int) -> int:
+    def _fetch_half(self, address: int) -> int:
         slot, offset = self.physical(address, 2, FETCH)
         if slot is None:
             raise Trap(FETCH_ACCESS, address)

@@ -214,6 +214,8 @@ class Reading(Semantics):
             expression = f"{a.text} {INFIX[operation]} {b.text}"
             if operation in WRAPPING:
                 expression = f"({expression}) & {(1 << width) - 1:#x}"
+        elif operation == "lshr" and b.text.startswith("0x") and int(b.text, 16) < width:
+            expression = f"{a.text} >> {b.text}"
         elif operation in ("shl", "lshr", "ashr"):
             expression = f"shift({operation!r}, {a.text}, {b.text}, {width})"
         else:
