@@ -21,11 +21,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celaje import paths
 from celaje.errors import HostError, ImageError, NotFound
-from celaje.image.debian_mini import Bundle
 from celaje.image.description import FILE_NAME, Description, FileDescription, checked_name, parse
+
+if TYPE_CHECKING:  # running an image needs nothing of what builds one
+    from celaje.image.debian_mini import Bundle
 
 
 @dataclass(frozen=True, slots=True)
