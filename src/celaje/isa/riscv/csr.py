@@ -256,6 +256,13 @@ _constant(0xF13, "mimpid", writable=False)
 _add(0xF14, "mhartid", lambda h: h.mhartid)
 _constant(0xF15, "mconfigptr", writable=False)
 
+# ---- triggers (Debug Specification 1.0, 5.6): the registers are there, and say that no trigger is. A program that
+# looks for one finds type 0, instead of an exception for which not all are prepared.
+
+for _number, _name in ((0x7A0, "tselect"), (0x7A1, "tdata1"), (0x7A2, "tdata2"), (0x7A3, "tdata3")):
+    _constant(_number, _name)
+_constant(0x7A4, "tinfo", 1)  # the only type at this index is 0, none
+
 # ---- delegation and interrupts (3.1.8, 3.1.9, 10.1.3)
 
 SUPERVISOR_INTERRUPTS = DELEGABLE_INTERRUPTS
