@@ -74,6 +74,7 @@ ENGINE_FIELDS = (
     StateField("exit_value", 64),
     StateField("mmio", 64),
     StateField("mmio_value", 64),
+    StateField("mmio_pc", 64),  # the instruction that asked
     StateField("trap_cause", 8),
     StateField("trap_value", 64),
     StateField("last_trap", 64),  # instructions retired at the last trap, and how many since then without any

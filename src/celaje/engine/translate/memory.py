@@ -283,13 +283,14 @@ def load_slowly(h: Any, address: Value, size: Value) -> None:
     with h.when(status.eq(FAILED)):
         h.give(FAILED, 0)
     with h.when(status.eq(DEVICE)):
-        state = h.mmio
+        state = h.mmio_pc.eq(h.pc).select(h.mmio, MMIO_NONE)  # the answer is for the instruction that asked
         h.mmio = MMIO_NONE
         with h.when((where & (size - 1)).ne(0) | state.eq(MMIO_FAILED)):
             h.give(h.call(refuse, address, LOAD)[0], 0)
         with h.when(state.eq(MMIO_DONE)):
             h.give(MEMORY, h.mmio_value)
         h.exit = EXIT_MMIO_READ
+        h.mmio_pc = h.pc
         h.exit_address = where
         h.exit_size = size
         h.give(FAILED, 0)
@@ -326,13 +327,14 @@ def store_slowly(h: Any, address: Value, size: Value, value: Value) -> None:
     with h.when(status.eq(FAILED)):
         h.give(FAILED)
     with h.when(status.eq(DEVICE)):
-        state = h.mmio
+        state = h.mmio_pc.eq(h.pc).select(h.mmio, MMIO_NONE)  # the answer is for the instruction that asked
         h.mmio = MMIO_NONE
         with h.when((where & (size - 1)).ne(0) | state.eq(MMIO_FAILED)):
             h.give(h.call(refuse, address, STORE)[0])
         with h.when(state.eq(MMIO_DONE)):
             h.give(MEMORY)
         h.exit = EXIT_MMIO_WRITE
+        h.mmio_pc = h.pc
         h.exit_address = where
         h.exit_size = size
         h.exit_value = value
