@@ -239,6 +239,8 @@ class Guest:
         made = assemble(text, base, **values)
         self.memory.write(base, made.image())
         self.labels |= made.labels
+        for hart in self.engine.harts:
+            hart.flush_instructions()
 
     def x(self, name: str, hart: int = 0) -> int:
         """An integer register by name."""
