@@ -66,13 +66,3 @@ def test_a_wake_from_before_the_look_does_not_count(states: HartStates) -> None:
     states.wake(0)
     sleeper.join(30)
     assert not sleeper.is_alive()
-
-
-def test_a_posted_interrupt_is_taken_once_and_not_by_a_later_life(states: HartStates) -> None:
-    states.post(0)
-    assert states.take_posted(0)
-    assert not states.take_posted(0)
-    states.post(1)
-    states.start(1, StartRequest(0, 0))
-    states.wait_for_start(1)
-    assert not states.take_posted(1)

@@ -127,7 +127,8 @@ class Hart(Protocol):
     def set_line(self, line: int, level: bool) -> None:
         """Drive interrupt line `line`; wakes a waiting hart.
 
-        RISC-V: the bit number in mip: 3 MSI, 9 SEI, 11 MEI (the timers are the hart's own).
+        RISC-V: the bit number in mip: 3 MSI, 9 SEI, 11 MEI (the timers are the hart's own); and 1 SSI, which is an
+        edge: it sets sip.SSIP, and the guest clears that.
         """
 
     def flush_translations(self) -> None:

@@ -43,7 +43,6 @@ class HartStates:
         self._condition = threading.Condition()
         self._states = [HartState.STOPPED] * count
         self._requests: list[StartRequest | None] = [None] * count
-        self._posted = [False] * count
         self._wakes = [threading.Event() for _ in range(count)]
         self._closed = False
 
@@ -76,7 +75,6 @@ class HartStates:
             if self._closed:
                 return None
             request, self._requests[hart] = self._requests[hart], None
-            self._posted[hart] = False
             self._states[hart] = HartState.STARTED
             return request
 
@@ -87,16 +85,6 @@ class HartStates:
     def resume(self, hart: int) -> None:
         with self._condition:
             self._states[hart] = HartState.STARTED
-
-    def post(self, hart: int) -> None:
-        """Somebody sends `hart` a software interrupt; its own thread delivers it. From any thread."""
-        self._posted[hart] = True
-        self.wake(hart)
-
-    def take_posted(self, hart: int) -> bool:
-        """Whether a software interrupt was posted since the last call."""
-        posted, self._posted[hart] = self._posted[hart], False
-        return posted
 
     def wake(self, hart: int) -> None:
         """Something has happened to one of `hart`'s interrupt lines. From any thread."""

@@ -205,7 +205,7 @@ class Machine:
             )
             enter = self._load(files, board, states)
             del files
-            sbi = Sbi(engine, states, board.ram, console, self._end, self._config.processor)
+            sbi = Sbi(engine, states, board.ram, console, board.set_line, self._end, self._config.processor)
             self._run_harts(board, states, sbi, enter, deadline)
         finally:
             if board is not None:
@@ -324,7 +324,6 @@ class Machine:
                 left = clock()
             elif isinstance(event, Interrupted):
                 interruptions += 1
-                sbi.deliver(hart)
             elif isinstance(event, Shutdown):
                 self._exits["shutdown"] += 1
                 self._end(Verdict(VerdictKind.DIED, reason=event.reason))

@@ -28,7 +28,7 @@ STATE = (
     StateField("mideleg", 64),
     StateField("mie", 64),
     StateField("mip", 64),  # only what software set: SSIP, STIP (while not Sstc's), SEIP
-    StateField("lines", 8, INTERRUPT_LINES),  # one byte an interrupt line, 0 or 1, as devices drive it
+    StateField("lines", 8, INTERRUPT_LINES),  # one byte an interrupt line as devices drive it; SSI's is an edge
     StateField("pending", 64),  # mip as last computed from mip, lines and the timers
     StateField("mtvec", 64),
     StateField("mscratch", 64),

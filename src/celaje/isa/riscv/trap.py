@@ -18,6 +18,7 @@ from celaje.isa.riscv.privilege import (
     SPIE,
     SPP,
     SPP_BIT,
+    SSI,
     STCE,
     STI,
 )
@@ -63,6 +64,9 @@ def take_trap(h: Any, interrupt: Value, number: Value, value: Value) -> None:
 @routine(parameters=(), results=())
 def update_pending(h: Any) -> None:
     """Compute `pending` (what mip reads) from software's bits, the devices' lines and the timers."""
+    with h.when(h.read("lines", SSI).ne(0)):  # an edge, which the guest clears in sip
+        h.write("lines", 0, SSI)
+        h.mip = h.mip | (1 << SSI)
     now = h.clock()
     by_comparison = (h.menvcfg & STCE).ne(0)
     supervisor_timer = by_comparison.select(now.at_least(h.stimecmp), h.mip.bit(STI))

@@ -23,7 +23,7 @@ IMPLEMENTATION = 0xCE1A7E  # our own choice: none of the registered numbers
 IMPLEMENTATION_VERSION = 1
 XLEN = 64
 ALL = (1 << XLEN) - 1
-SOFTWARE_INTERRUPT = 1 << 1  # mip.SSIP
+SUPERVISOR_SOFTWARE = 1  # the interrupt line that sets sip.SSIP
 TICKS_PER_SECOND = 10_000_000
 LONGEST_TRANSFER = 1 << 16  # console bytes in one call; the caller comes again for the rest
 
@@ -47,7 +47,7 @@ OK: Answer = (Error.SUCCESS, 0)
 
 
 class Sbi:
-    """Serves the calls of `engine`'s harts. `deliver` is for a hart's thread when its run was interrupted."""
+    """Serves the calls of `engine`'s harts."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Sbi:
         states: HartStates,
         memory: Ram,
         console: Console,
+        set_line: Callable[[int, int, bool], None],
         end: Callable[[Verdict], None],
         processor: ProcessorDescription,
     ) -> None:
@@ -64,6 +65,7 @@ class Sbi:
         self._states = states
         self._memory = memory
         self._console = console
+        self._set_line = set_line
         self._end = end
 
     def call(self, hart: Hart) -> None:
@@ -119,19 +121,8 @@ class Sbi:
         if targets is None:
             return Error.INVALID_PARAM, 0
         for target in targets:
-            # Another hart's registers are its own thread's, and it is at work: so that thread is fetched.
-            self._states.post(target)
-            if target == hart.index:
-                self.deliver(hart)
-            else:
-                self._harts[target].interrupt()
+            self._set_line(target, SUPERVISOR_SOFTWARE, True)
         return OK
-
-    def deliver(self, hart: Hart) -> None:
-        """Make the software interrupt pending that others sent `hart`, if they did. On its own thread."""
-        if self._states.take_posted(hart.index):
-            # The field holds what software has set, not what lines and timers add.
-            hart.set("mip", hart.get("mip") | SOFTWARE_INTERRUPT)
 
     def _remote_fence_i(self, hart: Hart, arguments: list[int]) -> Answer:
         targets = self._targets(arguments[0], arguments[1])
@@ -195,7 +186,6 @@ class Sbi:
         enabled = hart.get("sie")
         while True:
             self._states.expect_wake(hart.index)
-            self.deliver(hart)
             left = max(0, hart.get("stimecmp") - self._engine.time()) / TICKS_PER_SECOND
             if hart.get("sip") & enabled or not self._states.wait_for_wake(hart.index, min(left, 3600.0)):
                 break

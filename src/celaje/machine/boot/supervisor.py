@@ -9,6 +9,7 @@ from __future__ import annotations
 from celaje.engine.protocol import Hart
 
 SUPERVISOR = 1
+SUPERVISOR_SOFTWARE = 1  # the interrupt line that sets sip.SSIP
 DELEGATED_EXCEPTIONS = 0xB1FF  # misaligned, access faults, illegal, breakpoint, call from U; page faults 12, 13, 15
 DELEGATED_INTERRUPTS = 0x222  # software, timer and external of supervisor mode
 ALL_COUNTERS = 0xFFFFFFFF
@@ -31,6 +32,7 @@ def enter_supervisor_mode(hart: Hart, entry: int, argument: int) -> None:
     hart.set("mstatus", hart.get("mstatus") & REGISTER_WIDTHS)
     hart.set("mie", 0)
     hart.set("mip", 0)
+    hart.set_line(SUPERVISOR_SOFTWARE, False)
     hart.set("stimecmp", NEVER)
     hart.set("medeleg", DELEGATED_EXCEPTIONS)
     hart.set("mideleg", DELEGATED_INTERRUPTS)
