@@ -40,7 +40,7 @@ PMP_ENTRIES = 8  # as many as one pmpcfg register says
 CONTROL = (
     "medeleg mideleg mie mip satp menvcfg senvcfg mcounteren scounteren stvec mepc fcsr pmpcfg0".split()
     + [f"pmpaddr{i}" for i in range(PMP_ENTRIES)]
-    + ["sscratch", "sepc", "scause", "stval", "mstatus"]  # the last, since it may turn floating point off
+    + ["sscratch", "sepc", "scause", "stval", "mcause", "mtval", "mstatus"]  # the last, since it may turn floating point off
 )
 LOGGED = "mcause mepc mtval mstatus scause sepc stval satp mip pmpcfg0 sscratch".split()
 NUMBERS = {register.name: number for number, register in REGISTERS.items()}
@@ -59,7 +59,7 @@ SET_MSTATUS, JUMP = 30, 31  # registers of a direct entry
 INCOMPARABLE = (
     *("cycle", "time", "instret", "mcycle", "minstret", "hpm", "mhpm", "mcountinhibit", "stimecmp", "mip"),
     *("mvendorid", "marchid", "mimpid", "misa", "mconfigptr"),
-    *("pmpaddr", "pmpcfg", "mtvec", "mscratch"),
+    *("pmpaddr", "pmpcfg", "mtvec", "mscratch", "tselect", "tdata", "tinfo", "tcontrol"),  # triggers are none here
 )
 COMPARABLE_REGISTERS = [name for name in NUMBERS if not name.startswith(INCOMPARABLE) and not name.endswith("h")]
 MEMORY_INSTRUCTIONS = [
@@ -293,6 +293,8 @@ class Experiments:
             "sscratch": values.register(random),
             "scause": 0,
             "stval": 0,
+            "mcause": 0,
+            "mtval": 0,
             "fcsr": random.randrange(5) << 5 | random.getrandbits(5),
             "mstatus": status,
         }
@@ -400,7 +402,7 @@ class Experiments:
             key, source = "csrrs", 0
         else:
             source = random.choice((0, register))
-        if self.for_qemu and name in ("sepc", "mepc"):  # it lets the lowest bit be set
-            source = 0
+        if self.for_qemu and name in ("sepc", "mepc", "menvcfg"):
+            source = 0  # it lets the lowest bit be set, and keeps a timer's pending bit when STCE is set
         record.registers[register] = values.register(random)
         record.instruction = RISCV.instructions[key].encode(rd=random.randrange(1, 30), rs1=source, csr=NUMBERS[name])

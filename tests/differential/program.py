@@ -6,6 +6,9 @@ list is a program too, which is how the instruction that two engines disagree ab
 
 One register, the anchor, always points into the data; which one it is changes from program to program.
 
+Half of the programs are dense: few registers, the instructions that compilers emit most, memory accessed through the
+anchor, so that each instruction depends on the ones before it, as pairs that an engine treats as one would have it.
+
     DATA           constants that are only read
     ANCHOR - 520   fcsr, then x0 to x31, then f0 to f31, eight bytes each: loaded at the start, stored at the end
     ANCHOR         memory that the program reads and writes
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from random import Random
 
 from celaje.isa.riscv.instructions import RISCV
-from celaje.isa.table import Instruction
+from celaje.isa.table import F_OPERANDS, X_OPERANDS, Instruction
 from tests.differential import values
 from tests.differential.elf import Executable
 
@@ -35,6 +38,13 @@ FFLAGS, FRM, FCSR_NUMBER = 1, 2, 3
 SYSTEM_OPCODE = 0x73
 # Random operands would make these stop the program; traps are for the machine-mode programs.
 EXCLUDED = ("ecall", "ebreak", "c.ebreak")
+COMMON = (
+    *("ld", "sd", "lw", "sw", "lbu", "lh", "sb", "fld", "fsd", "add", "addi", "addiw", "addw", "sub", "subw", "mul"),
+    *("mulw", "mulhu", "remu", "and", "andi", "or", "xor", "slli", "srli", "sltu", "sltiu", "lui", "auipc", "flt.d"),
+    *("fadd.d", "fsub.d", "fmul.d", "fdiv.d", "fsqrt.d", "fmadd.d", "fnmsub.d", "fmv.d.x", "csrrw", "csrrwi"),
+    *("beq", "bne", "blt", "bge", "bltu", "bgeu", "jal", "jalr"),
+)
+DENSE_REGISTERS = (2, *range(8, 16))
 WRITE_CALL, EXIT_CALL = 64, 93
 A0, A1, A2, A7 = 10, 11, 12, 17
 
@@ -76,13 +86,21 @@ class Generator:
     def __init__(self, random: Random, xlen: int, extensions: Collection[str], without: Collection[str]) -> None:
         self.random = random
         self.xlen = xlen
-        self.anchor = random.randrange(1, 32)
+        self.dense = random.random() < 0.5
+        self.usable = DENSE_REGISTERS if self.dense else tuple(range(1, 32))
+        self.anchor = random.choice(self.usable)
         self.decode = RISCV.decoder(xlen)
-        self.entries = programmable(xlen, extensions, without)
+        entries = programmable(xlen, extensions, without)
+        common = [(key, entry) for key, entry in entries if self._full_name(entry) in COMMON]
+        self.entries = common if self.dense and common else entries
+
+    @staticmethod
+    def _full_name(entry: Instruction) -> str:
+        return RISCV.instructions[entry.base].name if entry.base else entry.name
 
     def register(self, protected: frozenset[int]) -> int:
         """One that may be written, not x0."""
-        return self.random.choice([r for r in range(1, 32) if r not in protected])
+        return self.random.choice([r for r in self.usable if r not in protected])
 
     def item(self, protected: frozenset[int], depth: int = 0) -> Item:
         """Any item."""
@@ -90,7 +108,7 @@ class Generator:
             key, entry = self.random.choice(self.entries)
             if depth < 2 and self.random.random() < 0.02:
                 return self._loop(protected, depth)
-            name = RISCV.instructions[entry.base].name if entry.base else entry.name
+            name = self._full_name(entry)
             maker: Callable[[str, Instruction, frozenset[int], int], Item | None]
             if name in CONDITIONAL or name in ("jal", "jalr"):
                 if depth > 1:
@@ -126,10 +144,22 @@ class Generator:
             places = entry.operands["rm"].insert(7)
             noise = noise & ~places | entry.operands["rm"].insert(self.random.choice(STATIC_AND_DYNAMIC_ROUNDING))
         encoded = (entry.match | noise & ~entry.mask) & (1 << 8 * entry.length) - 1
+        if self.dense:
+            encoded = self._with_few_registers(entry, encoded)
         decoded = self.decode(encoded)
         if decoded is None or decoded.instruction is not entry or decoded.operands.get("rd") in protected:
             return None
         return encoded, decoded.operands
+
+    def _with_few_registers(self, entry: Instruction, encoded: int) -> int:
+        for name, field in entry.operands.items():
+            if name in X_OPERANDS + F_OPERANDS and field.pieces:
+                chosen = self.random.choice(self.usable)
+                if name == "rs1" and "(rs1)" in entry.syntax and self.random.random() < 0.8:
+                    chosen = self.anchor
+                if field.extract(encoded & ~field.insert(-1 + field.plus) | field.insert(chosen)) == chosen:
+                    encoded = encoded & ~field.insert(-1 + field.plus) | field.insert(chosen)
+        return encoded
 
     def _computation(self, key: str, entry: Instruction, protected: frozenset[int], depth: int) -> Item | None:
         made = self._random_bits(entry, protected)
@@ -140,7 +170,7 @@ class Generator:
         count = 1
         for name, register in operands.items():
             # Fresh operands, since those that instructions leave behind soon look all alike.
-            if self.random.random() < 0.4:
+            if self.random.random() < (0.05 if self.dense else 0.4):
                 if name.startswith("frs"):
                     before += self._pool_load("fld", "frd", register)
                     count += 1
@@ -225,12 +255,25 @@ class Generator:
         return Item(head + bits(key, **operands) + body.code, body.instructions + 3)
 
     def _loop(self, protected: frozenset[int], depth: int) -> Item:
+        """A counter to zero; now and then something stands between it and the branch back."""
         counter = self.register(protected)
-        body = self.body(protected | {counter}, depth + 1, 6)
-        code = body.code + bits("addi", rd=counter, rs1=counter, imm=-1)
-        code += bits("bne", rs1=counter, rs2=0, imm=-len(code))
+        inside = protected | {counter}
+        body = self.body(inside, depth + 1, 6)
+        after = self.body(inside, 2, 1) if self.random.random() < 0.5 else Item(b"", 0)
+        code = body.code + bits("addi", rd=counter, rs1=counter, imm=-1) + after.code
+        kind = self.random.randrange(5)
+        if kind == 0 and 8 <= counter < 16 and len(code) <= 256:
+            code += bits("c.bnez", rs1=counter, imm=-len(code))
+        elif kind == 1:
+            code += bits(self.random.choice(("blt", "bltu")), rs1=0, rs2=counter, imm=-len(code))
+        elif kind == 2:  # the test at the head
+            size = len(code)
+            code = bits("beq", rs1=counter, rs2=0, imm=size + 8) + code
+            code += bits("jal", rd=0, imm=-len(code))
+        else:
+            code += bits("bne", rs1=counter, rs2=0, imm=-len(code))
         start = bits("addi", rd=counter, rs1=0, imm=self.random.randint(1, 4))
-        return Item(start + code, body.instructions + 3)
+        return Item(start + code, body.instructions + after.instructions + 3)
 
     # ---- control registers: those of floating point, never with a reserved rounding mode
 
