@@ -113,7 +113,7 @@ def _valid(data: memoryview) -> bool:
     return hashlib.blake2b(data[8 + HASH_BYTES :], digest_size=HASH_BYTES).digest() == bytes(data[8 : 8 + HASH_BYTES])
 
 
-def _map(path: Path) -> LoadedProgram | None:
+def map_program(path: Path) -> LoadedProgram | None:
     """Map a program file for execution; None where it is not there or is not whole."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -146,11 +146,11 @@ def _map(path: Path) -> LoadedProgram | None:
 def load_program() -> LoadedProgram:
     """This host's program, compiled first where it is not in the cache (some seconds, once)."""
     path = program_path()
-    program = _map(path)
+    program = map_program(path)
     if program is not None:
         return program
     try:
-        opened = open(path.with_suffix(".lock"), "w")
+        opened = open(path.with_suffix(".lock"), "w")  # noqa: SIM115  # the error is of opening alone
     except OSError as error:
         raise HostError(
             f"cannot keep generated code in {path.parent}: {error.strerror}; make it yours, or set CELAJE_CACHE to"
@@ -158,10 +158,10 @@ def load_program() -> LoadedProgram:
         ) from error
     with opened as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be compiling the same
-        program = _map(path)
+        program = map_program(path)
         if program is None:
             _compile(path)
-            program = _map(path)
+            program = map_program(path)
     if program is None:
         raise HostError(f"the compile service left no valid program at {path}; remove it and try again")
     return program

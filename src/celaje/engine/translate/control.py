@@ -92,8 +92,10 @@ def look_up(h: HandlerReading) -> None:
 
 
 def fetch(h: HandlerReading) -> None:
-    """`pc`'s page has no fetch entry: translate, decode or verify, enter it. A page that protection splits never is: its
-    instructions are done one by one."""
+    """`pc`'s page has no fetch entry: translate, decode or verify, enter it.
+
+    A page that protection splits is never entered: its instructions are done one by one.
+    """
     h.line(f"store i64 %rem, ptr {h.address_of('remaining')}")
     h.write("fetch_misses", h.read("fetch_misses") + 1)
     pc = h.read("pc")
@@ -302,7 +304,7 @@ def render_special(module: LlvmModule, name: str) -> str:
 
 def function_text(name: str, reading: HandlerReading) -> str:
     """A handler's text around its body."""
-    head = f"define hidden {CONVENTION} void @{name}({PARAMETERS}) #0 {{"
+    head = f'define hidden {CONVENTION} void @"{name}"({PARAMETERS}) #0 {{'
     return "\n".join([head, *reading.body(), "}"])
 
 

@@ -319,10 +319,12 @@ class TranslateHart:
 class TranslateEngine:
     """The harts of one machine. See `engine.protocol.Engine`."""
 
-    def __init__(self, hart_count: int = 1, decoded_bytes: int = DECODED_BYTES) -> None:
+    def __init__(
+        self, hart_count: int = 1, decoded_bytes: int = DECODED_BYTES, program: LoadedProgram | None = None
+    ) -> None:
         if not 1 <= hart_count <= 64:
             raise ValueError(f"a machine has 1 to 64 harts, not {hart_count}")
-        self._program = load_program()
+        self._program = program or load_program()
         table = (ctypes.c_uint64 * len(self._program.handlers))(*self._program.handlers)
         self._handler_table = table
         self.handler_table = ctypes.addressof(table)

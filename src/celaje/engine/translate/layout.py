@@ -109,6 +109,8 @@ ENGINE_FIELDS = (
     StateField("pages_evicted", 64),
     StateField("operations_decoded", 64),
     StateField("traps", 64),
+    StateField("profile", 64),  # in a program that counts pairs: address of its counters, the handler before
+    StateField("profile_last", 64),
     StateField("polls", 64),
 )
 

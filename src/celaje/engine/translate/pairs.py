@@ -1,7 +1,7 @@
 """Pairs of operations that get a handler of their own, most frequent first.
 
 Measured, not thought out: what follows what, straight on, while Debian boots and while the benchmark's programs run
-(each program counts about as much as a quarter of the boot). A pair saves an indirect jump and lets the host overlap
+(a program counts a quarter of what the boot does; `python -m bench.pairs` makes the list again). A pair saves an indirect jump and lets the host overlap
 the two. The tail of the list costs a few milliseconds each of the very first start.
 """
 

@@ -103,21 +103,30 @@ def shapes(instruction: Instruction) -> Iterator[Shape]:
 
 @dataclass
 class Program:
-    """The text of the LLVM module, the handlers in the order of their numbers, and the decoder's tables."""
+    """The text of the LLVM module, the handlers in the order of their numbers, and the decoder's tables.
+
+    `counted`: in a profiled program, the handlers in the order of their counters, from 1.
+    """
 
     text: str
     handlers: list[str]
     tables: bytes
+    counted: list[str]
 
 
 def _is_system(instruction: Instruction) -> bool:
     return instruction.extension not in PLAIN_EXTENSIONS or instruction.name in SYSTEM_NAMES
 
 
-class Builder:
-    """Renders handlers and remembers their numbers."""
+PROFILED_HANDLERS = 1024
 
-    def __init__(self) -> None:
+
+class Builder:
+    """Renders handlers and remembers their numbers. `profiled`: each counts what was executed before it."""
+
+    def __init__(self, profiled: bool = False) -> None:
+        self.profiled = profiled
+        self.counted: list[str] = [""]
         self.module = LlvmModule()
         self.handlers = [""] * FIRST_HANDLER
         self.rendered: set[str] = set()
@@ -129,12 +138,23 @@ class Builder:
             self.handlers.append(name)
         return self.handlers.index(name)
 
+    def _reading(self, name: str, *, full: bool) -> HandlerReading:
+        reading = HandlerReading(self.module, full=full)
+        if self.profiled:
+            if name not in self.counted:
+                self.counted.append(name)
+            number = self.counted.index(name)
+            counter = reading.profile + (reading.profile_last * PROFILED_HANDLERS + number) * 8
+            reading.host_store(counter, reading.host_load(counter, 64) + 1)
+            reading.profile_last = number
+        return reading
+
     def full(self, instruction: Instruction, length: int, name: str) -> None:
         """Render an instruction's full handler, once."""
         if name in self.rendered:
             return
         self.rendered.add(name)
-        reading = HandlerReading(self.module, full=True)
+        reading = self._reading(name, full=True)
         if _is_system(instruction):
             reading.set_system()
         reading.begin(instruction, length, name)
@@ -147,7 +167,7 @@ class Builder:
         stem = f"{key.replace('/', '.')}.{length}"
         full = f"{stem}.full"
         name = f"{stem}.{shape.name}"
-        reading = HandlerReading(self.module, full=False)
+        reading = self._reading(name, full=False)
         try:
             self._apply(reading, instruction, length, full, shape)
             reading.finish()
@@ -178,7 +198,8 @@ class Builder:
         """Render two handlers as one; None where either is not there or the first does not go straight on."""
         if first not in self.straight or second not in self.straight:
             return None
-        reading = HandlerReading(self.module, full=False)
+        name = f"{first}+{second}"
+        reading = self._reading(name, full=False)
         self._apply(reading, *self.straight[first])
         if reading.ended:
             return None
@@ -186,14 +207,13 @@ class Builder:
         reading._op = reading.next_operation()
         self._apply(reading, *self.straight[second])
         reading.finish()
-        name = f"{first}+{second}"
-        self.module.functions.append(function_text(f'"{name}"', reading))
+        self.module.functions.append(function_text(name, reading))
         return name
 
 
-def build_program(pairs: Sequence[tuple[str, str]] = PAIRS) -> Program:
+def build_program(pairs: Sequence[tuple[str, str]] = PAIRS, profiled: bool = False) -> Program:
     """Everything, as text and tables."""
-    builder = Builder()
+    builder = Builder(profiled)
     table = RISCV.of(64)
     keys = {key: entry for key, entry in RISCV.instructions.items() if 64 in entry.xlens}
     numbers: dict[str, int] = {}
@@ -238,4 +258,4 @@ def build_program(pairs: Sequence[tuple[str, str]] = PAIRS) -> Program:
             '!1 = !{!"branch_weights", i32 1, i32 2000}',
         ]
     )
-    return Program(text, builder.handlers, tables)
+    return Program(text, builder.handlers, tables, builder.counted)
