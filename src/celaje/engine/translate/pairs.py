@@ -1,8 +1,8 @@
 """Pairs of operations that get a handler of their own, most frequent first.
 
-Measured, not thought out: what follows what, straight on, while Debian boots and while the benchmark's programs run
-(a program counts a quarter of what the boot does; `python -m bench.pairs` makes the list again). A pair saves an indirect jump and lets the host overlap
-the two. The tail of the list costs a few milliseconds each of the very first start.
+Measured, not thought out: what follows what, straight on, while Debian boots and while the benchmark's programs run (a
+program counts a quarter of what the boot does). `python -m bench.pairs` makes the list again. A pair saves an indirect
+jump and lets the host overlap the two; the tail of the list costs a few milliseconds each of the very first start.
 """
 
 from __future__ import annotations
