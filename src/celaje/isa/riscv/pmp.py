@@ -11,7 +11,14 @@ from celaje.isa.semantics import Value, routine
 #   7   6 5   4 3   2   1   0
 #   L   0 0   A     X   W   R        A: 0 off, 1 top of range, 2 four bytes, 3 naturally aligned power of two
 READ, WRITE, EXECUTE, LOCKED = 1, 2, 4, 0x80
+EVERYTHING = 3 << 3 | READ | WRITE | EXECUTE  # naturally aligned, not locked
 OFF, TOP_OF_RANGE, FOUR_BYTES = 0, 1, 2
+
+
+def _is_open(h: Any) -> Value:
+    """Entry 0 lets everybody do everything everywhere, as firmware leaves it that protects nothing: no need to look."""
+    everywhere = h.read("pmpaddr", 0).eq((1 << 54) - 1)
+    return everywhere & h.read("pmpcfg", 0).eq(EVERYTHING)
 
 
 @routine(parameters=(8,), results=(64, 64))
@@ -37,6 +44,8 @@ def pmp_range(h: Any, index: Value) -> None:
 @routine(parameters=(64, 64, 8, 8), results=(1,))
 def pmp_allows(h: Any, address: Value, size: Value, access: Value, mode: Value) -> None:
     """Whether `mode` may make an access of this kind to all `size` bytes at the physical `address`."""
+    with h.when(_is_open(h)):
+        h.give(1)
     with h.count(h.pmp_active) as index:
         low, high = h.call(pmp_range, index)
         last = address + (size - 1)
@@ -53,6 +62,8 @@ def pmp_allows(h: Any, address: Value, size: Value, access: Value, mode: Value) 
 @routine(parameters=(64,), results=(1,))
 def pmp_is_uniform(h: Any, page: Value) -> None:
     """Whether no entry covers only a part of the 4 KiB page at `page`, so that one check holds for all of it."""
+    with h.when(_is_open(h)):
+        h.give(1)
     with h.count(h.pmp_active) as index:
         low, high = h.call(pmp_range, index)
         overlaps = page.below(high) & (page + 4095).at_least(low) & low.ne(high)
