@@ -68,12 +68,14 @@ def test_probing_finds_what_is_there(firmware: Firmware) -> None:
     for extension in (BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN):
         error, value = firmware.call(BASE, 3, extension)
         assert (error, value != 0) == (SUCCESS, True)
-    for extension in (0, 1, 8, 0x535441, 0x504D55, ALL):
+    for extension in range(9):
+        assert firmware.call(BASE, 3, extension) == (SUCCESS, 1)
+    for extension in (9, 15, 0x535441, 0x504D55, ALL):
         assert firmware.call(BASE, 3, extension) == (SUCCESS, 0)
 
 
 @pytest.mark.parametrize(
-    ("extension", "function"), [(0, 0), (1, 0), (8, 0), (BASE, 7), (TIME, 1), (RFENCE, 3), (9, ALL)]
+    ("extension", "function"), [(9, 0), (15, 0), (BASE, 7), (TIME, 1), (RFENCE, 3), (9, ALL)]
 )
 def test_what_is_not_there_is_not_supported(firmware: Firmware, extension: int, function: int) -> None:
     assert firmware.call(extension, function)[0] == NOT_SUPPORTED
@@ -234,3 +236,75 @@ def test_the_debug_console_stays_inside_memory(
 ) -> None:
     assert firmware.call(DBCN, function, length, low, high)[0] == INVALID_PARAM
     assert firmware.console.output == b""
+
+
+# ---- legacy calls
+
+
+def test_legacy_calls_print_and_read(firmware: Firmware) -> None:
+    firmware.console.type(b"q")
+    assert firmware.call(1, 7, ord("h"))[0] == 0
+    assert firmware.call(1, 0, ord("i"))[0] == 0
+    assert bytes(firmware.console.output) == b"hi"
+    assert firmware.call(2, 0)[0] == ord("q")
+    assert firmware.call(2, 0)[0] == -1
+
+
+def test_a_legacy_call_answers_in_the_first_register_alone(firmware: Firmware) -> None:
+    assert firmware.call(1, 0, ord("h"), 0x1234) == (0, 0x1234)
+
+
+def test_the_legacy_timer_is_the_supervisors_own_compare(firmware: Firmware) -> None:
+    assert firmware.call(0, 0, 0x1234)[0] == 0
+    assert firmware.engine.scripted[0].get("stimecmp") == 0x1234
+
+
+def test_a_legacy_ipi_is_cleared_by_its_own_call(firmware: Firmware) -> None:
+    firmware.engine.scripted[0].set("sip", 0x222)
+    assert firmware.call(3, 0)[0] == 1
+    assert firmware.engine.scripted[0].get("sip") == 0x220
+    assert firmware.call(3, 0)[0] == 0
+
+
+def test_legacy_calls_without_a_mask_are_for_all_harts(firmware: Firmware) -> None:
+    assert firmware.call(4, 0, 0)[0] == 0
+    assert [hart.index for hart in firmware.engine.scripted if hart.lines.get(1)] == [0, 1, 2]
+
+
+def test_a_legacy_mask_is_read_from_memory(firmware: Firmware) -> None:
+    firmware.ram.write(RAM + 0x100, (0b110).to_bytes(8, "little"))
+    for extension in (4, 5, 6, 7):
+        assert firmware.call(extension, 0, RAM + 0x100)[0] == 0
+    assert [hart.index for hart in firmware.engine.scripted if hart.lines.get(1)] == [1, 2]
+    assert [hart.instruction_flushes for hart in firmware.engine.scripted] == [0, 1, 1]
+    assert [hart.translation_flushes for hart in firmware.engine.scripted] == [0, 2, 2]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_legacy_mask_has_a_virtual_address(firmware: Firmware, level: int) -> None:
+    table, virtual = RAM + 0x1000, 0x4000_5568
+    for step in (2, 1, 0):
+        leaf = step == level
+        target = RAM if leaf and level else RAM + 0x6000 if leaf else table + 0x1000
+        entry = target >> 2 | (0xF if leaf else 1)
+        firmware.ram.write(table + 8 * (virtual >> 12 + 9 * step & 0x1FF), entry.to_bytes(8, "little"))
+        if leaf:
+            break
+        table = target
+    firmware.ram.write(RAM + (0x5568 if level else 0x6568), (0b100).to_bytes(8, "little"))
+    assert firmware.call(4, 0, virtual)[0] == INVALID_ADDRESS
+    firmware.engine.scripted[0].set("satp", 8 << 60 | (RAM + 0x1000) >> 12)
+    assert firmware.call(4, 0, virtual)[0] == SUCCESS
+    assert [hart.index for hart in firmware.engine.scripted if hart.lines.get(1)] == [2]
+
+
+@pytest.mark.parametrize("address", [8, RAM - 4, RAM + 0x10000, ALL])
+def test_a_legacy_mask_outside_memory_is_refused(firmware: Firmware, address: int) -> None:
+    assert firmware.call(4, 0, address)[0] == INVALID_ADDRESS
+    firmware.engine.scripted[0].set("satp", 8 << 60 | RAM >> 12)
+    assert firmware.call(4, 0, address)[0] == INVALID_ADDRESS
+
+
+def test_the_legacy_shutdown_powers_off(firmware: Firmware) -> None:
+    firmware.call(8, 0)
+    assert [verdict.kind for verdict in firmware.verdicts] == [VerdictKind.POWER_OFF]

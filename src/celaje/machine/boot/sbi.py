@@ -1,8 +1,8 @@
 """The Supervisor Binary Interface 2.0, for kernels that are started in supervisor mode.
 
 A call arrives as a hypercall exit: extension in a7, function in a6, arguments from a0 on; the answer is an error in a0
-and a value in a1. Here are base, TIME, IPI, RFENCE, HSM, SRST and DBCN; everything else, the legacy calls included,
-answers "not supported". Each function is one method in the table at the end.
+and a value in a1. Here are base, TIME, IPI, RFENCE, HSM, SRST and DBCN, and the legacy calls, by which teaching kernels
+print and power off; everything else answers "not supported". Each function is one method in a table at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
+from celaje.engine.memory import OutOfGuestMemory
 from celaje.engine.protocol import Engine, Hart
 from celaje.machine.boot.supervisor import enter_supervisor_mode
 from celaje.machine.console import Console
@@ -26,6 +27,11 @@ ALL = (1 << XLEN) - 1
 SUPERVISOR_SOFTWARE = 1  # the interrupt line that sets sip.SSIP
 TICKS_PER_SECOND = 10_000_000
 LONGEST_TRANSFER = 1 << 16  # console bytes in one call; the caller comes again for the rest
+
+# Translation, as far as an argument's address needs it (Privileged ISA, 10.1.11 and 10.4).
+PAGE_TABLE_LEVELS = {0: 0, 8: 3, 9: 4, 10: 5}
+PAGE_NUMBER = (1 << 44) - 1
+PTE_VALID, PTE_LEAF = 0x1, 0xE
 
 BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN = 0x10, 0x54494D45, 0x735049, 0x52464E43, 0x48534D, 0x53525354, 0x4442434E
 
@@ -71,8 +77,14 @@ class Sbi:
     def call(self, hart: Hart) -> None:
         """Serve the call that `hart` just made. Comes back for a hart that is stopped now, too: see its state."""
         extension, function = hart.get("x", 17), hart.get("x", 16)
-        serve = self._FUNCTIONS.get((extension, function))
         arguments = [hart.get("x", 10 + index) for index in range(5)]
+        legacy = self._LEGACY.get(extension)
+        if legacy is not None:
+            result = legacy(self, hart, arguments)
+            if result is not None:
+                hart.set("x", result & ALL, 10)
+            return
+        serve = self._FUNCTIONS.get((extension, function))
         answer = (Error.NOT_SUPPORTED, 0) if serve is None else serve(self, hart, arguments)
         if answer is not None:
             error, value = answer
@@ -91,7 +103,8 @@ class Sbi:
         return Error.SUCCESS, IMPLEMENTATION_VERSION
 
     def _probe(self, hart: Hart, arguments: list[int]) -> Answer:
-        return Error.SUCCESS, int(any(extension == arguments[0] for extension, _ in self._FUNCTIONS))
+        known = arguments[0] in self._LEGACY or any(extension == arguments[0] for extension, _ in self._FUNCTIONS)
+        return Error.SUCCESS, int(known)
 
     def _vendor(self, hart: Hart, arguments: list[int]) -> Answer:
         return Error.SUCCESS, self._processor.vendor
@@ -230,6 +243,63 @@ class Sbi:
         self._console.put(arguments[0] & 0xFF)
         return OK
 
+    # Legacy calls (chapter 5): the extension alone says which, and the result is in a0 alone.
+
+    def _legacy_set_timer(self, hart: Hart, arguments: list[int]) -> int:
+        return self._set_timer(hart, arguments)[0]
+
+    def _legacy_put(self, hart: Hart, arguments: list[int]) -> int:
+        return self._console_write_byte(hart, arguments)[0]
+
+    def _legacy_get(self, hart: Hart, arguments: list[int]) -> int:
+        data = self._console.take(1)
+        return data[0] if data else -1
+
+    def _legacy_clear_ipi(self, hart: Hart, arguments: list[int]) -> int:
+        pending = hart.get("sip")
+        hart.set("sip", pending & ~(1 << SUPERVISOR_SOFTWARE))
+        return pending >> SUPERVISOR_SOFTWARE & 1
+
+    def _legacy_send_ipi(self, hart: Hart, arguments: list[int]) -> int:
+        return self._for_mask(self._send_ipi, hart, arguments)
+
+    def _legacy_fence_i(self, hart: Hart, arguments: list[int]) -> int:
+        return self._for_mask(self._remote_fence_i, hart, arguments)
+
+    def _legacy_sfence_vma(self, hart: Hart, arguments: list[int]) -> int:
+        return self._for_mask(self._remote_sfence_vma, hart, arguments)
+
+    def _legacy_shutdown(self, hart: Hart, arguments: list[int]) -> None:
+        self._end(Verdict(VerdictKind.POWER_OFF))
+
+    def _for_mask(self, serve: Callable[[Hart, list[int]], Answer], hart: Hart, arguments: list[int]) -> int:
+        """Do it for the harts whose bits are set in the word at the virtual address arguments[0]; for all where it is 0."""
+        if arguments[0] == 0:
+            return serve(hart, [0, ALL])[0]
+        try:
+            mask = self._memory.read(self._physical(hart, arguments[0]), XLEN // 8)
+        except OutOfGuestMemory:
+            return Error.INVALID_ADDRESS
+        return serve(hart, [int.from_bytes(mask, "little"), 0])[0]
+
+    def _physical(self, hart: Hart, address: int) -> int:
+        """Where a virtual address of the hart's is. OutOfGuestMemory where nothing is mapped."""
+        satp = hart.get("satp")
+        levels = PAGE_TABLE_LEVELS[satp >> 60]
+        table = satp & PAGE_NUMBER
+        for level in reversed(range(levels)):
+            shift = 12 + 9 * level
+            index = address >> shift & 0x1FF
+            entry = int.from_bytes(self._memory.read((table << 12) + 8 * index, 8), "little")
+            table = entry >> 10 & PAGE_NUMBER
+            if entry & PTE_VALID and entry & PTE_LEAF:
+                return table << 12 | address & (1 << shift) - 1
+            if not entry & PTE_VALID:
+                break
+        if levels:
+            raise OutOfGuestMemory(f"nothing is mapped at {address:#x}")
+        return address
+
     _FUNCTIONS: dict[tuple[int, int], Callable[[Sbi, Hart, list[int]], Answer | None]] = {  # noqa: RUF012  a constant
         (BASE, 0): _specification,
         (BASE, 1): _implementation,
@@ -251,4 +321,15 @@ class Sbi:
         (DBCN, 0): _console_write,
         (DBCN, 1): _console_read,
         (DBCN, 2): _console_write_byte,
+    }
+    _LEGACY: dict[int, Callable[[Sbi, Hart, list[int]], int | None]] = {  # noqa: RUF012  a constant
+        0: _legacy_set_timer,
+        1: _legacy_put,
+        2: _legacy_get,
+        3: _legacy_clear_ipi,
+        4: _legacy_send_ipi,
+        5: _legacy_fence_i,
+        6: _legacy_sfence_vma,
+        7: _legacy_sfence_vma,
+        8: _legacy_shutdown,
     }
