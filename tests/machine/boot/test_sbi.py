@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from celaje.engine.protocol import Interrupted
 from celaje.machine.boot.sbi import Sbi
 from celaje.machine.console import BufferConsole
 from celaje.machine.hart_states import HartState, HartStates, StartRequest

@@ -6,7 +6,7 @@ from typing import Any
 
 from celaje.isa.riscv.privilege import FETCH, STORE
 from celaje.isa.riscv.state import MACHINE
-from celaje.isa.semantics import Value, routine
+from celaje.isa.semantics import Semantics, Value, routine
 
 #   7   6 5   4 3   2   1   0
 #   L   0 0   A     X   W   R        A: 0 off, 1 top of range, 2 four bytes, 3 naturally aligned power of two
@@ -15,7 +15,7 @@ EVERYTHING = 3 << 3 | READ | WRITE | EXECUTE  # naturally aligned, not locked
 OFF, TOP_OF_RANGE, FOUR_BYTES = 0, 1, 2
 
 
-def _is_open(h: Any) -> Value:
+def _is_open(h: Semantics) -> Value:
     """Entry 0 lets everybody do everything everywhere, as firmware leaves it that protects nothing: no need to look."""
     everywhere = h.read("pmpaddr", 0).eq((1 << 54) - 1)
     return everywhere & h.read("pmpcfg", 0).eq(EVERYTHING)
