@@ -273,7 +273,7 @@ class Sbi:
         self._end(Verdict(VerdictKind.POWER_OFF))
 
     def _for_mask(self, serve: Callable[[Hart, list[int]], Answer], hart: Hart, arguments: list[int]) -> int:
-        """Do it for the harts whose bits are set in the word at the virtual address arguments[0]; for all where it is 0."""
+        """For the harts whose bits are set in the word at virtual address arguments[0]; for all where that is 0."""
         if arguments[0] == 0:
             return serve(hart, [0, ALL])[0]
         try:
