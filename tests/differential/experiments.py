@@ -40,7 +40,8 @@ PMP_ENTRIES = 8  # as many as one pmpcfg register says
 CONTROL = (
     "medeleg mideleg mie mip satp menvcfg senvcfg mcounteren scounteren stvec mepc fcsr pmpcfg0".split()
     + [f"pmpaddr{i}" for i in range(PMP_ENTRIES)]
-    + ["sscratch", "sepc", "scause", "stval", "mcause", "mtval", "mstatus"]  # the last, since it may turn floating point off
+    + ["sscratch", "sepc", "scause", "stval", "mcause", "mtval"]
+    + ["mstatus"]  # the last, since it may turn floating point off
 )
 LOGGED = "mcause mepc mtval mstatus scause sepc stval satp mip pmpcfg0 sscratch".split()
 NUMBERS = {register.name: number for number, register in REGISTERS.items()}

@@ -6,6 +6,9 @@ list is a program too, which is how the instruction that two engines disagree ab
 
 One register, the anchor, always points into the data; which one it is changes from program to program.
 
+Results are soon overwritten, and flags accrue. So many are noted: added to a register that nothing else writes, stored
+beside the anchor, flags read and cleared.
+
 Half of the programs are dense: few registers, the instructions that compilers emit most, memory accessed through the
 anchor, so that each instruction depends on the ones before it, as pairs that an engine treats as one would have it.
 
@@ -89,6 +92,8 @@ class Generator:
         self.dense = random.random() < 0.5
         self.usable = DENSE_REGISTERS if self.dense else tuple(range(1, 32))
         self.anchor = random.choice(self.usable)
+        self.sum = random.choice([r for r in range(1, 32) if r != self.anchor])
+        self.fixed = frozenset({self.anchor, self.sum})
         self.decode = RISCV.decoder(xlen)
         entries = programmable(xlen, extensions, without)
         common = [(key, entry) for key, entry in entries if self._full_name(entry) in COMMON]
@@ -177,7 +182,25 @@ class Generator:
                 elif name in ("rs1", "rs2") and register not in protected and register:
                     before += self._pool_load("ld" if self.xlen == 64 else "lw", "rd", register)
                     count += 1
-        return Item(before + encoded.to_bytes(entry.length, "little"), count)
+        after, noted = self._note(operands, protected)
+        return Item(before + encoded.to_bytes(entry.length, "little") + after, count + noted)
+
+    def _note(self, operands: dict[str, int], protected: frozenset[int]) -> tuple[bytes, int]:
+        """Code that keeps a result and the flags, and how many instructions it has."""
+        if self.random.random() < (0.9 if self.dense else 0.5):
+            return b"", 0
+        if operands.get("rd"):
+            code, count = bits("add", rd=self.sum, rs1=self.sum, rs2=operands["rd"]), 1
+        elif "frd" in operands:
+            slot = 8 * self.random.randrange(256)
+            code, count = bits("fsd", frs2=operands["frd"], rs1=self.anchor, imm=slot), 1
+        else:
+            return b"", 0
+        if "rm" in operands or "frs1" in operands:
+            flags = self.register(protected)
+            code += bits("csrrwi", rd=flags, uimm=0, csr=FFLAGS) + bits("add", rd=self.sum, rs1=self.sum, rs2=flags)
+            count += 2
+        return code, count
 
     def _pool_load(self, key: str, operand: str, register: int) -> bytes:
         offset = 8 * self.random.randrange((FCSR - DATA) // 8) + DATA - ANCHOR
@@ -363,7 +386,7 @@ def random_program(
     items: list[Item] = []
     count = 0
     while count < length:
-        items.append(generator.item(frozenset({generator.anchor})))
+        items.append(generator.item(generator.fixed))
         count += items[-1].instructions
     words = [values.register(random) for _ in range((DATA_END - DATA) // 8)]
     words[(FCSR - DATA) // 8] = random.randrange(5) << 5 | random.getrandbits(5)
