@@ -130,7 +130,7 @@ def map_program(path: Path) -> LoadedProgram | None:
         if address in (None, ctypes.c_void_p(-1).value):
             raise HostError(
                 f"the host does not let {path} be executed ({os.strerror(ctypes.get_errno())});"
-                " set XDG_CACHE_HOME to a directory that is not mounted noexec"
+                " set CELAJE_CACHE to a directory that is not mounted noexec"
             )
     finally:
         os.close(descriptor)
@@ -160,6 +160,8 @@ def load_program() -> LoadedProgram:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be compiling the same
         program = map_program(path)
         if program is None:
+            for stale in path.parent.glob(f".{path.name}.*"):  # of a service that was killed
+                stale.unlink(missing_ok=True)
             _compile(path)
             program = map_program(path)
     if program is None:
