@@ -17,6 +17,8 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 from celaje.engine.memory import GuestMemory
 from celaje.engine.protocol import Exit, MmioWrite
@@ -95,6 +97,9 @@ class Assembler:
             values[name] = value
         return entry.encode(**values).to_bytes(entry.length, "little")
 
+    def _data(self, text: str, size: int) -> bytes:
+        return (self._number(text) % (1 << 8 * size)).to_bytes(size, "little")
+
     def _load_immediate(self, rd: str, value: int) -> None:
         value = (value & (1 << 64) - 1 ^ 1 << 63) - (1 << 63)
         low = (value & 0xFFF ^ 0x800) - 0x800
@@ -137,7 +142,7 @@ class Assembler:
         if name in (".word", ".half", ".dword"):
             size = {".half": 2, ".word": 4, ".dword": 8}[name]
             for part in parts:
-                self._emit(size, lambda part=part: (self._number(part) % (1 << 8 * size)).to_bytes(size, "little"))
+                self._emit(size, partial(self._data, part, size))
         elif name == ".space":
             self.at += self._number(rest)
         elif name == ".org":
@@ -209,7 +214,9 @@ class Trap:
 class Guest:
     """An engine with memory at BASE and a program in it. Hart 0 starts at BASE in machine mode; so does every other."""
 
-    def __init__(self, text: str = "", harts: int = 1, size: int = 4 << 20, decoded: int = 8 << 20, **values: int) -> None:
+    def __init__(
+        self, text: str = "", harts: int = 1, size: int = 4 << 20, decoded: int = 8 << 20, **values: int
+    ) -> None:
         self.engine = TranslateEngine(harts, decoded)
         self.memory = GuestMemory(BASE, size)
         self.engine.add_memory(self.memory)
@@ -219,7 +226,7 @@ class Guest:
         for hart in self.engine.harts:
             hart.set("pc", BASE)
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.engine.translate.assembly import Guest
+from tests.engine.translate.assembly import BASE, DEVICES, Guest
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
 CODE = V | R | X | A
@@ -44,3 +44,22 @@ class PageTables:
         at = self.entry(virtual, level)
         self._guest.put(at, physical >> 12 << 10 | flags)
         return at
+
+
+TABLES = BASE + 0x100000
+FRAMES = BASE + 0x200000  # pages that tests map somewhere
+VIRTUAL = 0x10_0000_0000  # far from what is mapped to itself
+
+
+class Supervisor(Guest):
+    """A hart in supervisor mode with BASE's gigabyte and the devices mapped to themselves; traps end the program."""
+
+    def __init__(self, text: str, levels: int = 3, mode: int = 1, flags: int = ALL, **values: int) -> None:
+        super().__init__(text, **values)
+        self.tables = PageTables(self, TABLES, levels)
+        self.tables.map(BASE, BASE, flags, level=2)
+        self.tables.map(DEVICES, DEVICES, flags)
+        self.load_trap_handler()
+        self.open_protection()
+        self.hart.set("mode", mode)
+        self.hart.set("satp", self.tables.satp)

@@ -161,7 +161,9 @@ except HostError as error:
 """
 
 
-def test_a_directory_that_cannot_be_written_is_an_error_that_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_written_is_an_error_that_says_so(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As for a read-only file system: the lock itself cannot be made."""
     real = open
 
@@ -223,17 +225,20 @@ def test_what_a_killed_service_left_is_cleared_away(compiled: bytes, compilation
     assert left_behind(cache) == [cache.name]
 
 
-def test_two_processes_that_start_at_once_compile_once(cache: Path) -> None:
-    """Both want the same program; the second waits for the first and takes what it made."""
-    counting = """
+def test_processes_that_start_at_once_compile_once(compiled: bytes, cache: Path, tmp_path: Path) -> None:
+    """All want the same program; the others wait for the first and take what it made."""
+    ready = tmp_path / "program"
+    ready.write_bytes(compiled)
+    counting = f"""
+import os, time
+from pathlib import Path
 from celaje.engine.translate import code_cache
-compile = code_cache._compile
-def counted(path):
+def compile(path):
     print("compiles", flush=True)
-    compile(path)
-code_cache._compile = counted
-program = code_cache.load_program()
-print(len(program.handlers))
+    time.sleep(1)
+    os.replace({str(ready)!r}, path)
+code_cache._compile = compile
+print(len(code_cache.load_program().handlers))
 """
     processes = [
         subprocess.Popen([sys.executable, "-c", counting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

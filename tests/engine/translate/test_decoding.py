@@ -21,7 +21,8 @@ def many_pages(count: int, order: list[int], rounds: int) -> str:
     """Functions on pages of their own, called in an order; each adds its number to a0 and stores to its own page."""
     calls = "\n".join(f"la t0, g{number}; jalr ra, 0(t0)" for number in order)
     functions = "\n".join(
-        f".align 4096\ng{number}: addi a0, a0, {number}; la t1, d{number}; ld t2, 0(t1); addi t2, t2, 1; sd t2, 0(t1); ret\n"
+        f".align 4096\ng{number}: addi a0, a0, {number}\n"
+        f"la t1, d{number}; ld t2, 0(t1); addi t2, t2, 1; sd t2, 0(t1); ret\n"
         f".align 8\nd{number}: .dword 0"
         for number in range(count)
     )
@@ -30,7 +31,7 @@ def many_pages(count: int, order: list[int], rounds: int) -> str:
 
 def test_a_program_larger_than_what_may_be_kept_is_right_and_evicts() -> None:
     count, rounds = 40, 30
-    order = [number for number in range(count)] * 2
+    order = list(range(count)) * 2
     random.Random(3).shuffle(order)
     with Guest(many_pages(count, order, rounds), decoded=1) as guest:
         assert guest.result() == rounds * sum(order)

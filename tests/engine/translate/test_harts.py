@@ -12,7 +12,7 @@ import pytest
 
 from celaje.engine.protocol import Interrupted, MmioWrite
 from celaje.isa.riscv.atomic import OPERATIONS
-from tests.engine.translate.assembly import BASE, DEVICES, DONE, Guest, Trap
+from tests.engine.translate.assembly import BASE, DEVICES, DONE, Guest, Trap, word
 from tests.engine.translate.page_tables import ALL, PageTables
 
 MASK = (1 << 64) - 1
@@ -48,7 +48,8 @@ def changed(operation: str, old: int, operand: int, bits: int) -> int:
 def test_each_atomic_operation_does_what_its_model_does(operation: str, suffix: str, bits: int) -> None:
     chance = random.Random(bits)
     edges = [0, 1, MASK, 1 << 31, 1 << 63, (1 << 31) - 1, (1 << 63) - 1, 1 << 32]
-    pairs = [(a, b) for a in edges for b in edges] + [(chance.getrandbits(64), chance.getrandbits(64)) for _ in range(60)]
+    pairs = [(a, b) for a in edges for b in edges]
+    pairs += [(chance.getrandbits(64), chance.getrandbits(64)) for _ in range(60)]
     with Guest(
         f"""
         la s0, table
@@ -80,7 +81,10 @@ def test_each_atomic_operation_does_what_its_model_does(operation: str, suffix: 
 
 @pytest.mark.parametrize(
     ("code", "cause"),
-    [("amoadd.w a0, a0, (t0)", 6), ("amoswap.d a0, a0, (t0)", 6), ("sc.w a0, a0, (t0)", 6), ("lr.w a0, (t0)", 4), ("lr.d a0, (t0)", 4)],
+    [
+        *(("amoadd.w a0, a0, (t0)", 6), ("amoswap.d a0, a0, (t0)", 6), ("sc.w a0, a0, (t0)", 6)),
+        *(("lr.w a0, (t0)", 4), ("lr.d a0, (t0)", 4)),
+    ],
 )
 def test_atomics_that_are_misaligned_trap(code: str, cause: int) -> None:
     for offset in (1, 2, 4) if ".d" in code else (1, 2):
@@ -148,6 +152,19 @@ def test_a_store_succeeds_only_while_its_reservation_holds(kind: str, warm: bool
 
 # ---- contention
 
+LOCKED = """
+        li t1, 1
+    try:
+        amoswap.w t0, t1, (s2)
+        bnez t0, try
+        fence r, rw
+        ld t2, 0(s0)
+        addi t2, t2, 1
+        sd t2, 0(s0)
+        fence rw, w
+        amoswap.w zero, zero, (s2)
+"""
+
 
 @pytest.mark.parametrize("harts", [2, 4])
 @pytest.mark.parametrize(
@@ -156,8 +173,7 @@ def test_a_store_succeeds_only_while_its_reservation_holds(kind: str, warm: bool
         ("lr.w", "again: lr.w t0, (s0); addi t0, t0, 1; sc.w t1, t0, (s0); bnez t1, again"),
         ("lr.d", "again: lr.d t0, (s0); addi t0, t0, 1; sc.d t1, t0, (s0); bnez t1, again"),
         ("amoadd", "li t0, 1; amoadd.d zero, t0, (s0)"),
-        ("spin lock", "li t1, 1\ntry: amoswap.w t0, t1, 8(s0)".replace("8(s0)", "(s2)")
-         + "; bnez t0, try; fence r, rw; ld t2, 0(s0); addi t2, t2, 1; sd t2, 0(s0); fence rw, w; amoswap.w zero, zero, (s2)"),
+        ("spin lock", LOCKED),
     ],
 )
 def test_no_count_is_lost_between_harts(name: str, add: str, harts: int) -> None:
@@ -337,7 +353,7 @@ def test_spinning_harts_do_not_starve_a_device_thread(one_processor: None) -> No
         # no jump back: page after page, and then by the address in a register
         "start: la t0, start\n" + "nop\n" * 3000 + "jr t0",
         # no jump at all: traps and returns from them
-        f"""
+        """
             la t0, handler
             csrw mtvec, t0
             li t0, 0x1800
@@ -410,7 +426,7 @@ def test_old_translations_are_gone_when_a_flush_from_another_thread_returns() ->
         def lines() -> None:
             while not busy.is_set():
                 guest.hart.set_line(9, True)
-                guest.hart.set_line(9, False)
+                guest.hart.flush_instructions()
 
         other = threading.Thread(target=lines)
         thread.start()
@@ -434,8 +450,6 @@ def test_old_translations_are_gone_when_a_flush_from_another_thread_returns() ->
 
 
 def test_old_code_is_gone_when_a_flush_from_another_thread_returns() -> None:
-    from tests.engine.translate.assembly import word
-
     with Guest(
         """
         la s1, seen

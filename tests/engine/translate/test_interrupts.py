@@ -436,7 +436,8 @@ def woken_by(guest: Guest, wake: object, after: float = 0.05) -> int:
 
 
 def test_wfi_sleeps_until_the_timer() -> None:
-    with Guest(f"csrr t0, time; li t1, {TICKS_A_SECOND // 20}; add t0, t0, t1; csrw stimecmp, t0; mv s0, t0\n{SLEEP}") as guest:
+    arm = f"csrr t0, time; li t1, {TICKS_A_SECOND // 20}; add s0, t0, t1; csrw stimecmp, s0"
+    with Guest(f"{arm}\n{SLEEP}") as guest:
         guest.hart.set("menvcfg", STCE)
         guest.hart.set("mie", 1 << STI)
         assert guest.result() == 1 << STI

@@ -9,7 +9,7 @@ import struct
 import pytest
 from llvmlite import binding
 
-from celaje.engine.translate.link import link
+from celaje.engine.translate.link import PATCHES, link
 from celaje.errors import CelajeError
 
 
@@ -51,21 +51,66 @@ def test_what_was_linked_runs_wherever_it_is_mapped() -> None:
         assert [f(index) for index in range(4)] == [7, 11, 15, 23]
 
 
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("declare i64 @abs(i64)\ndefine i64 @f(i64 %x) { %y = call i64 @abs(i64 %x)\n ret i64 %y }", "abs"),
-        ("@x = external global i64\ndefine i64 @f() { %y = load i64, ptr @x\n ret i64 %y }", "x"),
-        ("@x = global i64 5\ndefine i64 @f() { %y = load i64, ptr @x\n store i64 1, ptr @x\n ret i64 %y }", "writable"),
-        ("@x = internal global i64 0\ndefine i64 @f() { %y = load volatile i64, ptr @x\n store volatile i64 1, ptr @x\n"
-         " ret i64 %y }", "cannot be shared"),
-        ("@t = internal constant [2 x ptr] [ptr @f, ptr @g]\ndefine i64 @f() { ret i64 1 }\ndefine i64 @g(i64 %i) {\n"
-         " %p = getelementptr ptr, ptr @t, i64 %i\n %f = load ptr, ptr %p\n %y = call i64 %f()\n ret i64 %y }", "generated code"),
-        ("@x = thread_local global i64 0\ndefine i64 @f() { %y = load i64, ptr @x\n ret i64 %y }", "generated code"),
-    ],
-    ids=["a library's function", "a variable from outside", "a variable", "a variable of zero", "addresses", "a thread's"],
-)
-def test_what_needs_something_of_the_process_is_refused(text: str, what: str) -> None:
+NEEDY = {
+    "a library's function": (
+        """
+        declare i64 @abs(i64)
+        define i64 @f(i64 %x) { %y = call i64 @abs(i64 %x)
+          ret i64 %y }
+        """,
+        "abs",
+    ),
+    "a variable from outside": (
+        """
+        @x = external global i64
+        define i64 @f() { %y = load i64, ptr @x
+          ret i64 %y }
+        """,
+        "x",
+    ),
+    "a variable": (
+        """
+        @x = global i64 5
+        define i64 @f() { %y = load i64, ptr @x
+          store i64 1, ptr @x
+          ret i64 %y }
+        """,
+        "writable",
+    ),
+    "a variable of zero": (
+        """
+        @x = internal global i64 0
+        define i64 @f() { %y = load volatile i64, ptr @x
+          store volatile i64 1, ptr @x
+          ret i64 %y }
+        """,
+        "cannot be shared",
+    ),
+    "addresses": (
+        """
+        @t = internal constant [2 x ptr] [ptr @f, ptr @g]
+        define i64 @f() { ret i64 1 }
+        define i64 @g(i64 %i) { %p = getelementptr ptr, ptr @t, i64 %i
+          %f = load ptr, ptr %p
+          %y = call i64 %f()
+          ret i64 %y }
+        """,
+        "generated code",
+    ),
+    "a thread's": (
+        """
+        @x = thread_local global i64 0
+        define i64 @f() { %y = load i64, ptr @x
+          ret i64 %y }
+        """,
+        "generated code",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NEEDY)
+def test_what_needs_something_of_the_process_is_refused(kind: str) -> None:
+    text, what = NEEDY[kind]
     with pytest.raises(CelajeError, match=what):
         link(compiled(text))
 
@@ -83,8 +128,6 @@ def test_sections_lie_on_lines_of_their_own() -> None:
 
 
 def test_distances_are_little_endian_and_relative_to_their_place() -> None:
-    from celaje.engine.translate.link import PATCHES
-
     code = bytearray(16)
     PATCHES["EM_X86_64", 2](code, 8, 4)
     assert struct.unpack_from("<i", code, 8) == (-4,)
@@ -94,8 +137,6 @@ def test_distances_are_little_endian_and_relative_to_their_place() -> None:
 
 @pytest.mark.parametrize(("at", "value"), [(0x1000, 0x800), (0x100, 0x40000), (0, 0)])
 def test_branches_of_aarch64_reach_their_targets(at: int, value: int) -> None:
-    from celaje.engine.translate.link import PATCHES
-
     code = bytearray(at + 4)
     struct.pack_into("<I", code, at, 0x94000000)
     PATCHES["EM_AARCH64", 283](code, at, value)
@@ -107,8 +148,6 @@ def test_branches_of_aarch64_reach_their_targets(at: int, value: int) -> None:
 
 
 def test_pages_of_aarch64_and_what_lies_in_them_make_the_address() -> None:
-    from celaje.engine.translate.link import PATCHES
-
     for at, value in ((0x2004, 0x12345678), (0x7FFFF000, 0x1230), (0, 0xFFF8)):
         code = bytearray(8)
         shifted = {"at": at & 0xFFF}

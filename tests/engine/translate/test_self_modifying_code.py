@@ -155,19 +155,31 @@ def executed(line: bytes) -> int:
         o, name = decoded.operands, decoded.instruction.base or decoded.instruction.name
         a, b = x.get(o.get("rs1", 0), 0), x.get(o.get("rs2", 0), 0)
         k = o.get("imm", o.get("shamt", 0))
-        value = {
-            "lui": lambda: k,
-            "addi": lambda: a + k,
-            "addiw": lambda: signed(a + k, 32),
-            "add": lambda: a + b,
-            "sub": lambda: a - b,
-            "xor": lambda: a ^ b,
-            "slli": lambda: a << k,
-            "srli": lambda: a >> k,
-            "sh1add": lambda: 2 * a + b,
-            "ld": lambda: int.from_bytes(data[k : k + 8], "little"),
-            "lw": lambda: signed(int.from_bytes(data[k : k + 4], "little"), 32),
-        }[name.partition("/")[0]]()
+        match name.partition("/")[0]:
+            case "lui":
+                value = k
+            case "addi":
+                value = a + k
+            case "addiw":
+                value = signed(a + k, 32)
+            case "add":
+                value = a + b
+            case "sub":
+                value = a - b
+            case "xor":
+                value = a ^ b
+            case "slli":
+                value = a << k
+            case "srli":
+                value = a >> k
+            case "sh1add":
+                value = 2 * a + b
+            case "ld":
+                value = int.from_bytes(data[k : k + 8], "little")
+            case "lw":
+                value = signed(int.from_bytes(data[k : k + 4], "little"), 32)
+            case other:
+                raise AssertionError(other)
         x[o["rd"]] = value & MASK
         at += decoded.instruction.length
     return x[10]
@@ -303,7 +315,7 @@ def test_a_page_that_stores_to_itself_for_ever_stays_right() -> None:
 
 def test_a_block_that_is_zeroed_is_no_code_any_more() -> None:
     with Guest(
-        f"""
+        """
         la t0, block
         call block
         cbo.zero 0(t0)
