@@ -228,6 +228,41 @@ def test_sum_mxr_and_mprv_hold_from_the_next_instruction_on() -> None:
         assert guest.result() == 30 * (2 * 77 + 2 * (1000 + LOAD_PAGE))
 
 
+@pytest.mark.parametrize(("bit", "flags"), [(MXR, V | X | A), (SUM, V | R | U | A)], ids=["MXR", "SUM"])
+def test_a_supervisor_gains_and_loses_a_page_with_a_bit_of_its_status(bit: int, flags: int) -> None:
+    with Supervisor(
+        f"""
+        la t0, trapped
+        csrw stvec, t0
+        li s0, {VIRTUAL}
+        li s1, {bit}
+        li s4, 30
+    loop:
+        csrs sstatus, s1
+        ld t1, 0(s0)
+        add a0, a0, t1
+        csrc sstatus, s1
+        ld t1, 0(s0)            # a fault, which skips it and counts
+        addi s4, s4, -1
+        bnez s4, loop
+        {DONE}
+        .align 4
+    trapped:
+        csrr t3, sepc
+        addi t3, t3, 4
+        csrw sepc, t3
+        csrr t3, scause
+        addi a0, a0, 1000
+        add a0, a0, t3
+        sret
+    """
+    ) as guest:
+        guest.tables.map(VIRTUAL, FRAMES, flags)
+        guest.put(FRAMES, 77)
+        guest.hart.set("medeleg", 1 << LOAD_PAGE)
+        assert guest.result() == 30 * (77 + 1000 + LOAD_PAGE)
+
+
 @pytest.mark.parametrize(
     ("code", "bits"), [("ld a0, 0(t0)", A), ("sd a0, 0(t0)", A | D), ("jr t0", A), ("cbo.zero 0(t0)", A | D)]
 )
