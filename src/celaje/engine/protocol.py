@@ -73,7 +73,8 @@ class SystemCall:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A user-mode hart without a board trapped, as the architecture numbers `cause` and `value`.
+    """A user-mode hart without a board trapped, as the architecture numbers `cause` and `value`; an access where no
+    memory is, too.
 
     The program counter is at the instruction.
     """

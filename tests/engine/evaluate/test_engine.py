@@ -79,9 +79,6 @@ def test_a_flat_hart_leaves_with_its_system_calls_and_faults(bench: Bench) -> No
     bench.hart.set("mode", 0)
     assert bench.hart.run() == SystemCall()
     assert (bench.hart.get("x", A0), bench.hart.get("pc")) == (7, BASE + 8)
-    # Where no memory is, a flat hart's access is for the outside to answer or refuse, as any other's.
-    assert bench.hart.run() == MmioRead(16, 8)
-    bench.hart.fail_access()
     assert bench.hart.run() == Fault(LOAD_ACCESS, 16)
     assert bench.hart.get("pc") == BASE + 8
 

@@ -130,7 +130,9 @@ class MemoryAccess:
         self._answer = None
 
     def _device(self, request: MmioRead | MmioWrite, address: int, access: int) -> int:
-        """What the device answered; leaves to ask it the first time."""
+        """What the device answered; leaves to ask it the first time. A flat address space has none."""
+        if self.state.flat:
+            raise Trap(ACCESS_FAULTS[access], address)
         if self._asked != request:
             self._asked, self._answer = request, 0
             raise Leave(request)

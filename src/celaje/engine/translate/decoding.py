@@ -73,7 +73,8 @@ from celaje.isa.semantics import Value, routine
 
 LINE = 64
 LAST_HALFWORD = 4094
-LONGEST_REACH = 6  # an operation and the one fused to it begin at most this far before a byte of theirs, rounded to 2
+LONGEST_SEQUENCE = 3  # operations that one handler does
+LONGEST_REACH = 4 * LONGEST_SEQUENCE - 2  # how far before a halfword a sequence that it belongs to may begin
 FIRST_PATIENCE = 32
 
 
@@ -339,18 +340,23 @@ def decode_here(h: Any, operation: Value) -> None:
     """Give an undecoded operation its operands and handler, which does the next instruction too where one can."""
     page = operation & ~(PAGE_STRIDE - 1)
     offset = (operation - page - PAGE_OPERATIONS) >> 3
-    handler = h.call(decode_operation, page, offset, operation)[0]
-    chosen = h.variable(handler)
-    fused = h.decoding + FUSED_AT + handler.zext(64) * 4
-    count = h.host_load(fused + 2, 16).zext(64)
-    with h.when(count.ne(0)):
-        low = h.host_load(page + PAGE_SOURCE + offset, 16)
-        next_offset = offset + (low & 3).eq(3).select(4, 2, 64)
-        with h.when(next_offset.at_most(LAST_HALFWORD)):
-            second = page + PAGE_OPERATIONS + next_offset * (OPERATION // 2)
-            second_handler = h.call(decode_operation, page, next_offset, second)[0]
-            pair = h.decoding + FUSED_PAIRS_AT + h.host_load(fused, 16).zext(64) * 4
-            with h.count(count, 64) as index, h.when(h.host_load(pair + index * 4, 16).eq(second_handler)):
-                chosen.set(h.host_load(pair + index * 4 + 2, 16))
+    chosen = h.variable(h.call(decode_operation, page, offset, operation)[0])
+    last = h.variable(offset)  # where the last operation stands that `chosen` does
+    with h.loop():
+        known = h.decoding + FUSED_AT + chosen.get().zext(64) * 4
+        count = h.host_load(known + 2, 16).zext(64)
+        low = h.host_load(page + PAGE_SOURCE + last.get(), 16)
+        next_offset = last.get() + (low & 3).eq(3).select(4, 2, 64)
+        with h.when(count.eq(0) | next_offset.above(LAST_HALFWORD)):
+            h.leave()
+        following = page + PAGE_OPERATIONS + next_offset * (OPERATION // 2)
+        handler = h.call(decode_operation, page, next_offset, following)[0]
+        before = chosen.get()
+        pair = h.decoding + FUSED_PAIRS_AT + h.host_load(known, 16).zext(64) * 4
+        with h.count(count, 64) as index, h.when(h.host_load(pair + index * 4, 16).eq(handler)):
+            chosen.set(h.host_load(pair + index * 4 + 2, 16))
+        with h.when(chosen.get().eq(before)):
+            h.leave()
+        last.set(next_offset)
     h.host_store(operation, h.call(handler_address, chosen.get())[0])
     h.give()

@@ -267,6 +267,11 @@ class HandlerReading(MachineReading):
         self._rem = self.emit(64, f"sub i64 {self._rem}, 1").text
         return self._rem
 
+    def go_on(self) -> None:
+        """Be about the next operation, in the same handler."""
+        self.retire()
+        self._op = self.next_operation()
+
     def next_operation(self) -> str:
         """The operation after this one."""
         return self.emit(-1, f"getelementptr i8, ptr {self._op}, i64 {self._length // 2 * OPERATION}").text

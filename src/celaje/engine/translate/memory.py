@@ -194,6 +194,14 @@ def choose_context(h: Any) -> None:
 FAILED, MEMORY, DEVICE = 0, 1, 2
 
 
+@routine(parameters=(64, 8), results=(8,))
+def refuse(h: Any, address: Value, access: Value) -> None:
+    """An access fault at `address`; gives FAILED."""
+    h.trap_cause = h.call(access_fault, access)[0]
+    h.trap_value = address
+    h.give(FAILED)
+
+
 @routine(parameters=(64, 64, 8), results=(8, 64))
 def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
     """Translate an access that stays in one page and enter its page: (MEMORY, host address), (DEVICE, guest-physical
@@ -220,6 +228,8 @@ def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
         h.give(FAILED, 0)
     host, dirty, number = h.call(memory_at, physical)
     with h.when(host.eq(0)):
+        with h.when(h.flat.ne(0)):  # no board, so nothing is there
+            h.give(h.call(refuse, address, access)[0], 0)
         h.give(DEVICE, physical)
     with h.when(is_store):
         h.host_store(dirty, h.constant(1, 8))
@@ -247,14 +257,6 @@ def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
         h.host_store(entry + TAG_READ, page)
     h.host_store(entry + ADDEND, host - address)
     h.give(MEMORY, host)
-
-
-@routine(parameters=(64, 8), results=(8,))
-def refuse(h: Any, address: Value, access: Value) -> None:
-    """An access fault at `address`; gives FAILED."""
-    h.trap_cause = h.call(access_fault, access)[0]
-    h.trap_value = address
-    h.give(FAILED)
 
 
 @routine(parameters=(64, 64), results=(8, 64))

@@ -1,6 +1,6 @@
 """The whole program that executes RISC-V: every handler, every routine, the decoder's tables.
 
-Which handlers an instruction gets is decided here: variants for operands that make it cheaper, and pairs of
+Which handlers an instruction gets is decided here: variants for operands that make it cheaper, and sequences of
 instructions that often follow each other.
 """
 
@@ -37,9 +37,10 @@ from celaje.engine.translate.decoder_tables import (
     Variant,
     build,
 )
+from celaje.engine.translate.decoding import LONGEST_SEQUENCE
 from celaje.engine.translate.handlers import ATTRIBUTES, HandlerReading, NeedsFull, render_routine
-from celaje.engine.translate.pairs import PAIRS
 from celaje.engine.translate.reading import LlvmModule
+from celaje.engine.translate.sequences import SEQUENCES
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.table import Instruction
 
@@ -118,7 +119,7 @@ def _is_system(instruction: Instruction) -> bool:
     return instruction.extension not in PLAIN_EXTENSIONS or instruction.name in SYSTEM_NAMES
 
 
-PROFILED_HANDLERS = 1024
+PROFILED_HANDLERS = 2048
 
 
 class Builder:
@@ -194,24 +195,24 @@ class Builder:
         )
         instruction.semantics(reading)
 
-    def pair(self, first: str, second: str) -> str | None:
-        """Render two handlers as one; None where either is not there or the first does not go straight on."""
-        if first not in self.straight or second not in self.straight:
+    def sequence(self, parts: Sequence[str]) -> str | None:
+        """Render handlers as one; None where one is not there or does not go straight on to the next."""
+        if not all(part in self.straight for part in parts) or not 2 <= len(parts) <= LONGEST_SEQUENCE:
             return None
-        name = f"{first}+{second}"
+        name = "+".join(parts)
         reading = self._reading(name, full=False)
-        self._apply(reading, *self.straight[first])
-        if reading.ended:
-            return None
-        reading.retire()
-        reading._op = reading.next_operation()
-        self._apply(reading, *self.straight[second])
+        for number, part in enumerate(parts):
+            if number:
+                if reading.ended:
+                    return None
+                reading.go_on()
+            self._apply(reading, *self.straight[part])
         reading.finish()
         self.module.functions.append(function_text(name, reading))
         return name
 
 
-def build_program(pairs: Sequence[tuple[str, str]] = PAIRS, profiled: bool = False) -> Program:
+def build_program(sequences: Sequence[tuple[str, ...]] = SEQUENCES, profiled: bool = False) -> Program:
     """Everything, as text and tables."""
     builder = Builder(profiled)
     table = RISCV.of(64)
@@ -237,11 +238,11 @@ def build_program(pairs: Sequence[tuple[str, str]] = PAIRS, profiled: bool = Fal
                 name = builder.variant(entry, key, length, shape)
                 variants[key].append(Variant(shape.mask | SHORT, shape.match | wanted, builder.number(name)))
     fused: dict[int, list[tuple[int, int]]] = {}
-    for first, second in pairs:
-        both = builder.pair(first, second)
-        if both is not None:
-            row = (builder.number(second), builder.number(both))
-            fused.setdefault(builder.number(first), []).append(row)
+    for sequence in sequences:
+        together = builder.sequence(sequence)
+        if together is not None:
+            row = (builder.number(sequence[-1]), builder.number(together))
+            fused.setdefault(builder.number("+".join(sequence[:-1])), []).append(row)
     for name in SPECIAL:
         builder.module.functions.append(render_special(builder.module, name))
     builder.module.functions.append(render_entry(builder.module))

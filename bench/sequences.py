@@ -1,9 +1,10 @@
-"""Which handlers follow each other: what `celaje/engine/translate/pairs.py` is made from.
+"""Which handlers follow each other: what `celaje/engine/translate/sequences.py` is made from.
 
-    python -m bench.pairs [--count 400] [--kernel FILE --initrd FILE]
+    python -m bench.sequences [--pairs 400] [--triples 250] [--kernel FILE --initrd FILE]
 
 builds the engine with counters in its handlers, runs the benchmark's programs and boots Debian on it, and prints the
-pairs that would save the most jumps. The boot counts as much as four programs. Takes a few minutes.
+sequences that save the most jumps: first the pairs, then, with those in place, what follows them. The boot counts as
+much as four programs. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import boot, programs
@@ -27,15 +29,15 @@ from celaje.machine.machine import Machine, MachineConfig
 
 BOOT_WEIGHT = 4
 # A first one that goes elsewhere, or either one out of line, makes no pair.
-ENDS = re.compile(r"^(beq|bne|blt|bge|bltu|bgeu|jal|jalr)\.|\.full$")
+ENDS = re.compile(r"(^|\+)(beq|bne|blt|bge|bltu|bgeu|jal|jalr)\.|\.full$")
 OUT_OF_LINE = re.compile(r"\.full$")
 
 
 class Profiler:
     """The profiled engine and its counters."""
 
-    def __init__(self, directory: Path) -> None:
-        program = build_program(pairs=(), profiled=True)
+    def __init__(self, directory: Path, sequences: Sequence[tuple[str, ...]]) -> None:
+        program = build_program(sequences, profiled=True)
         linked = link(compile_text(program.text))
         path = directory / "profiled.code"
         offsets = [linked.symbols[name] for name in program.handlers]
@@ -67,10 +69,30 @@ class Profiler:
         )
 
 
+def followers(guests: list[tuple[MachineConfig, int]], sequences: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """What to add to `sequences`, the best first."""
+    share: Counter[tuple[str, str]] = Counter()
+    with tempfile.TemporaryDirectory() as directory:
+        profiler = Profiler(Path(directory), sequences)
+        for config, weight in guests:
+            counted = profiler.run(config)
+            total = sum(counted.values())
+            for (first, second), count in counted.items():  # of a sequence that follows, its beginning would
+                share[first, second.partition("+")[0]] += weight * 1_000_000_000 * count // total
+    length = max((len(sequence) for sequence in sequences), default=1)
+    found = [
+        (*first.split("+"), second)
+        for (first, second), _ in share.most_common()
+        if not ENDS.search(first) and not OUT_OF_LINE.search(second)
+    ]
+    return [sequence for sequence in found if len(sequence) == length + 1]
+
+
 def main() -> None:
-    """Print the table of pairs."""
+    """Print the table of sequences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--triples", type=int, default=250)
     parser.add_argument("--kernel", type=Path)
     parser.add_argument("--initrd", type=Path)
     chosen = parser.parse_args()
@@ -80,17 +102,11 @@ def main() -> None:
     guests = [(MachineConfig(firmware=programs.program(name), memory=256 << 20), 1) for name in programs.PROGRAMS]
     append = f"{boot.APPEND} celaje.poweroff"
     guests.append((MachineConfig(kernel=files.kernel, initrd=files.initrd, append=append), BOOT_WEIGHT))
-    share: Counter[tuple[str, str]] = Counter()
-    with tempfile.TemporaryDirectory() as directory:
-        profiler = Profiler(Path(directory))
-        for config, weight in guests:
-            counted = profiler.run(config)
-            total = sum(counted.values())
-            for pair, count in counted.items():
-                share[pair] += weight * 1_000_000_000 * count // total
-    useful = [pair for pair, _ in share.most_common() if not ENDS.search(pair[0]) and not OUT_OF_LINE.search(pair[1])]
-    for first, second in useful[: chosen.count]:
-        print(f'    ("{first}", "{second}"),')
+    sequences: list[tuple[str, ...]] = []
+    for count in (chosen.pairs, chosen.triples):
+        sequences += followers(guests, sequences)[:count]
+    for sequence in sequences:
+        print("    (" + ", ".join(f'"{name}"' for name in sequence) + "),")
 
 
 if __name__ == "__main__":
