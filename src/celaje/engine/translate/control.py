@@ -316,7 +316,8 @@ def render_entry(module: LlvmModule) -> str:
     saved = host_float.save_host(h)
     host_float.clear_host_flags(h)
     h.call(use_rounding)
-    # An access that Python has answered is finished before anything else may happen, then the world is looked at soon.
+    # An access that Python has answered is finished before anything else may happen, then the world is looked at: after
+    # an instruction that is done by itself the count, which has run out, is always looked at.
     answered = h.read("mmio").ne(MMIO_NONE)
     with h.when(answered):
         with h.when(h.call(honour_requests)[0]):
@@ -324,7 +325,7 @@ def render_entry(module: LlvmModule) -> str:
         h.write("retired_base", h.retired())
         h.write("remaining", 0)
         tlb = h.pointer(h.call(choose_context)[0])
-        h.line(f"call {CONVENTION} void @look_up(ptr %st, ptr null, ptr {tlb}, i64 0)")
+        h.line(f"call {CONVENTION} void @single(ptr %st, ptr null, ptr {tlb}, i64 0)")
     with h.otherwise():
         remaining = h.read("remaining")
         h.line(f"call {CONVENTION} void @events(ptr %st, ptr null, ptr null, i64 {remaining.text})")
