@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celaje.engine.memory import PAGE_SIZE, GuestMemory
-from celaje.engine.protocol import MmioRead, MmioWrite
+from celaje.engine.protocol import Interrupted, MmioRead, MmioWrite
 from tests.engine.translate.assembly import BASE, DEVICES, DONE, Guest, Trap
 from tests.engine.translate.page_tables import ALL, FRAMES, VIRTUAL, Supervisor
 
@@ -105,6 +105,43 @@ def test_a_hart_that_is_started_anew_in_the_middle_of_a_device_access_owes_nothi
             guest.hart.restore(state)
         assert guest.run() == MmioWrite(DEVICES, 8, DEVICES)
         assert guest.run() == MmioWrite(DEVICES + 8, 8, DEVICES)
+
+
+def test_between_two_device_accesses_in_a_straight_line_a_hart_can_be_interrupted() -> None:
+    store = "sd t0, 0(t0)"
+    with Guest(f"li t0, {DEVICES}; {store}; ld a0, 8(t0); {store}") as guest:
+        assert guest.run() == MmioWrite(DEVICES, 8, DEVICES)
+        guest.hart.interrupt()
+        assert guest.run() == Interrupted()
+        assert guest.run() == MmioRead(DEVICES + 8, 8)
+        guest.hart.complete_read(5)
+        guest.hart.interrupt()
+        assert guest.run() == Interrupted()
+        assert guest.x("a0") == 5
+        assert guest.run() == MmioWrite(DEVICES, 8, DEVICES)
+
+
+def test_an_interrupt_that_a_device_access_raised_is_taken_right_after_it() -> None:
+    with Guest(
+        f"""
+        la t1, handler; csrw mtvec, t1
+        csrs mstatus, s1
+        li t0, {DEVICES}
+        sd t0, 0(t0)
+    after:
+        nop
+        {DONE}
+        .align 4
+    handler:
+        csrr a0, mepc
+        {DONE}
+    """
+    ) as guest:
+        guest.hart.set("mie", 1 << 11)
+        guest.hart.set("x", 1 << 3, 9)
+        assert guest.run() == MmioWrite(DEVICES, 8, DEVICES)
+        guest.hart.set_line(11, True)
+        assert guest.result() == guest.labels["after"]
 
 
 # ---- the end of memory, and misaligned accesses

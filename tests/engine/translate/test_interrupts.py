@@ -486,7 +486,7 @@ def test_wfi_does_not_sleep_over_what_is_pending_but_closed() -> None:
 
 def test_no_wake_up_is_lost_between_a_look_and_a_sleep() -> None:
     """A line goes up at every moment there is; the guest acknowledges each and sleeps again."""
-    rounds = 2000
+    rounds = 4000
     with Guest(
         f"""
         la t0, handler; csrw mtvec, t0
@@ -498,6 +498,12 @@ def test_no_wake_up_is_lost_between_a_look_and_a_sleep() -> None:
         .align 4
     handler:
         sd zero, 64(t2)
+        addi t3, t3, 7          # a while, another one each time, so that it falls asleep sooner or later
+        slli t4, t3, 50
+        srli t4, t4, 46
+    while:
+        addi t4, t4, -1
+        blt zero, t4, while
         mret
     """
     ) as guest:
