@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from celaje.engine.protocol import Fault, Hypercall, MmioWrite, SystemCall
+from celaje.engine.protocol import Fault, Hypercall, Interrupted, MmioRead, MmioWrite, SystemCall
 from celaje.isa.riscv.state import STATE
 from tests.engine.translate.assembly import BASE, DEVICES, DONE, Guest, assemble
 from tests.engine.translate.page_tables import ALL, PageTables
@@ -98,7 +98,8 @@ def test_device_accesses_and_interruptions_do_not_change_the_count() -> None:
     with Guest(f"{counted}; {DONE}") as guest:
         assert isinstance(guest.run(), MmioWrite)
         guest.hart.interrupt()
-        guest.run()
+        assert guest.run() == Interrupted()
+        assert guest.run() == MmioRead(DEVICES + 64, 8)
         guest.hart.complete_read(1)
         guest.result()
         assert guest.x("s1") - guest.x("s0") == 4
