@@ -425,15 +425,16 @@ def test_old_translations_are_gone_when_a_flush_from_another_thread_returns() ->
 
         def lines() -> None:
             while not busy.is_set():
-                guest.hart.set_line(9, True)
                 guest.hart.flush_instructions()
+                guest.hart.set_line(9, True)
+                guest.hart.flush_translations()
 
         other = threading.Thread(target=lines)
         thread.start()
         other.start()
         seen = guest.labels["seen"]
         try:
-            for number in range(150):
+            for number in range(250):
                 frame = frames[number & 1]
                 guest.put(entry, frame >> 2 | ALL)
                 guest.hart.flush_translations()
@@ -447,6 +448,30 @@ def test_old_translations_are_gone_when_a_flush_from_another_thread_returns() ->
             guest.hart.interrupt()
             thread.join()
             other.join()
+
+
+def test_a_flush_waits_for_the_look_that_took_it_and_not_for_the_one_before() -> None:
+    """What the hart does, step by step: a look that began before the request says nothing about it."""
+    with Guest() as guest:
+        hart = guest.hart
+        running, honoured, request = hart._arrays["running"], hart._arrays["honoured"], hart._request
+        running[0] = 1
+        honoured[0] = 1  # a look is under way, with what was asked before
+        flush = threading.Thread(target=hart.flush_translations)
+        flush.start()
+        while not any(request):
+            time.sleep(0)
+        honoured[0] = 2  # it is done
+        flush.join(0.1)
+        assert flush.is_alive()
+        honoured[0] = 3  # the next one begins, takes the request,
+        request[:] = [0] * 8
+        flush.join(0.1)
+        assert flush.is_alive()
+        honoured[0] = 4  # and has done it
+        flush.join(10)
+        assert not flush.is_alive()
+        running[0] = 0
 
 
 def test_old_code_is_gone_when_a_flush_from_another_thread_returns() -> None:
