@@ -1,10 +1,10 @@
 """Which handlers follow each other: what `celaje/engine/translate/sequences.py` is made from.
 
-    python -m bench.sequences [--pairs 400] [--triples 250] [--kernel FILE --initrd FILE]
+    python -m bench.sequences [--kernel FILE --initrd FILE]
 
 builds the engine with counters in its handlers, runs the benchmark's programs and boots Debian on it, and prints the
-sequences that save the most jumps: first the pairs, then, with those in place, what follows them. The boot counts as
-much as four programs. Takes a few minutes.
+sequences that save the most jumps: first pairs, then, with those in place, what follows them, and so on in rounds,
+since each round's sequences end elsewhere. The boot counts as much as four programs. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from celaje.machine.console import BufferConsole
 from celaje.machine.machine import Machine, MachineConfig
 
 BOOT_WEIGHT = 4
+ROUNDS = ((2, 400), (3, 200), (3, 120), (3, 80))  # length of the sequences, how many
 # A first one that goes elsewhere, or either one out of line, makes no pair.
 ENDS = re.compile(r"(^|\+)(beq|bne|blt|bge|bltu|bgeu|jal|jalr)\.|\.full$")
 OUT_OF_LINE = re.compile(r"\.full$")
@@ -69,8 +70,10 @@ class Profiler:
         )
 
 
-def followers(guests: list[tuple[MachineConfig, int]], sequences: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """What to add to `sequences`, the best first."""
+def followers(
+    guests: list[tuple[MachineConfig, int]], sequences: Sequence[tuple[str, ...]], length: int
+) -> list[tuple[str, ...]]:
+    """Sequences of `length` to add to `sequences`, the best first."""
     share: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as directory:
         profiler = Profiler(Path(directory), sequences)
@@ -79,20 +82,17 @@ def followers(guests: list[tuple[MachineConfig, int]], sequences: Sequence[tuple
             total = sum(counted.values())
             for (first, second), count in counted.items():  # of a sequence that follows, its beginning would
                 share[first, second.partition("+")[0]] += weight * 1_000_000_000 * count // total
-    length = max((len(sequence) for sequence in sequences), default=1)
     found = [
         (*first.split("+"), second)
         for (first, second), _ in share.most_common()
         if not ENDS.search(first) and not OUT_OF_LINE.search(second)
     ]
-    return [sequence for sequence in found if len(sequence) == length + 1]
+    return [sequence for sequence in dict.fromkeys(found) if len(sequence) == length and sequence not in sequences]
 
 
 def main() -> None:
     """Print the table of sequences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--triples", type=int, default=250)
     parser.add_argument("--kernel", type=Path)
     parser.add_argument("--initrd", type=Path)
     chosen = parser.parse_args()
@@ -103,8 +103,8 @@ def main() -> None:
     append = f"{boot.APPEND} celaje.poweroff"
     guests.append((MachineConfig(kernel=files.kernel, initrd=files.initrd, append=append), BOOT_WEIGHT))
     sequences: list[tuple[str, ...]] = []
-    for count in (chosen.pairs, chosen.triples):
-        sequences += followers(guests, sequences)[:count]
+    for length, count in ROUNDS:
+        sequences += followers(guests, sequences, length)[:count]
     for sequence in sequences:
         print("    (" + ", ".join(f'"{name}"' for name in sequence) + "),")
 

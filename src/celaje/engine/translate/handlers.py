@@ -230,6 +230,9 @@ class HandlerReading(MachineReading):
         self._in_page: bool | None = None
         self._backward = False
         self._system = False
+        # What earlier parts of a sequence have seen to: floating point is ready, FS is dirty.
+        self._float_ready = False
+        self._float_dirty = False
 
     def begin(
         self,
@@ -346,8 +349,9 @@ class HandlerReading(MachineReading):
         offset = self._register_offset(name) + (F if name == "frd" else 0)
         pointer = self.emit(-1, f"getelementptr i8, ptr %st, i64 {offset.text}").text
         self.line(f"store i64 {value.text}, ptr {pointer}")
-        if name == "frd":
+        if name == "frd" and not self._float_dirty:
             self.write("fs", 3)
+            self._float_dirty = not self._full
 
     # ---- program flow
 
@@ -587,7 +591,15 @@ class HandlerReading(MachineReading):
         if self._full:
             riscv_float.float_enabled(self)
             return
-        self._unless_ready(self.read("fs").ne(0))
+        # One byte for both questions, whether or not this instruction rounds: a guest that has frm ask for ties away
+        # pays for it in its loads too.
+        if not self._float_ready:
+            go_on, other = self.fresh()[1:], self.fresh()[1:]
+            self.branch_to(self.read("float_ready").ne(0), go_on, other, likely=True)
+            self.label(other)
+            self.tail(f"@{self._full_name}")
+            self.label(go_on)
+        self._float_ready = True
 
     def float_rounding(self) -> Value:
         if self._full:
@@ -595,18 +607,8 @@ class HandlerReading(MachineReading):
         rounding = self._constants.get("rm")
         if rounding is None:
             raise NeedsFull
-        if rounding == riscv_float.DYNAMIC:
-            self._unless_ready(self.read("float_ready").ne(0))
-        else:
-            self.float_enabled()
+        self.float_enabled()
         return self.constant(rounding, 3)
-
-    def _unless_ready(self, ready: Value) -> None:
-        go_on, other = self.fresh()[1:], self.fresh()[1:]
-        self.branch_to(ready, go_on, other, likely=True)
-        self.label(other)
-        self.tail(f"@{self._full_name}")
-        self.label(go_on)
 
     def float_operation(self, operation: str, *operands: Value, rounding: Value | None = None) -> Value:
         static = self._constants.get("rm", riscv_float.DYNAMIC)

@@ -113,6 +113,13 @@ def _unfolded(reading: Reading, value: int, width: int) -> Value:
     return reading.emit(width, f'call i{width} asm "", "=r,0"(i{width} {value})')
 
 
+def _seen_anew(reading: Reading, number: str, width: int, host: Host) -> Value:
+    """The bits of a number that was loaded as one, without LLVM loading it as an integer from the start for this."""
+    register = "w" if host.architecture == "aarch64" else "x"
+    kind = TYPES[width]
+    return _bits(reading, reading.emit(-1, f'call {kind} asm "", "={register},0"({kind} {number})').text, width)
+
+
 def _expect(reading: Reading, condition: Value, usually: bool) -> Value:
     """The same condition, with what it nearly always is."""
     reading.declare("declare i1 @llvm.expect.i1(i1, i1)")
@@ -147,6 +154,7 @@ def render(
     """
     host = host or this_host()
     width = operands[0].width
+    numbers: list[str] = []
     family, _, target = operation.rpartition("_")
     match family:
         case "to_signed" | "to_unsigned":
@@ -165,19 +173,25 @@ def render(
             if operation == "fused" and not host.fuses:
                 return _in_software(reading, operation, operands, None, host)
             name = {**BINARY, "fused": "fma", "square_root": "sqrt"}[operation]
-            result = _arithmetic(reading, name, width, *(_float(reading, operand) for operand in operands))
+            numbers = [_float(reading, operand) for operand in operands]
+            result = _arithmetic(reading, name, width, *numbers)
 
-    bits = reading.variable(_bits(reading, result, result_width))
+    # A local of the number's own type, so that it stays in a register of the floating-point unit.
+    kind = TYPES[result_width]
+    place = reading.local(kind)
+    reading.line(f"store {kind} {result}, ptr {place}")
     with reading.when(_expect(reading, _compare(reading, "uno", result_width, result, result), False)):
-        bits.set(_unfolded(reading, FORMATS[result_width].nan, result_width))
+        nan = _float(reading, _unfolded(reading, FORMATS[result_width].nan, result_width))
+        reading.line(f"store {kind} {nan}, ptr {place}")
         if operation == "fused":
             # Hosts may let the NaN that is added go before this.
-            a, b, _ = operands
+            a, b = (_seen_anew(reading, number, width, host) for number in numbers[:2])
             with reading.when((_is_infinite(a) & _is_zero(b)) | (_is_zero(a) & _is_infinite(b))):
                 reading.accrue(NV)
+    bits = _bits(reading, reading.emit(-1, f"load {kind}, ptr {place}").text, result_width)
     if host.architecture == "aarch64" and operation in UNDERFLOWING:
-        _correct_underflow(reading, operation, operands, bits.get())
-    return bits.get()
+        _correct_underflow(reading, operation, operands, bits)
+    return bits
 
 
 def needs_no_mode(operation: str, width: int, rounding: int) -> bool:

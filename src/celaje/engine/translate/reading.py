@@ -53,8 +53,7 @@ class Local(Variable):
     def __init__(self, reading: Reading, width: int) -> None:
         self.width = width
         self._reading = reading
-        self._pointer = reading.fresh()
-        reading._locals.append(f"  {self._pointer} = alloca i{width}")
+        self._pointer = reading.local(f"i{width}")
 
     def get(self) -> Value:
         return self._reading.emit(self.width, f"load i{self.width}, ptr {self._pointer}")
@@ -114,6 +113,12 @@ class Reading(Semantics):
         name = self.fresh()
         self.line(f"{name} = {text}")
         return Value(self, width, name)
+
+    def local(self, kind: str) -> str:
+        """A pointer to a new local of an LLVM type."""
+        pointer = self.fresh()
+        self._locals.append(f"  {pointer} = alloca {kind}")
+        return pointer
 
     def declare(self, text: str) -> None:
         """A module-level line, once."""
