@@ -145,10 +145,13 @@ class Hart(Protocol):
         """Set what `get` gets. ValueError for a value wider than the field."""
 
     def save(self) -> dict[str, list[int]]:
-        """The whole architectural state, each field as a list of its elements."""
+        """The whole architectural state, each field as a list of its elements.
+
+        After an MMIO or port exit the instruction is not finished: call `interrupt` and `run` until Interrupted first.
+        """
 
     def restore(self, state: dict[str, list[int]]) -> None:
-        """Put back what `save` gave. ValueError names what is missing, unknown or too wide."""
+        """Put back what `save` gave. ValueError names what is missing or impossible, and nothing is changed then."""
 
 
 class Engine(Protocol):

@@ -20,6 +20,7 @@ from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Sh
 from celaje.isa.riscv import csr, trap
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.riscv.privilege import ILLEGAL, INTERRUPTS, MTI, STI
+from celaje.isa.riscv.saved_state import checked
 from celaje.isa.riscv.state import FIELDS, MACHINE, STATE, USER
 from celaje.isa.table import Decoded
 
@@ -205,13 +206,7 @@ class EvaluateHart(MemoryAccess):
 
     def restore(self, state: dict[str, list[int]]) -> None:
         """Put back what `save` gave."""
-        wrong = sorted(set(FIELDS) ^ set(state))
-        if wrong:
-            raise ValueError(f"the saved state of a hart has fields missing or unknown: {', '.join(wrong)}")
-        for name, values in state.items():
-            field = FIELDS[name]
-            if len(values) != field.count or not all(0 <= value < 1 << field.width for value in values):
-                raise ValueError(f"the saved field {name} must be {field.count} values of {field.width} bits")
+        state = checked(state, self._engine.xlen)
         for name, values in state.items():
             setattr(self.state, name, list(values) if FIELDS[name].count > 1 else values[0])
         for name in COUNTERS.values():

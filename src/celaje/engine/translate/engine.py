@@ -47,6 +47,7 @@ from celaje.engine.translate.layout import (
     REQUEST_LINES,
     REQUEST_TRANSLATIONS,
 )
+from celaje.isa.riscv.saved_state import checked
 from celaje.isa.riscv.state import MACHINE, STATE
 
 DECODED_BYTES = 64 << 20  # of decoded code in all harts together
@@ -280,13 +281,7 @@ class TranslateHart:
 
     def restore(self, state: dict[str, list[int]]) -> None:
         """Put back what `save` gave."""
-        wanted = {field.name: field for field in STATE}
-        if set(state) != set(wanted):
-            raise ValueError(f"a hart's state has other fields: {', '.join(sorted(set(state) ^ set(wanted)))}")
-        for name, values in state.items():
-            field = wanted[name]
-            if len(values) != field.count or not all(0 <= value < 1 << field.width for value in values):
-                raise ValueError(f"{name} must be {field.count} values of {field.width} bits")
+        state = checked(state, xlen=64)
         retired = self._retired()
         for name, values in state.items():
             for index, value in enumerate(values):

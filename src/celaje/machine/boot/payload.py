@@ -92,13 +92,19 @@ def firmware(path: Path) -> Payload:
     return Payload(name, (Segment(FLAT_BASE, data, len(data)),), FLAT_BASE)
 
 
+def _remedy(ram: Ram, address: int) -> str:
+    if address < ram.base:
+        return f"link it for {ram.base:#x}, or give its flat binary"
+    return "give more --memory"
+
+
 def load(ram: Ram, payload: Payload) -> None:
     """Put `payload` into fresh `ram`. ImageError where it does not lie there wholly."""
     for segment in payload.segments:
         if not ram.contains(segment.address, segment.size):
             raise ImageError(
                 f"{payload.name} is made for {segment.address:#x} to {segment.address + segment.size:#x}, and RAM is "
-                f"{ram.base:#x} to {ram.base + ram.size:#x}; give more --memory, or link it for {ram.base:#x}"
+                f"{ram.base:#x} to {ram.base + ram.size:#x}; {_remedy(ram, segment.address)}"
             )
         try:
             ram.write(segment.address, segment.data)
