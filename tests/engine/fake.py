@@ -103,6 +103,7 @@ class FakeEngine:
     def __init__(self, *scripts: Iterable[Step]) -> None:
         self.scripted = [FakeHart(index, script) for index, script in enumerate(scripts)]
         self.memory: list[GuestMemory] = []
+        self.watched = 0
         self.ticks = 0
         self.closed = False
 
@@ -112,6 +113,9 @@ class FakeEngine:
 
     def add_memory(self, memory: GuestMemory) -> None:
         self.memory.append(memory)
+
+    def watch(self, address: int) -> None:
+        self.watched = address
 
     def time(self) -> int:
         return self.ticks

@@ -118,12 +118,13 @@ def test_where_nothing_is_there_is_an_access_fault(wired: Wired) -> None:
         assert wired.read(address) is None
 
 
-def test_a_page_with_tohost_is_a_device() -> None:
+def test_tohost_is_watched_where_it_stands_in_memory() -> None:
     wired = Wired(HtifSymbols(RAM + 0x1000, None))
-    assert [slot.base for slot in wired.engine.memory] == [RAM, RAM + 0x2000]
-    wired.write(RAM + 0x1800, 0x55AA)
-    assert wired.read(RAM + 0x1800) == 0x55AA
-    wired.write(RAM + 0x1000, 1)
+    assert [slot.base for slot in wired.engine.memory] == [RAM]
+    assert wired.engine.watched == RAM + 0x1000
+    assert wired.board.htif is not None
+    wired.board.ram.write(RAM + 0x1000, b"\x01")
+    wired.board.htif.look()
     assert [verdict.kind for verdict in wired.verdicts] == [VerdictKind.PASS]
     wired.close()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from celaje.engine.evaluate.engine import EvaluateEngine
+from celaje.engine.translate.engine import TranslateEngine
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import EngineFactory, Machine, MachineConfig
 from celaje.machine.verdict import VerdictKind
 
 GUESTS = Path(__file__).parent / "guest"
@@ -56,3 +57,15 @@ def test_a_bare_metal_program_echoes_by_interrupt_and_passes(build: Callable[[st
         verdict = machine.run(console)
     assert bytes(console.output) == b"typed before it starts and a line that is longer than the FIFO "
     assert verdict.kind is VerdictKind.PASS
+
+
+@pytest.mark.parametrize("engine", [EvaluateEngine, TranslateEngine])
+def test_a_program_without_a_linker_script_gives_its_verdict_by_an_atomic(
+    engine: EngineFactory, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    program = tmp_path / "verdict"
+    options = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-Ttext=0x80000000", "-o", str(program)]
+    subprocess.run([tool("riscv64-linux-gnu-gcc"), *options, str(GUESTS / "verdict.S")], check=True, timeout=60)
+    with Machine(MachineConfig(memory=MEMORY, firmware=program, timeout=60), engine) as machine:
+        verdict = machine.run(BufferConsole())
+    assert (verdict.kind, verdict.number) == (VerdictKind.FAIL, 5)

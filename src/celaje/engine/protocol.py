@@ -103,7 +103,24 @@ class Interrupted:
     """Somebody called `interrupt`."""
 
 
-Exit = MmioRead | MmioWrite | PortRead | PortWrite | Hypercall | SystemCall | Fault | Halt | Shutdown | Interrupted
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The hart has stored to the doubleword that `Engine.watch` was given; the store is done, and more may be."""
+
+
+Exit = (
+    MmioRead
+    | MmioWrite
+    | PortRead
+    | PortWrite
+    | Hypercall
+    | SystemCall
+    | Fault
+    | Halt
+    | Shutdown
+    | Interrupted
+    | Watched
+)
 
 
 class Hart(Protocol):
@@ -163,6 +180,12 @@ class Engine(Protocol):
 
     def add_memory(self, memory: GuestMemory) -> None:
         """Make `memory` appear at its guest-physical base. Before the first `run`; slots may not overlap."""
+
+    def watch(self, address: int) -> None:
+        """Have harts leave with Watched, soon, after a store to any of the 8 bytes at guest-physical `address`.
+
+        A multiple of 8 in a memory slot that was added before. One address; before the first `run`.
+        """
 
     def time(self) -> int:
         """The guest's clock now, in ticks of its timebase (10 MHz on the virt board); what the guest reads too."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from celaje.engine.memory import GuestMemory
 from celaje.engine.protocol import Engine
 from celaje.machine.boot.device_tree import Node, Value, wide
 from celaje.machine.bus import Bus
@@ -21,9 +22,7 @@ from celaje.machine.devices.htif import Htif
 from celaje.machine.devices.plic import Plic
 from celaje.machine.devices.rtc import Rtc
 from celaje.machine.devices.uart import Uart
-from celaje.machine.memory_map import MemoryMap
 from celaje.machine.processor import ProcessorDescription
-from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.mmio import VirtioMmio
@@ -83,9 +82,8 @@ class Board:
         self.engine = engine
         self.isa = isa or ProcessorDescription()
         self._wake = wake
-        self.ram = Ram(RAM_BASE, memory_size, htif.tohost if htif else None)
-        for memory in self.ram.slots:
-            engine.add_memory(memory)
+        self.ram = GuestMemory(RAM_BASE, memory_size)
+        engine.add_memory(self.ram)
 
         harts = range(len(engine.harts))
         self.plic = Plic(INTERRUPT_SOURCES, [self.line(hart, line) for hart in harts for line in (MEI, SEI)])
@@ -98,18 +96,19 @@ class Board:
         self.bus.add(ACLINT_BASE, self.aclint)
         self.bus.add(PLIC_BASE, self.plic)
         self.bus.add(UART_BASE, self.uart)
-        memory_map = MemoryMap(self.ram.slots)
         self.virtio: list[VirtioMmio] = []
         for slot in range(VIRTIO_SLOTS):
             base = VIRTIO_BASE + slot * VIRTIO_STRIDE
             if slot < len(virtio):
                 interrupt = partial(self.plic.set_level, VIRTIO_INTERRUPT + slot)
-                self.virtio.append(VirtioMmio(virtio[slot], memory_map, interrupt))
+                self.virtio.append(VirtioMmio(virtio[slot], self.ram, interrupt))
                 self.bus.add(base, self.virtio[-1])
             else:
                 self.bus.add(base, EmptySlot())
-        if htif is not None and self.ram.page_base is not None:
-            self.bus.add(self.ram.page_base, Htif(htif.tohost, htif.fromhost, self.ram, console, end))
+        self.htif: Htif | None = None
+        if htif is not None and self.ram.contains(htif.tohost, 8) and htif.tohost % 8 == 0:
+            self.htif = Htif(htif.tohost, htif.fromhost, self.ram, console, end)
+            engine.watch(htif.tohost)
 
     def set_line(self, hart: int, line: int, level: bool) -> None:
         """Drive an interrupt line of a hart. From any thread."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from celaje.engine.memory import PAGE_SIZE
-from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown
+from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
 from celaje.errors import UsageError
 from celaje.machine.board import RAM_BASE, VIRTIO_SLOTS, Board, HtifSymbols
 from celaje.machine.boot import device_tree, payload
@@ -299,7 +299,7 @@ class Machine:
         """Run `hart` and answer its exits until it stops or the machine ends."""
         bus, index = board.bus, hart.index
         clock = time.perf_counter
-        reads = writes = calls = halts = interruptions = 0
+        reads = writes = calls = halts = interruptions = watched = 0
         outside = 0.0
         left = clock()
         while self._verdict is None:
@@ -324,13 +324,17 @@ class Machine:
                 left = clock()
             elif isinstance(event, Interrupted):
                 interruptions += 1
+            elif isinstance(event, Watched):
+                watched += 1
+                if board.htif is not None:
+                    board.htif.look()
             elif isinstance(event, Shutdown):
                 self._exits["shutdown"] += 1
                 self._end(Verdict(VerdictKind.DIED, reason=event.reason))
             else:
                 raise TypeError(f"a board cannot answer the exit {event!r}")
         counted = {"mmio_write": writes, "mmio_read": reads, "hypercall": calls, "halt": halts}
-        counted["interrupted"] = interruptions
+        counted |= {"interrupted": interruptions, "watched": watched}
         with self._end_lock:
             self._exits.update(counted)
             self._python_seconds[index] += outside

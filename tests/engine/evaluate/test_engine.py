@@ -19,6 +19,7 @@ from celaje.engine.protocol import (
     MmioWrite,
     Shutdown,
     SystemCall,
+    Watched,
 )
 from celaje.isa.riscv.csr import REGISTERS
 from celaje.isa.riscv.instructions import RISCV
@@ -81,6 +82,19 @@ def test_a_flat_hart_leaves_with_its_system_calls_and_faults(bench: Bench) -> No
     assert (bench.hart.get("x", A0), bench.hart.get("pc")) == (7, BASE + 8)
     assert bench.hart.run() == Fault(LOAD_ACCESS, 16)
     assert bench.hart.get("pc") == BASE + 8
+
+
+def test_a_store_to_the_watched_doubleword_is_told(bench: Bench) -> None:
+    bench.engine.watch(BASE + 0x108)
+    bench.hart.set("sbi", 1)
+    bench.hart.set("x", BASE + 0x100, A1)
+    stores = [i("sd", rs1=A1, rs2=A1, imm=0), i("sb", rs1=A1, rs2=A1, imm=15), i("sd", rs1=A1, rs2=A1, imm=16)]
+    bench.put(BASE, *stores, i("wfi"))
+    assert bench.hart.run() == Watched()
+    assert bench.hart.get("pc") == BASE + 8
+    assert bench.hart.run() == Halt()
+    with pytest.raises(ValueError, match="no doubleword"):
+        bench.engine.watch(BASE + 4)
 
 
 def test_a_load_from_a_device_is_finished_with_what_the_device_answers(bench: Bench) -> None:

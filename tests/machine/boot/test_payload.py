@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from celaje.engine.memory import GuestMemory
 from celaje.errors import ImageError, InputError, NotFound
 from celaje.machine.boot import payload
-from celaje.machine.ram import Ram
 from tests.machine.boot.elf_file import elf_file
 from tests.machine.boot.test_linux_image import image
 
@@ -16,8 +16,8 @@ BASE = 0x80000000
 
 
 @pytest.fixture
-def ram() -> Iterator[Ram]:
-    ram = Ram(BASE, 8 << 20)
+def ram() -> Iterator[GuestMemory]:
+    ram = GuestMemory(BASE, 8 << 20)
     yield ram
     ram.close()
 
@@ -59,26 +59,26 @@ def test_an_odd_tohost_is_refused(tmp_path: Path) -> None:
         payload.firmware(write(tmp_path / "test.elf", data))
 
 
-def test_loading_leaves_zeroes_behind_the_data(ram: Ram) -> None:
+def test_loading_leaves_zeroes_behind_the_data(ram: GuestMemory) -> None:
     part = payload.Payload("a.elf", (payload.Segment(BASE + 8, b"data", 64),), BASE)
     payload.load(ram, part)
     assert ram.read(BASE, 80) == bytes(8) + b"data" + bytes(68)
 
 
 @pytest.mark.parametrize("address", [0, BASE - 4096, BASE + (8 << 20) - 4])
-def test_a_segment_outside_ram_is_named(ram: Ram, address: int) -> None:
+def test_a_segment_outside_ram_is_named(ram: GuestMemory, address: int) -> None:
     part = payload.Payload("a.elf", (payload.Segment(address, b"12345678", 8),), address)
     with pytest.raises(ImageError, match=rf"a\.elf is made for {address:#x}.*RAM is 0x80000000"):
         payload.load(ram, part)
 
 
-def test_a_tohost_outside_ram_is_named(ram: Ram) -> None:
+def test_a_tohost_outside_ram_is_named(ram: GuestMemory) -> None:
     part = payload.Payload("a.elf", (payload.Segment(BASE, b"code", 4),), BASE, tohost=0x1000)
     with pytest.raises(ImageError, match=r"a\.elf has tohost at 0x1000"):
         payload.load(ram, part)
 
 
-def test_everything_is_placed_apart_at_the_top(ram: Ram) -> None:
+def test_everything_is_placed_apart_at_the_top(ram: GuestMemory) -> None:
     place = payload.place(ram, BASE + 0x400000, 3000, bytes(5000))
     assert place.initrd is not None
     first, end = place.initrd
@@ -90,7 +90,7 @@ def test_everything_is_placed_apart_at_the_top(ram: Ram) -> None:
     assert place.device_tree + 3000 + 0x10000 <= BASE + (8 << 20)
 
 
-def test_too_little_memory_says_how_much_would_do(ram: Ram) -> None:
+def test_too_little_memory_says_how_much_would_do(ram: GuestMemory) -> None:
     with pytest.raises(InputError, match="8 MiB of memory are too small.*give at least --memory 11M"):
         payload.place(ram, BASE + 0x400000, 3000, bytes(6 << 20))
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from celaje.engine.memory import GuestMemory
 from celaje.machine.boot.sbi import Sbi
 from celaje.machine.console import BufferConsole
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
 from celaje.machine.processor import ProcessorDescription
-from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict, VerdictKind
 from tests.engine.fake import FakeEngine
 
@@ -29,7 +29,7 @@ class Firmware:
         self.states = HartStates(3)
         self.states.start(0, StartRequest(RAM, 0))
         self.states.wait_for_start(0)
-        self.ram = Ram(RAM, 0x10000)
+        self.ram = GuestMemory(RAM, 0x10000)
         self.console = BufferConsole()
         self.verdicts: list[Verdict] = []
         self.sbi = Sbi(self.engine, self.states, self.ram, self.console, self.set_line, self.verdicts.append, PROCESSOR)

@@ -16,7 +16,7 @@ from typing import Any
 from celaje.engine.evaluate.memory import Leave, MemoryAccess
 from celaje.engine.evaluate.reading import Library, Trap
 from celaje.engine.memory import GuestMemory
-from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Shutdown, SystemCall
+from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Shutdown, SystemCall, Watched
 from celaje.isa.riscv import csr, trap
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.riscv.privilege import ILLEGAL, INTERRUPTS, MTI, STI
@@ -225,6 +225,9 @@ class EvaluateHart(MemoryAccess):
                 if self._stop:
                     self._stop = False
                     return Interrupted()
+                if self.watched:
+                    self.watched = False
+                    return Watched()
                 if self._look:
                     self._look_for_interrupt()
             left = self._step()
@@ -285,7 +288,7 @@ class EvaluateHart(MemoryAccess):
         """Until an interrupt is pending, or `run` must return; False where only the outside could bring one."""
         s = self.state
         with self._woken:
-            while not self._stop:
+            while not self._stop and not self.watched:
                 self._update_pending(s, self)
                 if s.pending & s.mie:
                     return True
@@ -329,6 +332,13 @@ class EvaluateEngine:
             if memory.base < other.base + other.size and other.base < memory.base + memory.size:
                 raise ValueError(f"guest memory at {memory.base:#x} overlaps that at {other.base:#x}")
         self.memories.append(memory)
+
+    def watch(self, address: int) -> None:
+        """Have harts leave after stores to a doubleword."""
+        if address % 8 or not any(memory.contains(address, 8) for memory in self.memories):
+            raise ValueError(f"{address:#x} is no doubleword in a memory slot")
+        for hart in self.harts:
+            hart.watch = address
 
     def time(self) -> int:
         """Ticks of the guest's clock."""

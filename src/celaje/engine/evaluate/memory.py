@@ -54,6 +54,8 @@ class MemoryAccess:
 
     def __init__(self, state: Any, library: Library, slots: list[GuestMemory]) -> None:
         self.state = state
+        self.watch: int | None = None  # the doubleword that Engine.watch was given
+        self.watched = False  # it was stored to
         self._slots = slots
         self._mask = (1 << library.xlen) - 1
         self._remembered: dict[tuple[int, int], tuple[GuestMemory, int]] = {}
@@ -185,10 +187,11 @@ class MemoryAccess:
             self._put(slot, where, value & ((1 << 8 * length) - 1), length)
             value >>= 8 * length
 
-    @staticmethod
-    def _put(slot: GuestMemory, offset: int, value: int, size: int) -> None:
+    def _put(self, slot: GuestMemory, offset: int, value: int, size: int) -> None:
         slot.view[offset : offset + size] = value.to_bytes(size, "little")
         slot.dirty[offset // PAGE_SIZE] = 1
+        if self.watch is not None and -size < slot.base + offset - self.watch < 8:
+            self.watched = True
 
     def _atomic_place(self, address: int, size: int, access: int, misaligned: int) -> tuple[GuestMemory, int]:
         if address % size:
@@ -225,8 +228,7 @@ class MemoryAccess:
         slot, offset = self._block(address, size, STORE)
         if slot is None:
             raise Trap(STORE_ACCESS, address)
-        slot.view[offset : offset + size] = bytes(size)
-        slot.dirty[offset // PAGE_SIZE] = 1
+        self._put(slot, offset, 0, size)
 
     def check_block(self, address: int, size: int) -> None:
         try:

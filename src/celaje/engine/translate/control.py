@@ -15,6 +15,7 @@ from celaje.engine.translate.layout import (
     EXIT_INTERRUPTED,
     EXIT_NONE,
     EXIT_SHUTDOWN,
+    EXIT_WATCHED,
     FETCH_ENTRIES,
     FETCH_ENTRY,
     FETCH_PART,
@@ -26,6 +27,7 @@ from celaje.engine.translate.layout import (
     REQUEST_EXIT,
     REQUEST_INSTRUCTIONS,
     REQUEST_TRANSLATIONS,
+    REQUEST_WATCHED,
 )
 from celaje.engine.translate.memory import (
     FAILED,
@@ -46,6 +48,7 @@ from celaje.isa.riscv.trap import choose_interrupt, take_trap, update_pending
 from celaje.isa.semantics import Value, routine
 
 REGISTER_ACCESS = "access_register"
+LEAVING = 1 << 8 * REQUEST_EXIT | 1 << 8 * REQUEST_WATCHED
 FUTILE_TRAPS = 64  # so many in a row without one instruction done: the hart will never do another
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine(), 202)
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # private
@@ -160,9 +163,9 @@ def poll(h: HandlerReading) -> None:
     h.tail("@events")
 
 
-@routine(parameters=(), results=(1,))
+@routine(parameters=(), results=(64,))
 def honour_requests(h: Any) -> None:
-    """Do what other threads asked for; set if one of them wants the hart to come back to Python."""
+    """Do what other threads asked for; gives the requests (LEAVING) for which the hart is to come back to Python."""
     asked = h.emit(64, f"load atomic i64, ptr {h.address_of('request')} seq_cst, align 8")
     with h.when(asked.eq(0)):
         h.give(0)
@@ -173,7 +176,7 @@ def honour_requests(h: Any) -> None:
     with h.when(requests.bit(8 * REQUEST_INSTRUCTIONS)):
         h.call(forget_instructions)
     h.line(f"atomicrmw add ptr {h.address_of('honoured')}, i32 1 seq_cst")
-    h.give(requests.bit(8 * REQUEST_EXIT))
+    h.give(requests & LEAVING)
 
 
 def events(h: HandlerReading) -> None:
@@ -184,8 +187,12 @@ def events(h: HandlerReading) -> None:
     h.write("polls", h.read("polls") + 1)
     h.write("mmio", MMIO_NONE)  # an answer whose instruction did not come for it is for no other
     h._rem = str(QUANTUM)
-    with h.when(h.call(honour_requests)[0]):
-        h.write("exit", EXIT_INTERRUPTED)
+    leaving = h.call(honour_requests)[0]
+    with h.when(leaving.ne(0)):
+        interrupted = leaving.bit(8 * REQUEST_EXIT)
+        h.write("exit", interrupted.select(EXIT_INTERRUPTED, EXIT_WATCHED, 64))
+        later = (interrupted.select(leaving, 0) & ~(1 << 8 * REQUEST_EXIT)).text  # one reason at a time
+        h.line(f"atomicrmw or ptr {h.address_of('request')}, i64 {later} seq_cst")
         h.end("ret void")
     with h.when(h.read("flat").eq(0)):
         h.call(update_pending)
@@ -320,8 +327,8 @@ def render_entry(module: LlvmModule) -> str:
     # an instruction that is done by itself the count, which has run out, is always looked at.
     answered = h.read("mmio").ne(MMIO_NONE)
     with h.when(answered):
-        with h.when(h.call(honour_requests)[0]):
-            h.emit(64, f"atomicrmw or ptr {h.address_of('request')}, i64 {1 << 8 * REQUEST_EXIT} seq_cst")
+        leaving = h.call(honour_requests)[0]
+        h.line(f"atomicrmw or ptr {h.address_of('request')}, i64 {leaving.text} seq_cst")
         h.write("retired_base", h.retired())
         h.write("remaining", 0)
         tlb = h.pointer(h.call(choose_context)[0])

@@ -67,6 +67,7 @@ from celaje.engine.translate.layout import (
     PAGE_SOURCE,
     PAGE_STORES,
     PAGE_STRIDE,
+    REQUEST_WATCHED,
     SINK,
 )
 from celaje.isa.semantics import Value, routine
@@ -124,11 +125,21 @@ def drop_page(h: Any, page: Value) -> None:
     h.give()
 
 
+@routine(parameters=(64, 64), results=())
+def look_at_watched(h: Any, offset: Value, length: Value) -> None:
+    """Ask for an exit if a store to the watched page touched the watched doubleword."""
+    with h.when(offset.below(h.watch_offset + 8) & (offset + length).above(h.watch_offset)):
+        h.line(f"atomicrmw or ptr {h.address_of('request')}, i64 {1 << 8 * REQUEST_WATCHED} seq_cst")
+    h.give()
+
+
 @routine(parameters=(64, 64, 64), results=())
 def code_written(h: Any, number: Value, offset: Value, length: Value) -> None:
     """This hart has stored to `length` bytes of a physical page, out of line."""
     with h.when(number.at_least(h.page_count)):
         h.give()
+    with h.when(number.eq(h.watch_page)):
+        h.call(look_at_watched, offset, length)
     page = h.call(page_of_number, number)[0]
     with h.when(page.eq(0)):
         h.give()

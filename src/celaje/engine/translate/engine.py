@@ -23,6 +23,7 @@ from celaje.engine.protocol import (
     MmioWrite,
     Shutdown,
     SystemCall,
+    Watched,
 )
 from celaje.engine.translate.code_cache import LoadedProgram, load_program
 from celaje.engine.translate.layout import (
@@ -36,6 +37,7 @@ from celaje.engine.translate.layout import (
     EXIT_MMIO_WRITE,
     EXIT_SHUTDOWN,
     EXIT_SYSTEM_CALL,
+    EXIT_WATCHED,
     MEMORY_SLOTS,
     MMIO_DONE,
     MMIO_FAILED,
@@ -53,6 +55,7 @@ from celaje.isa.riscv.state import MACHINE, STATE
 DECODED_BYTES = 64 << 20  # of decoded code in all harts together
 NANOSECONDS_A_TICK = 100
 NO_RESERVATION = (1 << 64) - 1
+NO_PAGE = (1 << 64) - 1
 YIELDS, LONGER_WAIT = 100, 5e-5  # how often to look for an answer at once; then every so many seconds
 READ, WRITE = 0, 1  # of a control register, as celaje.isa.riscv.csr numbers them
 # setting one of these changes what addresses mean, or who may use them
@@ -119,6 +122,7 @@ class TranslateHart:
             "mtimecmp": NO_RESERVATION,
             "stimecmp": NO_RESERVATION,
             "large_base": 1,
+            "watch_page": NO_PAGE,
         }
         for name, value in values.items():
             self._arrays[name][0] = value
@@ -168,6 +172,8 @@ class TranslateHart:
             return Interrupted()
         if reason == EXIT_SYSTEM_CALL:
             return SystemCall()
+        if reason == EXIT_WATCHED:
+            return Watched()
         if reason == EXIT_FAULT:
             return Fault(self.get("trap_cause"), self.get("trap_value"))
         assert reason == EXIT_SHUTDOWN, reason
@@ -343,6 +349,18 @@ class TranslateEngine:
         self._slots.append(memory)
         for hart in self._harts:
             hart._attach(self._slots)
+
+    def watch(self, address: int) -> None:
+        """Have harts leave after stores to a doubleword."""
+        first = 0
+        for memory in self._slots:
+            if memory.contains(address, 8) and address % 8 == 0:
+                for hart in self._harts:
+                    hart.set("watch_page", first + (address - memory.base) // PAGE_SIZE)
+                    hart.set("watch_offset", address % PAGE_SIZE)
+                return
+            first += memory.size // PAGE_SIZE
+        raise ValueError(f"{address:#x} is no doubleword in a memory slot")
 
     def time(self) -> int:
         """Ticks of the guest's clock."""

@@ -47,13 +47,13 @@ QUANTUM = 8192  # instructions between two looks at the world
 
 # why `run` came back (field `exit`)
 EXIT_NONE, EXIT_MMIO_READ, EXIT_MMIO_WRITE, EXIT_HYPERCALL, EXIT_SYSTEM_CALL = 0, 1, 2, 3, 4
-EXIT_FAULT, EXIT_INTERRUPTED, EXIT_SHUTDOWN = 5, 6, 7
+EXIT_FAULT, EXIT_INTERRUPTED, EXIT_SHUTDOWN, EXIT_WATCHED = 5, 6, 7, 8
 
 # field `mmio`: nothing; answered; refused
 MMIO_NONE, MMIO_DONE, MMIO_FAILED = 0, 1, 2
 
-# bytes of field `request`, set from other threads
-REQUEST_LINES, REQUEST_EXIT, REQUEST_TRANSLATIONS, REQUEST_INSTRUCTIONS = 0, 1, 2, 3
+# bytes of field `request`, set from other threads (the last by the hart itself)
+REQUEST_LINES, REQUEST_EXIT, REQUEST_TRANSLATIONS, REQUEST_INSTRUCTIONS, REQUEST_WATCHED = 0, 1, 2, 3, 4
 
 ENGINE_FIELDS = (
     StateField("delta", 64),  # guest address of an operation = (its address >> 3) + delta
@@ -80,6 +80,8 @@ ENGINE_FIELDS = (
     StateField("last_trap", 64),  # instructions retired at the last trap, and how many since then without any
     StateField("futile_traps", 64),
     StateField("resolved_page", 64),  # number of the page that an access out of line went to, or all ones
+    StateField("watch_page", 64),  # number of the page with the watched doubleword, or all ones; its offset there
+    StateField("watch_offset", 64),
     StateField("decode_raw", 32, 8),  # operands of the instruction that is being decoded
     StateField("large_base", 64),  # region of superpages seen in the user contexts
     StateField("large_mask", 64),

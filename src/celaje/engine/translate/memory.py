@@ -242,7 +242,7 @@ def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
     with h.when((permissions & GLOBAL).eq(0) & h.context.eq(CONTEXT_SUPERVISOR)):
         h.supervisor_private = 1
 
-    has_code = h.host_load(h.page_map + number * 4, 32).ne(0)
+    has_code = h.host_load(h.page_map + number * 4, 32).ne(0) | number.eq(h.watch_page)
     other_mask = is_store.select(MAY_READ, MAY_WRITE, 8)
     with h.when(is_store):
         with h.when(has_code):  # every store to it is looked at

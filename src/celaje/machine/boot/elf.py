@@ -14,6 +14,7 @@ from celaje.machine.boot.segment import Segment
 
 SYMBOLS = ("tohost", "fromhost")
 # OpenSBI and bbl have the symbols in this section, among data, and use HTIF only if the device tree says so.
+SHF_ALLOC = 2
 FIRMWARE_SECTION = ".htif"
 
 
@@ -60,13 +61,23 @@ def _parse(data: bytes, name: str) -> ElfProgram:
         if start + filled > len(data) or filled > size:
             raise ELFError(f"a segment of {filled} bytes at {start:#x} is not in the file")
         if size:
-            segments.append(Segment(int(header["p_paddr"]), data[start : start + filled], size))
+            heading = _heading(file, start, filled)
+            segments.append(Segment(int(header["p_paddr"]), data[start : start + filled], size, heading))
             offset = virtual_entry - int(header["p_vaddr"])
             if 0 <= offset < size:
                 entry = int(header["p_paddr"]) + offset
     if not segments:
         raise ImageError(f"{name} has nothing to load; link it into a program")
     return ElfProgram(tuple(segments), entry, _symbols(file))
+
+
+def _heading(file: ELFFile, start: int, filled: int) -> int:
+    """How many bytes at the beginning of a segment belong to no section: the file's headers, where they are in it."""
+    if start >= int(file["e_phoff"]):
+        return 0
+    allocated = (section for section in file.iter_sections() if section["sh_flags"] & SHF_ALLOC)
+    offsets = [int(section["sh_offset"]) - start for section in allocated if section["sh_size"]]
+    return min((offset for offset in offsets if 0 <= offset <= filled), default=0)
 
 
 def _symbols(file: ELFFile) -> dict[str, int]:

@@ -13,12 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from celaje.engine.memory import PAGE_SIZE, OutOfGuestMemory
+from celaje.engine.memory import PAGE_SIZE, GuestMemory, OutOfGuestMemory
 from celaje.errors import HostError, ImageError, InputError, NotFound
 from celaje.machine.boot import linux_image
 from celaje.machine.boot.firmware import FLAT_BASE, KERNEL_BASE
 from celaje.machine.boot.segment import Segment
-from celaje.machine.ram import Ram
 
 DEVICE_TREE_GROWTH = 1 << 16
 ELF_MAGIC = b"\x7fELF"
@@ -92,15 +91,16 @@ def firmware(path: Path) -> Payload:
     return Payload(name, (Segment(FLAT_BASE, data, len(data)),), FLAT_BASE)
 
 
-def _remedy(ram: Ram, address: int) -> str:
+def _remedy(ram: GuestMemory, address: int) -> str:
     if address < ram.base:
         return f"link it for {ram.base:#x}, or give its flat binary"
     return "give more --memory"
 
 
-def load(ram: Ram, payload: Payload) -> None:
+def load(ram: GuestMemory, payload: Payload) -> None:
     """Put `payload` into fresh `ram`. ImageError where it does not lie there wholly."""
-    for segment in payload.segments:
+    for whole in payload.segments:
+        segment = whole if whole.address >= ram.base else whole.without_heading()
         if not ram.contains(segment.address, segment.size):
             raise ImageError(
                 f"{payload.name} is made for {segment.address:#x} to {segment.address + segment.size:#x}, and RAM is "
@@ -125,7 +125,7 @@ class Placement:
     initrd: tuple[int, int] | None
 
 
-def place(ram: Ram, end: int, device_tree_size: int, initrd: bytes | None) -> Placement:
+def place(ram: GuestMemory, end: int, device_tree_size: int, initrd: bytes | None) -> Placement:
     """Addresses at the top of `ram`, above `end`, the end of what is loaded. InputError where memory is too small."""
     device_tree = ram.base + ram.size - DEVICE_TREE_GROWTH - device_tree_size & -PAGE_SIZE
     information = lowest = device_tree - PAGE_SIZE

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
-from celaje.engine.memory import OutOfGuestMemory
+from celaje.engine.memory import GuestMemory, OutOfGuestMemory
 from celaje.engine.protocol import Engine, Hart
 from celaje.machine.boot.supervisor import enter_supervisor_mode
 from celaje.machine.console import Console
 from celaje.machine.hart_states import HartStates, StartRequest
 from celaje.machine.processor import ProcessorDescription
-from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict, VerdictKind
 
 SPECIFICATION = 2 << 24  # 2.0
@@ -59,7 +58,7 @@ class Sbi:
         self,
         engine: Engine,
         states: HartStates,
-        memory: Ram,
+        memory: GuestMemory,
         console: Console,
         set_line: Callable[[int, int, bool], None],
         end: Callable[[Verdict], None],

@@ -1,8 +1,7 @@
 """HTIF: the two doublewords `tohost` and `fromhost` by which a bare-metal program speaks to what runs it.
 
-The program finds them by its own symbols, in its own memory. Nobody polls that memory: the 4 KiB page that holds
-`tohost` is taken out of the machine's RAM and this device answers there, with the page's bytes, so that everything
-else on it works as before. (Code is not executed from it, and it has no atomics.)
+The program finds them by its own symbols, in its own memory. Nobody polls that memory: the engine watches the one
+doubleword, and a hart that has stored to it comes back for `look`.
 
     63      56 55      48 47                       0
     +---------+---------+--------------------------+
@@ -22,10 +21,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from celaje.engine.memory import PAGE_SIZE, OutOfGuestMemory
-from celaje.machine.bus import SavedState
+from celaje.engine.memory import GuestMemory, OutOfGuestMemory
 from celaje.machine.console import Console
-from celaje.machine.ram import Ram
 from celaje.machine.verdict import Verdict, VerdictKind
 
 SYSTEM_CALL = 0x0000
@@ -38,24 +35,18 @@ LONGEST_WRITE = 1 << 16
 
 
 class Htif:
-    """The page of `tohost`, a guest-physical address; `fromhost` is another, or None where the program has none.
-
-    `memory` is RAM with that page taken out.
-    """
-
-    size = PAGE_SIZE
+    """Serves requests at `tohost`, a guest-physical address in `memory`; `fromhost` is another, or None where the
+    program has none. Asking for a character makes it the console's listener."""
 
     def __init__(
         self,
         tohost: int,
         fromhost: int | None,
-        memory: Ram,
+        memory: GuestMemory,
         console: Console,
         end: Callable[[Verdict], None],
     ) -> None:
-        self.base = tohost & -PAGE_SIZE
-        self.bytes = memory.page
-        self._tohost = tohost - self.base
+        self._tohost = tohost
         self._fromhost = fromhost
         self._memory = memory
         self._console = console
@@ -63,20 +54,12 @@ class Htif:
         self._lock = threading.Lock()
         self._wants_input = False
 
-    def read(self, offset: int, size: int) -> int:
-        if self._wants_input and self._fromhost is not None and self.base + offset == self._fromhost:
-            self._answer_with_input()
-        return int.from_bytes(self.bytes[offset : offset + size], "little")
-
-    def write(self, offset: int, size: int, value: int) -> None:
+    def look(self) -> None:
+        """Serve what stands in tohost. From any thread."""
         with self._lock:
-            self.bytes[offset : offset + size] = value.to_bytes(size, "little")
-            tohost = self._tohost
-            if offset >= tohost + 8 or offset + size <= tohost:
-                return
-            request = int.from_bytes(self.bytes[tohost : tohost + 8], "little")
-        if request:
-            self._serve(request)
+            request = int.from_bytes(self._memory.read(self._tohost, 8), "little")
+            if request:
+                self._serve(request)
 
     def _serve(self, request: int) -> None:
         kind, payload = request >> 48, request & (1 << 48) - 1
@@ -86,20 +69,24 @@ class Htif:
         elif kind == CONSOLE_READ:
             self._wants_input = True
             self._answer(0)
+            self._console.listen(self._input_came, _nothing)
+            self._answer_with_input()
         elif kind == SYSTEM_CALL and payload & 1:
             self._exit(payload >> 1)
         elif kind == SYSTEM_CALL:
             self._system_call(payload)
 
     def _answer(self, value: int) -> None:
-        with self._lock:
-            self.bytes[self._tohost : self._tohost + 8] = bytes(8)
-        if self._fromhost is not None:
+        self._memory.write(self._tohost, bytes(8))
+        if self._fromhost is not None and self._memory.contains(self._fromhost, 8):
             self._memory.write(self._fromhost, value.to_bytes(8, "little"))
 
+    def _input_came(self) -> None:
+        with self._lock:
+            self._answer_with_input()
+
     def _answer_with_input(self) -> None:
-        # The program looks at fromhost until something is there; so this is where to look for a character.
-        data = self._console.take(1)
+        data = self._console.take(1) if self._wants_input else b""
         if data:
             self._wants_input = False
             self._answer(CONSOLE_READ << 48 | 0x100 | data[0])
@@ -128,18 +115,6 @@ class Htif:
             return
         self._answer(1)
 
-    def reset(self) -> None:
-        """The page is memory: its bytes stay."""
-        self._wants_input = False
 
-    def save(self) -> SavedState:
-        with self._lock:
-            return {"bytes": bytes(self.bytes), "wants_input": int(self._wants_input)}
-
-    def restore(self, state: SavedState) -> None:
-        page = state["bytes"]
-        if not isinstance(page, bytes) or len(page) != PAGE_SIZE:
-            raise ValueError(f"the tohost page must be {PAGE_SIZE} bytes")
-        with self._lock:
-            self.bytes[:] = page
-            self._wants_input = bool(state["wants_input"])
+def _nothing() -> None:
+    pass
