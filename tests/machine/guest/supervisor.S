@@ -25,16 +25,18 @@ _start:
     # Wait for its IPI.
     li t0, 2
     csrw sie, t0
-    csrsi sstatus, 2
-1:  wfi
-    la t0, ipis
+1:  la t0, ipis
     lw t0, 0(t0)
-    beqz t0, 1b
+    bnez t0, 2f
+    wfi                     # interrupts are off: one that came just before still ends it
+    csrsi sstatus, 2        # and is taken here
+    csrci sstatus, 2
+    j 1b
+2:
     la a0, got_ipi
     call print
 
     # TIME: in 1 ms
-    csrci sstatus, 2
     li t0, 32
     csrw sie, t0
     csrr a0, time
@@ -44,11 +46,14 @@ _start:
     li a6, 0
     ecall
     bnez a0, fail
-    csrsi sstatus, 2
-1:  wfi
-    la t0, timers
+1:  la t0, timers
     lw t0, 0(t0)
-    beqz t0, 1b
+    bnez t0, 2f
+    wfi
+    csrsi sstatus, 2
+    csrci sstatus, 2
+    j 1b
+2:
 
     # DBCN: write
     li a0, 6
