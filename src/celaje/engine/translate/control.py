@@ -8,7 +8,7 @@ from typing import Any
 
 from celaje.engine.translate import host_float
 from celaje.engine.translate.decoding import LAST_HALFWORD, decode, decode_here, decoded_page, handler_address
-from celaje.engine.translate.handlers import ATTRIBUTES, CONVENTION, PARAMETERS, HandlerReading, use_rounding
+from celaje.engine.translate.handlers import ATTRIBUTES, CONVENTION, PARAMETERS, HandlerReading
 from celaje.engine.translate.layout import (
     CONTEXT_SUPERVISOR,
     EXIT_FAULT,
@@ -39,6 +39,7 @@ from celaje.engine.translate.memory import (
     note_large,
 )
 from celaje.engine.translate.reading import LlvmModule
+from celaje.engine.translate.routines import use_rounding
 from celaje.isa.riscv.csr import csr_access
 from celaje.isa.riscv.paging import GLOBAL, translate
 from celaje.isa.riscv.pmp import pmp_allows, pmp_is_uniform

@@ -38,8 +38,9 @@ from celaje.engine.translate.decoder_tables import (
     build,
 )
 from celaje.engine.translate.decoding import LONGEST_SEQUENCE
-from celaje.engine.translate.handlers import ATTRIBUTES, HandlerReading, NeedsFull, render_routine
+from celaje.engine.translate.handlers import ATTRIBUTES, HandlerReading, NeedsFull
 from celaje.engine.translate.reading import LlvmModule
+from celaje.engine.translate.routines import render_routine
 from celaje.engine.translate.sequences import SEQUENCES
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.table import Instruction
