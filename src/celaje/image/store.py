@@ -110,6 +110,7 @@ def verify(image: Image, told: Callable[[str, int, int], None] = lambda name, do
         _stamp(image, file)
         path = image.directory / file.name
         try:
+            # mypy cannot infer a lambda whose default binds the loop's variable
             found = sha256_of(path, lambda done, file=file: told(file.name, done, file.size))  # type: ignore[misc]
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror or error}; {_again(image)}") from error

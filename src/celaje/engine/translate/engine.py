@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -130,6 +129,7 @@ class TranslateHart:
 
     def _scalar(self, name: str) -> ctypes.c_uint64:
         place = PLACES[name]
+        # every width has the same `value`, which is all that is used
         return _WORDS[place.field.width].from_address(self._block + place.offset)  # type: ignore[return-value]
 
     def _attach(self, slots: Sequence[GuestMemory]) -> None:
@@ -332,7 +332,6 @@ class TranslateEngine:
         self._slots: list[GuestMemory] = []
         pages = max(16, decoded_bytes // hart_count // DECODED_PAGE_BYTES)
         self._harts = [TranslateHart(self, index, self._program, pages) for index in range(hart_count)]
-        self._lock = threading.Lock()
         self.set_time(0)
 
     @property

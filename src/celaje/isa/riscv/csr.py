@@ -265,8 +265,6 @@ _constant(0x7A4, "tinfo", 1)  # the only type at this index is 0, none
 
 # ---- delegation and interrupts (3.1.8, 3.1.9, 10.1.3)
 
-SUPERVISOR_INTERRUPTS = DELEGABLE_INTERRUPTS
-
 
 def _interrupts(write: Writer) -> Writer:
     """A write after which an interrupt may be due."""
