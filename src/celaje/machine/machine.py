@@ -65,7 +65,8 @@ class MachineConfig:
     """What a machine is made of. `memory` is in bytes, `timeout` in seconds over all its resets.
 
     With `kernel` alone it starts in supervisor mode under celaje's own SBI, with `firmware` in machine mode, with both
-    the firmware is told where the kernel is. `devices` come behind the disks and a random number generator.
+    the firmware is told where the kernel is. A disk may be a backend of the caller's making, which the machine closes.
+    `devices` come behind the disks and a random number generator.
     """
 
     memory: int = 512 << 20
@@ -74,7 +75,7 @@ class MachineConfig:
     initrd: Path | None = None
     append: str = ""
     firmware: Path | None = None
-    disks: Sequence[Disk] = ()
+    disks: Sequence[Disk | BlockBackend] = ()
     devices: Sequence[VirtioDevice] = ()
     no_reboot: bool = False
     timeout: float | None = None
@@ -387,14 +388,18 @@ def _check(config: MachineConfig) -> None:
         )
 
 
-def _open_disks(disks: Sequence[Disk]) -> list[VirtioBlock]:
+def _backend(disk: Disk | BlockBackend) -> BlockBackend:
+    if not isinstance(disk, Disk):
+        return disk
+    file = RawFile(disk.path, read_only=disk.read_only or disk.throwaway)
+    return Overlay(file) if disk.throwaway else file
+
+
+def _open_disks(disks: Sequence[Disk | BlockBackend]) -> list[VirtioBlock]:
     opened: list[VirtioBlock] = []
     try:
         for disk in disks:
-            backend: BlockBackend = RawFile(disk.path, read_only=disk.read_only or disk.throwaway)
-            if disk.throwaway:
-                backend = Overlay(backend)
-            opened.append(VirtioBlock(backend))
+            opened.append(VirtioBlock(_backend(disk)))
     except BaseException:
         for block in opened:
             block.close()
