@@ -155,7 +155,7 @@ def test_the_tree_wires_interrupts_to_the_harts(wired: Wired) -> None:
     assert numbers(clint, "interrupts-extended") == [
         cell for phandle in controllers for cell in (phandle, 3, phandle, 7)
     ]
-    for name, source in (("serial@10000000", 10), ("rtc@101000", 11), ("virtio_mmio@10001000", 1)):
+    for name, source in (("serial@10000000", 10), ("rtc@101000", 11), ("rng@102000", 12), ("virtio_mmio@10001000", 1)):
         device = root.find(f"/soc/{name}")
         assert numbers(device, "interrupts") == [source]
         assert numbers(device, "interrupt-parent") == numbers(plic, "phandle")

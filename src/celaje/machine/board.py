@@ -22,6 +22,7 @@ from celaje.machine.devices.htif import Htif
 from celaje.machine.devices.plic import Plic
 from celaje.machine.devices.rtc import Rtc
 from celaje.machine.devices.uart import Uart
+from celaje.machine.devices.vmgenid import GenerationIdentifier
 from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
@@ -30,15 +31,17 @@ from celaje.machine.virtio.mmio import VirtioMmio
 # fmt: off
 FINISHER_BASE = 0x0010_0000
 RTC_BASE      = 0x0010_1000
+VMGENID_BASE  = 0x0010_2000  # not on QEMU's board
 ACLINT_BASE   = 0x0200_0000
 PLIC_BASE     = 0x0C00_0000
 UART_BASE     = 0x1000_0000
 VIRTIO_BASE   = 0x1000_1000  # and seven more, a page each
 RAM_BASE      = 0x8000_0000
 
-VIRTIO_INTERRUPT = 1         # at the PLIC; and seven more
-UART_INTERRUPT   = 10
-RTC_INTERRUPT    = 11
+VIRTIO_INTERRUPT  = 1        # at the PLIC; and seven more
+UART_INTERRUPT    = 10
+RTC_INTERRUPT     = 11
+VMGENID_INTERRUPT = 12
 # fmt: on
 
 VIRTIO_SLOTS = 8
@@ -89,10 +92,12 @@ class Board:
         self.plic = Plic(INTERRUPT_SOURCES, [self.line(hart, line) for hart in harts for line in (MEI, SEI)])
         self.aclint = Aclint(engine, [self.line(hart, MSI) for hart in harts])
         self.rtc = Rtc(partial(self.plic.set_level, RTC_INTERRUPT))
+        self.generation = GenerationIdentifier(partial(self.plic.set_level, VMGENID_INTERRUPT))
         self.uart = Uart(console, partial(self.plic.set_level, UART_INTERRUPT))
         self.bus = Bus()
         self.bus.add(FINISHER_BASE, Finisher(end))
         self.bus.add(RTC_BASE, self.rtc)
+        self.bus.add(VMGENID_BASE, self.generation)
         self.bus.add(ACLINT_BASE, self.aclint)
         self.bus.add(PLIC_BASE, self.plic)
         self.bus.add(UART_BASE, self.uart)
@@ -152,6 +157,12 @@ class Board:
             {"compatible": ["sifive,test1", "sifive,test0", "syscon"], "phandle": system},
         )
         device("rtc", RTC_BASE, Rtc.size, {"compatible": "google,goldfish-rtc", **wired(RTC_INTERRUPT)})
+        device(
+            "rng",
+            VMGENID_BASE,
+            GenerationIdentifier.size,
+            {"compatible": "microsoft,vmgenid", **wired(VMGENID_INTERRUPT)},
+        )
         device(
             "clint",
             ACLINT_BASE,
