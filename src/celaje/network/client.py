@@ -1,0 +1,200 @@
+"""Talking to a network's process: attach an interface, list, change, measure, connect, stop.
+
+Everything here blocks, for a moment. Where the process refuses, or is not there, an error says why and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from celaje.errors import CelajeError, HostError, InputError, NotFound
+from celaje.network import messages, spawn
+from celaje.network.messages import Answer, Refused, Request
+
+ANSWER_SECONDS = 30.0  # a process that has not answered by then hangs
+LINK_BUFFER = 1 << 20  # bytes that a link holds in each direction, where the host allows it
+ATTEMPTS = 5  # a process may end, idle, between being found and being asked
+
+AnswerType = TypeVar("AnswerType", bound=Answer)
+
+_CAUSES: dict[str, type[CelajeError]] = {"unknown": NotFound, "malformed": InputError, "settings": InputError}
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An interface: `link` carries frames (non-blocking SEQPACKET); closing it detaches."""
+
+    link: socket.socket
+    attached: messages.Attached
+
+
+def attach(request: messages.Attach) -> Attachment:
+    """Attach an interface, starting the network's process if there is none. HostError or InputError if refused."""
+    name = request.network.name
+    for _ in range(ATTEMPTS):
+        spawn.ensure_running(request.network)
+        with contextlib.ExitStack() as on_failure:
+            connection = _connection(name)
+            if connection is None:
+                continue
+            on_failure.callback(connection.close)
+            answer = _asked(connection, request)
+            if answer is None:
+                continue
+            attached = _expected(answer, messages.Attached)
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                connection.setsockopt(socket.SOL_SOCKET, option, LINK_BUFFER)
+            connection.setblocking(False)
+            on_failure.pop_all()
+            return Attachment(connection, attached)
+    raise HostError(f"the process of the network {name!r} ends whenever it is asked; see {_log(name)}")
+
+
+def interfaces(name: str) -> list[messages.Interface]:
+    """Who is attached to the network `name`; nobody, if its process does not run."""
+    found: list[messages.Interface] = []
+    connection = _connection(name)
+    if connection is None:
+        return found
+    with connection:
+        answer = _asked(connection, messages.ListInterfaces())
+        while answer is not None:
+            part = _expected(answer, messages.InterfaceList)
+            found += part.interfaces
+            if not part.more:
+                break
+            answer = _received(connection)
+    return found
+
+
+def update(name: str, request: messages.Update) -> messages.Updated:
+    """Change an attached interface. NotFound if it is not attached."""
+    return _expected(requested(name, request), messages.Updated)
+
+
+def statistics(name: str) -> messages.Statistics:
+    """The network's counters. NotFound if its process does not run."""
+    return _expected(requested(name, messages.Measure()), messages.Statistics)
+
+
+def stop(name: str) -> bool:
+    """End the network's process. Whether there was one."""
+    connection = _connection(name)
+    if connection is None:
+        return False
+    with connection:
+        answer = _asked(connection, messages.Stop())
+        if answer is not None:
+            _expected(answer, messages.Stopping)
+            _received(connection)  # its end: the process has gone
+    return True
+
+
+def proxy(name: str, host: str, port: int) -> socket.socket:
+    """A stream socket whose bytes are those of a TCP connection to a machine of the network `name`.
+
+    `host` is an interface's name, host name, private or public address. NotFound if nobody has it, HostError if the
+    connection is refused. Shutting down one direction half-closes the connection.
+    """
+    connection = _connected(name)
+    with connection:
+        connection.send(messages.encoded(messages.Proxy(host=host, port=port)))
+        with _named_timeout(name):
+            data, descriptors, _, _ = socket.recv_fds(connection, messages.LONGEST_MESSAGE, 1)
+        try:
+            if not data:
+                raise _gone(name)
+            _expected(messages.decoded_answer(data), messages.Connected)
+            if not descriptors:
+                raise HostError(f"the process of the network {name!r} sent no socket; see {_log(name)}")
+            return socket.socket(fileno=descriptors.pop())
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def requested(name: str, request: Request) -> Answer:
+    """The answer to a request that has one answer. NotFound if the network's process does not run."""
+    with _connected(name) as connection:
+        answer = _asked(connection, request)
+    if answer is None:
+        raise _gone(name)
+    return answer
+
+
+def _connected(name: str) -> socket.socket:
+    connection = _connection(name)
+    if connection is None:
+        running = ", ".join(spawn.running()) or "none"
+        raise NotFound(
+            f"the network {name!r} does not run (running: {running}); start a machine in it with `celaje vm start`"
+        )
+    return connection
+
+
+def _connection(name: str) -> socket.socket | None:
+    """A connection to the network's process, or None if nobody listens."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(ANSWER_SECONDS)
+    try:
+        connection.connect(str(spawn.socket_path(name)))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise HostError(f"cannot connect to {spawn.socket_path(name)}: {error.strerror}") from error
+    return connection
+
+
+def _asked(connection: socket.socket, request: Request) -> Answer | None:
+    """The answer, or None if the process ended before it gave one."""
+    try:
+        connection.send(messages.encoded(request))
+    except (BrokenPipeError, ConnectionResetError):
+        return None
+    return _received(connection)
+
+
+def _received(connection: socket.socket) -> Answer | None:
+    try:
+        data = connection.recv(messages.LONGEST_MESSAGE)
+    except ConnectionResetError:
+        return None
+    except TimeoutError as error:
+        raise HostError(f"a network's process did not answer for {ANSWER_SECONDS:.0f} s; look at its log") from error
+    return messages.decoded_answer(data) if data else None
+
+
+@contextlib.contextmanager
+def _named_timeout(name: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise HostError(
+            f"the process of the network {name!r} did not answer for {ANSWER_SECONDS:.0f} s; see {_log(name)}"
+        ) from error
+
+
+def _expected(answer: Answer, expected: type[AnswerType]) -> AnswerType:
+    if isinstance(answer, Refused):
+        raise _CAUSES.get(answer.cause, HostError)(answer.reason)
+    if not isinstance(answer, expected):
+        raise HostError(
+            f"a network's process answered {type(answer).__name__} where {expected.__name__} was due; "
+            "stop its machines and start them again"
+        )
+    return answer
+
+
+def _gone(name: str) -> HostError:
+    return HostError(f"the process of the network {name!r} ended while it was asked; see {_log(name)}, then ask again")
+
+
+def _log(name: str) -> str:
+    return str(spawn.log_path(name))

@@ -1,0 +1,332 @@
+"""What is said on a network's control socket: one JSON object a message, over AF_UNIX SOCK_SEQPACKET.
+
+    client                                     celaje-net
+      Attach                      ->
+                                  <-           Attached     from here on this connection carries frames, both ways;
+                                                            closing it detaches the interface
+      ListInterfaces              ->
+                                  <-           InterfaceList, again and again until one with more = false
+      Update | Measure | Stop     ->
+                                  <-           Updated | Statistics | Stopping
+      Proxy                       ->
+                                  <-           Connected    with a stream socket (SCM_RIGHTS): the connection's bytes
+
+Any request may be answered by Refused. Requests other than Attach may follow each other on one connection.
+
+Every message carries `version`; another one than VERSION is refused before anything else of it is looked at. Addresses
+are dotted quads, networks `a.b.c.d/n`, MAC addresses six hexadecimal pairs with colons, rates bytes a second. Frames
+after Attached are a virtio_net_hdr (12 bytes) and an Ethernet frame, a message each (see docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from celaje.errors import InputError
+
+VERSION = 1
+LONGEST_MESSAGE = 200_000  # bytes; a message must fit the send buffer that every Linux gives (212,992)
+INTERFACES_A_PART = 64  # interfaces in one InterfaceList
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,27}$"  # a network's name is a part of a socket's path, which has 108 bytes
+
+Transport = Literal["tcp", "udp"]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What messages are made of."""
+
+
+class NetworkSettings(_Part, frozen=True):
+    """A network. Whoever attaches says what the network must be; a running one that differs refuses."""
+
+    name: str = "default"
+    subnet: str = "10.77.0.0/16"  # the router is its first address, the DNS server its second
+    mtu: int = 1500
+    pool: str | None = None  # addresses of the owner's that live on a TUN device, all ports real (CAP_NET_ADMIN)
+
+
+class Rule(_Part, frozen=True):
+    """Admits what it matches; what no rule of an interface's groups matches is dropped."""
+
+    direction: Literal["in", "out"]
+    protocol: Literal["tcp", "udp", "icmp", "any"]
+    remote: str = "0.0.0.0/0"  # a network, or "group:NAME": the interfaces that are in that group
+    first_port: int = 0  # TCP and UDP: the guest's port (in), the other's port (out)
+    last_port: int = 65535
+    icmp_type: int | None = None  # None is any
+    icmp_code: int | None = None
+
+
+class SecurityGroup(_Part, frozen=True):
+    """Rules under a name. One name has one set of rules in a network: the one that was said last."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+
+
+class Forward(_Part, frozen=True):
+    """Who connects to the host's address and port reaches the guest's port; `port` 0 lets the host choose one."""
+
+    protocol: Transport
+    address: str
+    port: int
+    guest_port: int
+
+
+class HostPort(_Part, frozen=True):
+    """The guest reaches `host_address`:`host_port` of the host as `port` of its router. `port` 0 is the same one."""
+
+    protocol: Transport
+    host_port: int
+    port: int = 0
+    host_address: str = "127.0.0.1"
+
+
+class Service(_Part, frozen=True):
+    """A TCP address inside the network (such as 169.254.169.250:4566) that is served by one of the host's."""
+
+    address: str
+    port: int
+    host_address: str
+    host_port: int
+
+
+class Bandwidth(_Part, frozen=True):
+    """Bytes a second; None is no limit."""
+
+    to_guest: int | None = None
+    from_guest: int | None = None
+
+
+class MetadataFacts(_Part, frozen=True):
+    """What the metadata address tells the machine about itself."""
+
+    instance_id: str
+    host_name: str
+    public_keys: dict[str, str] = {}  # name to a line of authorized_keys
+    user_data: bytes | None = None
+    extra: dict[str, str] = {}  # path under meta-data/ to its text, such as "placement/region"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message", forbid_unknown_fields=True):
+    """A request or an answer; see the module's drawing for which answers which."""
+
+    version: int = VERSION
+
+
+# Requests.
+
+
+class Attach(Message, frozen=True, tag="attach"):
+    """This connection becomes an interface of the network."""
+
+    network: NetworkSettings
+    interface: str  # its name in the network, nobody else's; of a machine with one interface the machine's
+    host_name: str  # for DHCP and the network's DNS
+    mac: str
+    address: str | None = None  # None: the network chooses, and stays with its choice for this interface and MAC
+    groups: tuple[SecurityGroup, ...] = ()  # those that the interface is in
+    other_groups: tuple[SecurityGroup, ...] = ()  # those that rules mention besides
+    forwards: tuple[Forward, ...] = ()
+    host_ports: tuple[HostPort, ...] = ()
+    services: tuple[Service, ...] = ()
+    public_address: str | None = None  # one of 127/8 (see addresses.py) or of the pool; None: it has none
+    bandwidth: Bandwidth = Bandwidth()
+    metadata: MetadataFacts | None = None
+
+
+class ListInterfaces(Message, frozen=True, tag="list"):
+    """Who is attached, and where each is reached."""
+
+
+class Update(Message, frozen=True, tag="update"):
+    """Changes an attached interface. None leaves a thing as it is. Flows that rules no longer admit are cut."""
+
+    interface: str
+    groups: tuple[SecurityGroup, ...] | None = None
+    other_groups: tuple[SecurityGroup, ...] | None = None
+    forwards: tuple[Forward, ...] | None = None
+    host_ports: tuple[HostPort, ...] | None = None
+    services: tuple[Service, ...] | None = None
+    bandwidth: Bandwidth | None = None
+    metadata: MetadataFacts | None = None
+
+
+class Measure(Message, frozen=True, tag="measure"):
+    """Asks for Statistics."""
+
+
+class Proxy(Message, frozen=True, tag="proxy"):
+    """A TCP connection from 127.0.0.1 to a machine, which its rules must admit."""
+
+    host: str  # an interface's name, host name, private or public address
+    port: int
+
+
+class Stop(Message, frozen=True, tag="stop"):
+    """Ends the network's process, whoever is attached. Machines start it again if they live on."""
+
+
+Request = Attach | ListInterfaces | Update | Measure | Proxy | Stop
+
+
+# Answers.
+
+
+class PublicPort(_Part, frozen=True):
+    """A port of the guest that the host's applications reach. Where the address's own port could not be had,
+    `reason` says why, and `host_port` is the one that serves it instead."""
+
+    protocol: Transport
+    guest_port: int
+    host_address: str
+    host_port: int
+    reason: str = ""
+    forward: bool = False  # one of the owner's forwards, not the public address's
+
+
+class Interface(_Part, frozen=True):
+    """An attached interface."""
+
+    interface: str
+    host_name: str
+    mac: str
+    address: str
+    public_address: str | None
+    ports: tuple[PublicPort, ...]
+
+
+class Attached(Message, frozen=True, tag="attached"):
+    """What became of an Attach."""
+
+    address: str
+    prefix_length: int
+    router: str
+    dns: str
+    mtu: int
+    public_address: str | None
+    ports: tuple[PublicPort, ...] = ()  # those known already; the list has those that the guest opens later
+
+
+class InterfaceList(Message, frozen=True, tag="interfaces"):
+    """A part of the answer to ListInterfaces."""
+
+    interfaces: tuple[Interface, ...]
+    more: bool
+
+
+class Updated(Message, frozen=True, tag="updated"):
+    """`cut` flows ended because nothing admits them any more."""
+
+    cut: int
+    ports: tuple[PublicPort, ...]
+
+
+class Statistics(Message, frozen=True, tag="statistics"):
+    """Counters only grow; tables are sizes at this moment. Names are those of the code that counts."""
+
+    process: int  # its identifier
+    counters: dict[str, int]
+    tables: dict[str, int]
+    interfaces: dict[str, dict[str, int]]
+
+
+class Connected(Message, frozen=True, tag="connected"):
+    """The connection stands; its stream socket comes with this message."""
+
+
+class Stopping(Message, frozen=True, tag="stopping"):
+    """The process ends now."""
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """`reason` is for a person, and ends with what to do."""
+
+    cause: Literal["malformed", "version", "settings", "taken", "unknown", "limit", "host", "unreachable"]
+    reason: str
+
+
+Answer = Attached | InterfaceList | Updated | Statistics | Connected | Stopping | Refused
+
+
+class _Envelope(msgspec.Struct):
+    version: int
+
+
+_encoder = msgspec.json.Encoder()
+_envelopes = msgspec.json.Decoder(_Envelope)
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+
+
+class Unreadable(InputError):
+    """What came is no message of this version; `answer` is what its sender is told."""
+
+    def __init__(self, answer: Refused):
+        super().__init__(answer.reason)
+        self.answer = answer
+
+
+def encoded(message: Request | Answer) -> bytes:
+    """The message as it is sent. Unreadable if it is longer than a control socket carries."""
+    data = _encoder.encode(message)
+    if len(data) > LONGEST_MESSAGE:
+        raise Unreadable(
+            Refused(
+                cause="limit",
+                reason=f"the message {type(message).__name__} has {len(data):,} bytes of at most {LONGEST_MESSAGE:,}; "
+                "shorten its user data or rules",
+            )
+        )
+    return data
+
+
+def decoded_request(data: bytes | memoryview) -> Request:
+    """The request in `data`. Unreadable if it is none, or one of another version."""
+    _check_version(data)
+    try:
+        return _requests.decode(data)
+    except msgspec.MsgspecError as error:
+        raise _malformed(error) from error
+
+
+def decoded_answer(data: bytes | memoryview) -> Answer:
+    """The answer in `data`. Unreadable if it is none, or one of another version."""
+    _check_version(data)
+    try:
+        return _answers.decode(data)
+    except msgspec.MsgspecError as error:
+        raise _malformed(error) from error
+
+
+def _check_version(data: bytes | memoryview) -> None:
+    try:
+        version = _envelopes.decode(data).version
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _malformed(error) from error
+    if version != VERSION:
+        raise Unreadable(
+            Refused(
+                cause="version",
+                reason=f"a network's control message has version {version} and must have {VERSION}: another version of "
+                "celaje is running; stop its machines with that version, then start them with this one",
+            )
+        )
+
+
+def _malformed(error: Exception) -> Unreadable:
+    return Unreadable(Refused(cause="malformed", reason=f"malformed control message of a network: {error}"))
+
+
+def default_groups(
+    interface: str, forwards: tuple[Forward, ...] = (), allowed: tuple[tuple[Transport, int, int], ...] = ()
+) -> tuple[SecurityGroup, ...]:
+    """What `celaje vm` admits: everything among the network's machines, outward everything, inward SSH and ICMP from
+    anywhere, the forwards' ports, and `allowed` (protocol, first port, last port)."""
+    inward = [Rule("in", "tcp", first_port=22, last_port=22), Rule("in", "icmp")]
+    inward += [Rule("in", one.protocol, first_port=one.guest_port, last_port=one.guest_port) for one in forwards]
+    inward += [Rule("in", protocol, first_port=first, last_port=last) for protocol, first, last in allowed]
+    together = SecurityGroup("machines", (Rule("in", "any", "group:machines"), Rule("out", "any")))
+    return (together, SecurityGroup(f"of-{interface}", tuple(dict.fromkeys(inward))))
