@@ -17,7 +17,7 @@ from pathlib import Path
 import pysequoia
 import pytest
 
-from celaje.image import zstandard
+from celaje import zstandard
 from celaje.image.archive_keys import ArchiveKeys
 from celaje.image.mirror import Mirror
 

@@ -5,8 +5,8 @@ import lzma
 
 import pytest
 
+from celaje import zstandard
 from celaje.errors import ImageError
-from celaje.image import zstandard
 from celaje.image.kernel_modules import KernelModules, module_name, without_signature
 from celaje.image.tree import Tree
 

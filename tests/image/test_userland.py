@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from celaje import zstandard
 from celaje.errors import ImageError
-from celaje.image import cpio, userland, zstandard
+from celaje.image import cpio, userland
 from celaje.image.initramfs import initramfs
 
 NAMES = sorted({*userland._NEEDED, "[", "[[", "acpid", "zcat"})

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
+from celaje import zstandard
 from celaje.errors import ImageError
-from celaje.image import zstandard
 from celaje.image.tree import Entry, Tree, normalised
 
 _AR_MAGIC = b"!<arch>\n"

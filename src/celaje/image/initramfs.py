@@ -8,8 +8,9 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 
+from celaje import zstandard
 from celaje.errors import ImageError
-from celaje.image import cpio, zstandard
+from celaje.image import cpio
 from celaje.image.tree import Tree
 
 _COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from celaje import zstandard
 from celaje.errors import ImageError
-from celaje.image import zstandard
 from celaje.image.tree import Tree
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
