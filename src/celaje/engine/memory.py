@@ -1,4 +1,4 @@
-"""Guest memory: one memfd, mapped once, shared by engines and devices.
+"""Guest memory: one memfd, or a file's section mapped copy-on-write, mapped once, shared by engines and devices.
 
 Every access through this class is checked against the region's bounds and answered with `OutOfGuestMemory`; devices
 catch it and reset themselves. Engines use `host_address` and check on their own.
@@ -22,23 +22,30 @@ class OutOfGuestMemory(Exception):
 class GuestMemory:
     """`size` bytes of guest-physical memory that start at `base` (both multiples of 4096).
 
-    `dirty` holds one byte a page; generated code and `write` set it to 1 when they change the page.
+    It begins as zeros or, with `contents`, as that private mapping of `size` bytes, which it then owns. `dirty` holds
+    one byte a page; generated code and `write` set it to 1 when they change the page.
     """
 
-    def __init__(self, base: int, size: int) -> None:
+    def __init__(self, base: int, size: int, contents: mmap.mmap | None = None) -> None:
         if size <= 0 or size % PAGE_SIZE or base % PAGE_SIZE:
             raise ValueError(f"guest memory must be whole pages of {PAGE_SIZE} bytes, not {size:#x} bytes at {base:#x}")
+        if contents is not None and len(contents) != size:
+            raise ValueError(f"guest memory of {size:#x} bytes cannot begin as a mapping of {len(contents):#x}")
         self.base = base
         self.size = size
-        self.fd = os.memfd_create("celaje-guest-memory", os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(self.fd, size)
-            self._map = mmap.mmap(self.fd, size, flags=mmap.MAP_SHARED)
-        except (OSError, OverflowError, ValueError) as error:
-            os.close(self.fd)
-            raise HostError(
-                f"the host cannot give the machine {size >> 20} MiB of memory ({error}); ask for less with --memory"
-            ) from error
+        self.fd: int | None = None
+        """The memfd; its holes are pages that nobody has touched. None for memory that began as a file's."""
+        if contents is None:
+            self.fd = os.memfd_create("celaje-guest-memory", os.MFD_CLOEXEC)
+            try:
+                os.ftruncate(self.fd, size)
+                contents = mmap.mmap(self.fd, size, flags=mmap.MAP_SHARED)
+            except (OSError, OverflowError, ValueError) as error:
+                os.close(self.fd)
+                raise HostError(
+                    f"the host cannot give the machine {size >> 20} MiB of memory ({error}); ask for less with --memory"
+                ) from error
+        self._map = contents
         self.view = memoryview(self._map)
         self._buffer = (ctypes.c_char * size).from_buffer(self._map)
         self.host_address = ctypes.addressof(self._buffer)
@@ -86,7 +93,8 @@ class GuestMemory:
 
     def close(self) -> None:
         """Give the memory back to the host. No engine may be running on it."""
-        os.close(self.fd)
+        if self.fd is not None:
+            os.close(self.fd)
         self.view.release()
         del self._buffer, self._dirty_buffer
         self._map.close()

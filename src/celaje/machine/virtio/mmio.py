@@ -62,6 +62,8 @@ INTERRUPT_CONFIGURATION = 2
 
 TRANSPORT_FEATURES = FEATURE_RING_INDIRECT | FEATURE_RING_EVENT_INDEX | FEATURE_VERSION_1 | FEATURE_RING_RESET
 
+NOBODY_OFFERS = 1 << 63  # a reserved bit (6)
+
 QUEUE_NOTIFY = 0x50
 STATUS = 0x70
 CONFIGURATION = 0x100
@@ -214,7 +216,7 @@ class VirtioMmio:
             self._driver_features = self._driver_features & ~(WORD << shift) | value << shift
         elif value:
             # A feature past bit 63. Remembered as a bit that nobody offers, so that FEATURES_OK is refused.
-            self._driver_features |= 1 << 64
+            self._driver_features |= NOBODY_OFFERS
 
     # --- status ---
 
@@ -424,7 +426,7 @@ class VirtioMmio:
         ]
         self._device_features_select = saved_number(state, "device_features_select", 1 << 32)
         self._driver_features_select = saved_number(state, "driver_features_select", 1 << 32)
-        self._driver_features = saved_number(state, "driver_features", 1 << 65)
+        self._driver_features = saved_number(state, "driver_features", 1 << 64)
         self._queue_select = saved_number(state, "queue_select", 1 << 32)
         status = saved_number(state, "status", 1 << 8)
         if status & STATUS_FEATURES_OK and self._driver_features & ~self.offered:
