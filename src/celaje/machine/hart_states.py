@@ -7,11 +7,16 @@
                                      stop
 
 A hart stops and suspends itself, so that stopping and suspending are never merely pending.
+
+Beside that, all harts together may be held: each thread then comes to rest where its hart's state is whole (before a
+start is picked up, or where `run` has returned Interrupted), and goes on after the release. A hart that sleeps is woken
+for it, which hardware may do too (SBI 2.0, 9.4).
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,6 +50,8 @@ class HartStates:
         self._requests: list[StartRequest | None] = [None] * count
         self._wakes = [threading.Event() for _ in range(count)]
         self._closed = False
+        self._held = False
+        self._resting = [True] * count
 
     def __len__(self) -> int:
         return len(self._states)
@@ -69,9 +76,10 @@ class HartStates:
             return all(state == HartState.STOPPED for state in self._states)
 
     def wait_for_start(self, hart: int) -> StartRequest | None:
-        """Wait until `hart` is to start; it has then. None where the machine ends before."""
+        """Wait until `hart` is to start; it has then. None where the machine ends before. `hart` rests meanwhile, also
+        while harts are held."""
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._requests[hart] is not None)
+            self._rest(hart, lambda: self._requests[hart] is not None)
             if self._closed:
                 return None
             request, self._requests[hart] = self._requests[hart], None
@@ -98,10 +106,54 @@ class HartStates:
         self._wakes[hart].clear()
 
     def wait_for_wake(self, hart: int, seconds: float | None) -> bool:
-        """Wait for a `wake` since `expect_wake`, at most so long. False where the machine ends."""
+        """Wait for a `wake` since `expect_wake`, or until harts are held; at most so long. False where the machine
+        ends."""
         if not self._closed:
             self._wakes[hart].wait(seconds)
         return not self._closed
+
+    # Holding.
+
+    @property
+    def held(self) -> bool:
+        """Whether harts are to come to rest."""
+        return self._held
+
+    def hold(self) -> None:
+        """Let every hart come to rest soon; those that execute must be interrupted besides."""
+        with self._condition:
+            self._held = True
+        for wake in self._wakes:
+            wake.set()
+
+    def release(self) -> None:
+        """Let them go on."""
+        with self._condition:
+            self._held = False
+            self._condition.notify_all()
+
+    def rest(self, hart: int) -> None:
+        """`hart`'s state is whole: its thread stays here as long as harts are held."""
+        if self._held:
+            with self._condition:
+                self._rest(hart, lambda: True)
+
+    def leave(self, hart: int) -> None:
+        """`hart`'s thread has ended, which is rest for good."""
+        with self._condition:
+            self._resting[hart] = True
+            self._condition.notify_all()
+
+    def wait_until_at_rest(self) -> None:
+        """Wait until every hart rests, after `hold`."""
+        with self._condition:
+            self._condition.wait_for(lambda: all(self._resting))
+
+    def _rest(self, hart: int, until: Callable[[], bool]) -> None:
+        self._resting[hart] = True
+        self._condition.notify_all()
+        self._condition.wait_for(lambda: self._closed or (until() and not self._held))
+        self._resting[hart] = False
 
     def close(self) -> None:
         """The machine ends: nobody waits any more."""

@@ -2,6 +2,11 @@
 
 One thread runs each hart and serves its exits; the thread that called `run` waits for the verdict. A reset builds
 engine, memory and board anew and reads the files again, so that nothing of the guest's old life is left but its disks.
+
+A machine may be paused from outside: its harts leave guest code where an instruction is finished, then its devices
+come to rest. The guest's clock goes on meanwhile, like that of a computer whose processor was stopped: the guest's
+idea of the date stays right, and what waits for a time finds it past. Who wants the time back sets it while the machine
+rests (`Engine.set_time`).
 """
 
 from __future__ import annotations
@@ -11,9 +16,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from celaje.engine.memory import PAGE_SIZE
 from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
@@ -49,6 +56,16 @@ IDLE_BYTES = 8 << 20
 
 EngineFactory = Callable[[int], Engine]
 """Makes an engine with that many harts."""
+EnterGuest = Callable[[Hart, StartRequest], None]
+"""Puts a hart where it was asked to start."""
+
+
+@runtime_checkable
+class PowerButton(Protocol):
+    """One of a machine's devices may be its power button."""
+
+    def press(self) -> bool:
+        """Press it. False where the guest does not listen. From any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,14 @@ class Files:
         return None if start is None or start.tohost is None else HtifSymbols(start.tohost, start.fromhost)
 
 
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """What a machine at rest consists of: board (with its engine, memory and devices), and the states of its harts."""
+
+    board: Board
+    states: HartStates
+
+
 class Machine:
     """Made of `config` and an engine. Everything wrong with the files is raised here: UsageError, InputError, NotFound.
 
@@ -130,6 +155,12 @@ class Machine:
         self._engine_seconds: dict[str, float] = {}
         self._python_seconds = [0.0] * config.cpus
         self._boots = 0
+        self._holds = 0
+        self._hold_lock = threading.RLock()
+        self._reset_pressed = False
+        # While it is held the board stays what it is; the thread in `run` has it while it makes one or takes one apart.
+        self._board_lock = threading.RLock()
+        self._running: AtRest | None = None
         self._wall_seconds = 0.0
 
     def __enter__(self) -> Machine:
@@ -148,6 +179,66 @@ class Machine:
         """Switch the machine off from outside. From any thread."""
         self._end(Verdict(VerdictKind.LEFT))
 
+    def reset(self) -> None:
+        """Press the reset button: the guest starts anew, also on a machine that ends where its guest asks for that. A
+        machine that is paused is reset and stays paused. Does nothing to one that has ended. From any thread."""
+        self._reset_pressed = True
+        self._end(Verdict(VerdictKind.REBOOT))
+
+    def power_button(self) -> bool:
+        """Press the power button. False where there is none, or the guest does not listen to it. From any thread."""
+        return any(device.press() for device in self._devices if isinstance(device, PowerButton))
+
+    def pause(self) -> None:
+        """When this returns no guest code is executed and no virtio device touches memory or backend, until `resume`.
+
+        Every hart is where its state is whole (`Hart.save`). May nest; may come before `run`, which then waits, and
+        lasts over resets. From any thread but a hart's.
+        """
+        with self._hold_lock:
+            self._holds += 1
+            if self._holds > 1:
+                return
+            with self._board_lock:
+                running = self._running
+                if running is not None:
+                    running.states.hold()
+                    for hart in running.board.engine.harts:
+                        hart.interrupt()
+                    running.states.wait_until_at_rest()
+            for device in self._devices:
+                device.pause()
+
+    def resume(self) -> None:
+        """Undo one `pause`. ValueError if there was none."""
+        with self._hold_lock:
+            if not self._holds:
+                raise ValueError("resume without pause")
+            self._holds -= 1
+            if self._holds:
+                return
+            for device in self._devices:
+                device.resume()
+            with self._board_lock:
+                if self._running is not None:
+                    self._running.states.release()
+
+    @property
+    def paused(self) -> bool:
+        """Whether there are more pauses than resumes."""
+        return self._holds > 0
+
+    @contextmanager
+    def at_rest(self) -> Iterator[AtRest | None]:
+        """Paused inside, and the board stays: a reset or an end comes after. None where the guest has not begun, has
+        asked for a reset, or has ended."""
+        self.pause()
+        try:
+            with self._board_lock:
+                yield self._running if self._verdict is None else None
+        finally:
+            self.resume()
+
     def run(self, console: Console) -> Verdict:
         """Run until the machine ends. Raises InputError where the files do not fit into memory; an exception of the
         calling thread (KeyboardInterrupt) switches the machine off and goes on."""
@@ -158,9 +249,10 @@ class Machine:
         try:
             while True:
                 verdict = self._run_until_reset(console, deadline)
-                if verdict.kind is not VerdictKind.REBOOT or self._config.no_reboot:
+                if verdict.kind is not VerdictKind.REBOOT or (self._config.no_reboot and not self._reset_pressed):
                     return verdict
                 with self._end_lock:
+                    self._reset_pressed = False
                     if self._verdict is verdict:
                         self._verdict = None
                         self._ended.clear()
@@ -189,8 +281,26 @@ class Machine:
 
     def _run_until_reset(self, console: Console, deadline: float | None) -> Verdict:
         self._boots += 1
-        engine = self._engine_factory(self._config.cpus)
         states = HartStates(self._config.cpus)
+        with self._board_lock:
+            board, sbi, enter = self._make_board(console, states)
+            self._running = AtRest(board, states)
+            if self._holds:
+                states.hold()
+        try:
+            self._run_harts(board, states, sbi, enter, deadline)
+        finally:
+            with self._board_lock:
+                self._running = None
+                self._take_apart(board.engine, board)
+        if self._failure is not None:
+            raise self._failure
+        assert self._verdict is not None
+        return self._verdict
+
+    def _make_board(self, console: Console, states: HartStates) -> tuple[Board, Sbi, EnterGuest]:
+        """A board whose harts are about to start, and how one does."""
+        engine = self._engine_factory(self._config.cpus)
         board = None
         try:
             files, self._files = self._files or Files.read(self._config), None
@@ -205,22 +315,22 @@ class Machine:
                 isa=self._config.processor,
             )
             enter = self._load(files, board, states)
-            del files
             sbi = Sbi(engine, states, board.ram, console, board.set_line, self._end, self._config.processor)
-            self._run_harts(board, states, sbi, enter, deadline)
-        finally:
-            if board is not None:
-                board.detach()
-            self._add_statistics(engine)
-            engine.close()
-            if board is not None:
-                board.ram.close()
-        if self._failure is not None:
-            raise self._failure
-        assert self._verdict is not None
-        return self._verdict
+        except BaseException:
+            self._take_apart(engine, board)
+            raise
+        return board, sbi, enter
 
-    def _load(self, files: Files, board: Board, states: HartStates) -> Callable[[Hart, StartRequest], None]:
+    def _take_apart(self, engine: Engine, board: Board | None) -> None:
+        """Give back everything that a reset makes anew."""
+        if board is not None:
+            board.detach()
+        self._add_statistics(engine)
+        engine.close()
+        if board is not None:
+            board.ram.close()
+
+    def _load(self, files: Files, board: Board, states: HartStates) -> EnterGuest:
         """Fill memory and ask the harts to start. Returns how a hart does."""
         loaded = [part for part in (files.firmware, files.kernel) if part is not None]
         for part in loaded:
@@ -251,7 +361,7 @@ class Machine:
         board: Board,
         states: HartStates,
         sbi: Sbi,
-        enter: Callable[[Hart, StartRequest], None],
+        enter: EnterGuest,
         deadline: float | None,
     ) -> None:
         harts = board.engine.harts
@@ -286,7 +396,7 @@ class Machine:
         board: Board,
         states: HartStates,
         sbi: Sbi,
-        enter: Callable[[Hart, StartRequest], None],
+        enter: EnterGuest,
     ) -> None:
         try:
             while (request := states.wait_for_start(hart.index)) is not None:
@@ -295,6 +405,8 @@ class Machine:
         except BaseException as error:  # a mistake of ours: the thread that waits for the verdict raises it
             self._failure = error
             self._end(Verdict(VerdictKind.DIED, reason="celaje failed"))
+        finally:
+            states.leave(hart.index)
 
     def _serve(self, hart: Hart, board: Board, states: HartStates, sbi: Sbi) -> None:
         """Run `hart` and answer its exits until it stops or the machine ends."""
@@ -325,6 +437,8 @@ class Machine:
                 left = clock()
             elif isinstance(event, Interrupted):
                 interruptions += 1
+                states.rest(index)
+                left = clock()
             elif isinstance(event, Watched):
                 watched += 1
                 if board.htif is not None:

@@ -193,11 +193,14 @@ class Sbi:
         return None
 
     def _sleep(self, hart: Hart) -> None:
-        """Until one of the interrupts that `hart` has enabled is pending, as wfi does."""
+        """Until one of the interrupts that `hart` has enabled is pending, as wfi does; or harts are held, since a call
+        in the middle of which a hart waits is no state that can be saved."""
         self._states.suspend(hart.index)
         enabled = hart.get("sie")
         while True:
             self._states.expect_wake(hart.index)
+            if self._states.held:
+                break
             left = max(0, hart.get("stimecmp") - self._engine.time()) / TICKS_PER_SECOND
             if hart.get("sip") & enabled or not self._states.wait_for_wake(hart.index, min(left, 3600.0)):
                 break
