@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from celaje.cli import command, vm_run
+from celaje.cli.machine_options import disk, machine_options
+from celaje.host.machine_options import DiskOption, configuration, resolved
 from celaje.image import store
 from celaje.image.debian_mini import Bundle
+from celaje.machine.machine import MachineConfig
 
 CREATED = 1_700_000_000
 
@@ -91,9 +94,15 @@ def test_an_unknown_recipe_names_those_that_there_are(capsys: pytest.CaptureFixt
     assert "debian-mini" in capsys.readouterr().err
 
 
+def described(words: list[str]) -> MachineConfig:
+    """The machine that `celaje vm run` with these words is."""
+    options = machine_options(vm_run.parser().parse_args(words))
+    return configuration(options, resolved(options))
+
+
 def test_an_image_brings_its_files_and_its_disk_is_thrown_away() -> None:
     image = publish("one")
-    found = vm_run.configuration(vm_run.parser().parse_args(["one", "--append", "single", "--disk", "more,readonly"]))
+    found = described(["one", "--append", "single", "--disk", "more,readonly"])
     assert found.kernel == image.directory / "kernel"
     assert found.initrd == image.directory / "initrd"
     assert found.firmware is None
@@ -106,7 +115,7 @@ def test_an_image_brings_its_files_and_its_disk_is_thrown_away() -> None:
 
 def test_an_image_that_boots_by_firmware_brings_its_firmware() -> None:
     image = publish("two", boot="firmware", command_line="")
-    found = vm_run.configuration(vm_run.parser().parse_args(["two"]))
+    found = described(["two"])
     assert (found.firmware, found.kernel) == (image.directory / "firmware", image.directory / "kernel")
     assert found.initrd is None
     assert found.append == ""
@@ -114,20 +123,20 @@ def test_an_image_that_boots_by_firmware_brings_its_firmware() -> None:
 
 def test_a_kernel_of_ones_own_leaves_out_the_images_initrd() -> None:
     publish("one")
-    found = vm_run.configuration(vm_run.parser().parse_args(["one", "--kernel", "mine"]))
+    found = described(["one", "--kernel", "mine"])
     assert (found.kernel, found.initrd) == (Path("mine"), None)
     assert found.append == "quiet root=/dev/vda"
 
 
 def test_an_image_is_found_by_its_path_too() -> None:
     image = publish("one")
-    found = vm_run.configuration(vm_run.parser().parse_args([str(image.directory)]))
+    found = described([str(image.directory)])
     assert found.kernel == image.directory / "kernel"
 
 
 def test_a_disk_whose_name_has_a_comma_is_a_disk() -> None:
-    assert (vm_run.disk("a,b").path, vm_run.disk("a,b").read_only) == (Path("a,b"), False)
-    assert (vm_run.disk("a,b,readonly").path, vm_run.disk("a,b,readonly").read_only) == (Path("a,b"), True)
+    assert disk("a,b") == DiskOption("a,b")
+    assert disk("a,b,readonly") == DiskOption("a,b", read_only=True)
 
 
 def test_a_run_leaves_the_images_files_as_they_were() -> None:

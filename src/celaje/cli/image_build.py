@@ -6,7 +6,7 @@ import sys
 
 from celaje.cli.arguments import Parser
 from celaje.cli.builder import builder
-from celaje.cli.engines import ENGINES, factory
+from celaje.host.engines import ENGINES, factory
 from celaje.image import recipes
 from celaje.image.progress import shown_on
 

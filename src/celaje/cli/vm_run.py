@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from celaje.cli.arguments import Parser, count, seconds, size
-from celaje.errors import UsageError
+from celaje.cli.arguments import Parser
+from celaje.cli.machine_options import IMAGE_HELP, add_options, machine_options
 from celaje.machine.verdict import Verdict, VerdictKind
-
-if TYPE_CHECKING:
-    from celaje.machine.machine import Disk, MachineConfig
 
 # What a person reads, and the exit status. The status of a time limit is that of timeout(1).
 OUTCOMES: dict[VerdictKind, tuple[int, str]] = {
@@ -44,73 +38,10 @@ in the statistics); 2 wrong use or input; 3 the guest died; 124 the time limit w
 def parser() -> Parser:
     """The options, as `celaje vm run --help` shows them."""
     found = Parser("vm run", "Runs a computer in this terminal: an image, a kernel, a firmware.", EPILOG)
-    add = found.add_argument
-    add("image", nargs="?", metavar="IMAGE", help="an image's name (`celaje image ls`) or directory")
-    add("--kernel", type=Path, metavar="FILE", help="a Linux Image, plain or gzipped, or an ELF file: supervisor mode")
-    add("--initrd", type=Path, metavar="FILE", help="the kernel's first file system")
-    add("--append", metavar="TEXT", help="the kernel's command line")
-    add("--firmware", type=Path, metavar="FILE", help="an ELF file, or a flat one for 0x80000000: machine mode")
-    add("--disk", action="append", default=[], metavar="FILE[,readonly]", help="a raw disk; may be given again")
-    add("--memory", type=size, default=size("512M"), metavar="SIZE", help="such as 512M (the default) or 2G")
-    add("--cpus", type=count, default=1, metavar="N", help="harts (1)")
-    add("--engine", choices=("auto", "translate", "evaluate"), default="auto", help="what executes (auto)")
-    add("--no-reboot", action="store_true", help="a restart ends the machine")
-    add("--timeout", type=seconds, metavar="SECONDS", help="switch the machine off after this time")
-    add("--stats", metavar="FILE", help="write statistics as JSON when the machine has ended")
+    found.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE_HELP)
+    add_options(found)
+    found.add_argument("--stats", metavar="FILE", help="write statistics as JSON when the machine has ended")
     return found
-
-
-def check(chosen: argparse.Namespace) -> None:
-    """Refuse combinations that mean nothing. Raises UsageError."""
-    if not (chosen.image or chosen.kernel or chosen.firmware):
-        raise UsageError(
-            "nothing to run: give an image's name, --kernel FILE or --firmware FILE; "
-            "`celaje image build debian-mini` makes an image"
-        )
-    for option in ("initrd", "append"):
-        if getattr(chosen, option) is not None and not (chosen.kernel or chosen.image):
-            raise UsageError(f"--{option} is for a kernel: give --kernel FILE or an image with it")
-
-
-def disk(text: str) -> Disk:
-    """A disk from `FILE[,readonly]`."""
-    from celaje.machine.machine import Disk
-
-    file = text.removesuffix(",readonly")
-    if not file:
-        raise UsageError(f"a disk is FILE or FILE,readonly, not {text!r}")
-    return Disk(Path(file), read_only=file != text)
-
-
-def configuration(chosen: argparse.Namespace) -> MachineConfig:
-    """The machine that the options describe, with the image's files where there is one."""
-    from celaje.machine.machine import Disk, MachineConfig
-
-    kernel, initrd, firmware = chosen.kernel, chosen.initrd, chosen.firmware
-    append = chosen.append or ""
-    disks: list[Disk] = []
-    if chosen.image:
-        from celaje.image.store import open_image
-
-        image = open_image(chosen.image)
-        if kernel is None:
-            kernel, initrd = image.file("kernel"), initrd or image.file("initrd")
-        firmware = firmware or image.file("firmware")
-        append = f"{image.description.command_line} {append}".strip()
-        own = image.file("disk")
-        if own:
-            disks.append(Disk(own, throwaway=True))
-    return MachineConfig(
-        memory=chosen.memory,
-        cpus=chosen.cpus,
-        kernel=kernel,
-        initrd=initrd,
-        append=append,
-        firmware=firmware,
-        disks=[*disks, *map(disk, chosen.disk)],
-        no_reboot=chosen.no_reboot,
-        timeout=chosen.timeout,
-    )
 
 
 def outcome(verdict: Verdict) -> tuple[int, str]:
@@ -124,16 +55,17 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
 def run(words: list[str]) -> int:
     """Run the machine. Returns the exit status of its verdict; raises CelajeError for wrong use or input."""
     chosen = parser().parse_args(words)
-    check(chosen)
+    options = machine_options(chosen)
 
-    from celaje.cli.engines import factory
     from celaje.cli.statistics_file import statistics_file
+    from celaje.host.engines import factory
+    from celaje.host.machine_options import configuration, resolved
     from celaje.machine.machine import Machine
     from celaje.machine.terminal import standard_streams
 
     with (
         statistics_file(chosen.stats) as write_statistics,
-        Machine(configuration(chosen), factory(chosen.engine)) as machine,
+        Machine(configuration(options, resolved(options)), factory(options.engine)) as machine,
     ):
         with standard_streams(machine.leave) as console:
             verdict = machine.run(console)

@@ -8,8 +8,8 @@
               8  check  24 bytes, BLAKE2b of the count
     0x1000  ring       byte n of all that was ever written is at n modulo capacity
 
-Slots are written in turn, after the bytes that they count. So at every moment one of them is whole, whatever was torn by a
-kill or a loss of power, and the whole one with the larger count is the truth but for the piece that was being
+Slots are written in turn, after the bytes that they count. So at every moment one of them is whole, whatever was torn
+by a kill or a loss of power, and the whole one with the larger count is the truth but for the piece that was being
 written. That piece may have overwritten the ring's oldest bytes already: the oldest PIECE bytes are nobody's.
 """
 

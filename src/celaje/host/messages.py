@@ -20,9 +20,9 @@ SOCK_SEQPACKET, where a message is a packet.
                                   <-           ConsoleOutput
       ConsoleInput                ->           (no answer: what does not fit waits, and so does the sender)
 
-Any request may be answered by Refused instead, also one that is malformed or of another version, and the connection goes
-on. Requests on one connection are answered in their order; who wants two things at once opens two connections. Every
-message carries `version`, and another one than VERSION is refused before anything else of it is looked at.
+Any request may be answered by Refused instead, also one that is malformed or of another version, and the connection
+goes on. Requests on one connection are answered in their order; who wants two things at once opens two connections.
+Every message carries `version`, and another one than VERSION is refused before anything else of it is looked at.
 """
 
 from __future__ import annotations
@@ -278,10 +278,8 @@ _CAUSES: tuple[tuple[type[CelajeError], Cause], ...] = (
     (NotFound, "not-found"),
     (GuestError, "guest"),
 )
-_ERRORS: dict[str, type[CelajeError]] = {cause: error for error, cause in _CAUSES} | {
-    "malformed": InputError,
-    "state": UsageError,
-}
+_ERRORS: dict[Cause, type[CelajeError]] = {cause: error for error, cause in _CAUSES}
+_ERRORS |= {"malformed": InputError, "state": UsageError}
 
 
 class Unreadable(InputError):
