@@ -5,6 +5,7 @@ The map is that of QEMU's board of this name, so that kernels, firmware and teac
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,7 +66,8 @@ class HtifSymbols:
 class Board:
     """One machine's devices around the harts of `engine`, whose memory it makes: `memory_size` bytes.
 
-    `end` is called with the guest's verdict, from any thread. `virtio` fills the slots from the first on.
+    `end` is called with the guest's verdict, from any thread. `virtio` fills the slots from the first on. Memory begins
+    as `contents`, a private mapping, or as zeros.
     """
 
     def __init__(
@@ -79,13 +81,14 @@ class Board:
         virtio: Sequence[VirtioDevice] = (),
         htif: HtifSymbols | None = None,
         isa: ProcessorDescription | None = None,
+        contents: mmap.mmap | None = None,
     ) -> None:
         if len(virtio) > VIRTIO_SLOTS:
             raise ValueError(f"the board has {VIRTIO_SLOTS} virtio slots, not {len(virtio)}")
         self.engine = engine
         self.isa = isa or ProcessorDescription()
         self._wake = wake
-        self.ram = GuestMemory(RAM_BASE, memory_size)
+        self.ram = GuestMemory(RAM_BASE, memory_size, contents)
         engine.add_memory(self.ram)
 
         harts = range(len(engine.harts))

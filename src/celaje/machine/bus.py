@@ -12,7 +12,7 @@ from celaje.engine.protocol import Hart, MmioRead, MmioWrite
 
 PAGE_SHIFT = 12
 
-SavedState = dict[str, int | list[int] | bytes | str]
+SavedState = dict[str, int | list[int] | bytes]
 """What a device's `save` returns: plain values by name."""
 
 

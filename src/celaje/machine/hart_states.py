@@ -16,7 +16,7 @@ for it, which hardware may do too (SBI 2.0, 9.4).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -111,6 +111,26 @@ class HartStates:
         if not self._closed:
             self._wakes[hart].wait(seconds)
         return not self._closed
+
+    # Saving.
+
+    def pending_start(self, hart: int) -> StartRequest | None:
+        """Where `hart` is to start, while it is START_PENDING."""
+        return self._requests[hart]
+
+    def restore(self, states: Sequence[tuple[HartState, StartRequest | None]]) -> None:
+        """Put back the states of harts at rest, before their threads begin; STARTED ones then go on at once."""
+        with self._condition:
+            self._states = [state for state, _ in states]
+            self._requests = [request for _, request in states]
+
+    def goes_on(self, hart: int) -> bool:
+        """Whether `hart` was put back as one that runs. Comes back when it may."""
+        with self._condition:
+            if self._states[hart] != HartState.STARTED:
+                return False
+            self._rest(hart, lambda: True)
+            return not self._closed
 
     # Holding.
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from celaje.engine.memory import PAGE_SIZE
 from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
@@ -40,6 +40,9 @@ from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.overlay import Overlay
 from celaje.machine.virtio.rng import VirtioRng
+
+if TYPE_CHECKING:
+    from celaje.machine.snapshot.restore import Restored
 
 MEMORY_LEAST = 1 << 20
 CPUS_MOST = 64
@@ -128,23 +131,31 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class AtRest:
-    """What a machine at rest consists of: board (with its engine, memory and devices), and the states of its harts."""
+    """What a machine at rest consists of: board (with its engine, memory and devices), and the states of its harts.
+
+    `information` is where firmware finds what starts next; None for a machine that starts in supervisor mode.
+    """
 
     board: Board
     states: HartStates
+    information: int | None
 
 
 class Machine:
     """Made of `config` and an engine. Everything wrong with the files is raised here: UsageError, InputError, NotFound.
 
-    `run` may be called once; `close` (or leaving it as a context) gives disks and devices back.
+    `run` may be called once; `close` (or leaving it as a context) gives disks and devices back. With `restored` it goes
+    on where that snapshot was taken (InputError where it is not this machine's); only after a reset it reads its files.
     """
 
-    def __init__(self, config: MachineConfig, engine_factory: EngineFactory) -> None:
+    def __init__(self, config: MachineConfig, engine_factory: EngineFactory, restored: Restored | None = None) -> None:
         self._config = config
         self._engine_factory = engine_factory
         _check(config)
-        self._files: Files | None = Files.read(config)
+        self._restored = restored
+        if restored is not None:
+            restored.judge(config.memory, config.cpus, config.processor)
+        self._files: Files | None = Files.read(config) if restored is None else None
         self._devices = [*_open_disks(config.disks), VirtioRng(), *config.devices]
         self._end_lock = threading.Lock()
         self._ended = threading.Event()
@@ -239,6 +250,12 @@ class Machine:
         finally:
             self.resume()
 
+    @contextmanager
+    def standing(self) -> Iterator[Board | None]:
+        """The board stays inside, and the guest goes on: a reset or an end comes after. None where there is none."""
+        with self._board_lock:
+            yield None if self._running is None else self._running.board
+
     def run(self, console: Console) -> Verdict:
         """Run until the machine ends. Raises InputError where the files do not fit into memory; an exception of the
         calling thread (KeyboardInterrupt) switches the machine off and goes on."""
@@ -283,8 +300,9 @@ class Machine:
         self._boots += 1
         states = HartStates(self._config.cpus)
         with self._board_lock:
-            board, sbi, enter = self._make_board(console, states)
-            self._running = AtRest(board, states)
+            board, sbi, information = self._make_board(console, states)
+            self._running = AtRest(board, states, information)
+            enter = _entry(information)
             if self._holds:
                 states.hold()
         try:
@@ -298,12 +316,17 @@ class Machine:
         assert self._verdict is not None
         return self._verdict
 
-    def _make_board(self, console: Console, states: HartStates) -> tuple[Board, Sbi, EnterGuest]:
-        """A board whose harts are about to start, and how one does."""
+    def _make_board(self, console: Console, states: HartStates) -> tuple[Board, Sbi, int | None]:
+        """A board whose harts are about to start or to go on, and where firmware finds what starts next."""
         engine = self._engine_factory(self._config.cpus)
         board = None
+        restored, self._restored = self._restored, None
         try:
-            files, self._files = self._files or Files.read(self._config), None
+            files = None
+            if restored is None:
+                files, self._files = self._files or Files.read(self._config), None
+            begun = files if restored is None else restored
+            assert begun is not None
             board = Board(
                 engine,
                 self._config.memory,
@@ -311,15 +334,20 @@ class Machine:
                 self._end,
                 wake=states.wake,
                 virtio=self._devices,
-                htif=files.htif,
+                htif=begun.htif,
                 isa=self._config.processor,
+                contents=None if restored is None else restored.memory(),
             )
-            enter = self._load(files, board, states)
+            if files is not None:
+                information = self._load(files, board, states)
+            elif restored is not None:
+                restored.put_back(board, states)
+                information = restored.information
             sbi = Sbi(engine, states, board.ram, console, board.set_line, self._end, self._config.processor)
         except BaseException:
             self._take_apart(engine, board)
             raise
-        return board, sbi, enter
+        return board, sbi, information
 
     def _take_apart(self, engine: Engine, board: Board | None) -> None:
         """Give back everything that a reset makes anew."""
@@ -330,8 +358,8 @@ class Machine:
         if board is not None:
             board.ram.close()
 
-    def _load(self, files: Files, board: Board, states: HartStates) -> EnterGuest:
-        """Fill memory and ask the harts to start. Returns how a hart does."""
+    def _load(self, files: Files, board: Board, states: HartStates) -> int | None:
+        """Fill memory and ask the harts to start. Returns where firmware, if it is that, finds what starts next."""
         loaded = [part for part in (files.firmware, files.kernel) if part is not None]
         for part in loaded:
             payload.load(board.ram, part)
@@ -351,10 +379,10 @@ class Machine:
                 board.ram.write(information, dynamic_info(files.kernel.entry, BOOT_HART))
             for hart in range(self._config.cpus):
                 states.start(hart, StartRequest(files.firmware.entry, place.device_tree))
-            return lambda hart, request: enter_machine_mode(hart, request.address, request.opaque, information)
+            return information
         assert files.kernel is not None
         states.start(BOOT_HART, StartRequest(files.kernel.entry, place.device_tree))
-        return lambda hart, request: enter_supervisor_mode(hart, request.address, request.opaque)
+        return None
 
     def _run_harts(
         self,
@@ -399,6 +427,8 @@ class Machine:
         enter: EnterGuest,
     ) -> None:
         try:
+            if states.goes_on(hart.index):
+                self._serve(hart, board, states, sbi)
             while (request := states.wait_for_start(hart.index)) is not None:
                 enter(hart, request)
                 self._serve(hart, board, states, sbi)
@@ -476,6 +506,13 @@ class Idleness:
         self._instructions += done
         if done < IDLE_INSTRUCTIONS and counters["decoded_bytes"] > IDLE_BYTES:
             self._engine.trim()
+
+
+def _entry(information: int | None) -> EnterGuest:
+    """How a hart begins, in supervisor mode or (with what firmware is told) in machine mode."""
+    if information is None:
+        return lambda hart, request: enter_supervisor_mode(hart, request.address, request.opaque)
+    return lambda hart, request: enter_machine_mode(hart, request.address, request.opaque, information)
 
 
 def _until(deadline: float | None, longest: float) -> float:

@@ -46,18 +46,19 @@ class Htif:
         console: Console,
         end: Callable[[Verdict], None],
     ) -> None:
-        self._tohost = tohost
-        self._fromhost = fromhost
+        self.tohost = tohost
+        self.fromhost = fromhost
         self._memory = memory
         self._console = console
         self._end = end
         self._lock = threading.Lock()
-        self._wants_input = False
+        self.wants_input = False
+        """Whether the program has asked for a character and has not got it."""
 
     def look(self) -> None:
         """Serve what stands in tohost. From any thread."""
         with self._lock:
-            request = int.from_bytes(self._memory.read(self._tohost, 8), "little")
+            request = int.from_bytes(self._memory.read(self.tohost, 8), "little")
             if request:
                 self._serve(request)
 
@@ -67,7 +68,7 @@ class Htif:
             self._console.put(payload & 0xFF)
             self._answer(kind << 48)
         elif kind == CONSOLE_READ:
-            self._wants_input = True
+            self.wants_input = True
             self._answer(0)
             self._console.listen(self._input_came, _nothing)
             self._answer_with_input()
@@ -76,19 +77,27 @@ class Htif:
         elif kind == SYSTEM_CALL:
             self._system_call(payload)
 
+    def resume(self, wants_input: bool) -> None:
+        """Go on where a saved machine was."""
+        with self._lock:
+            self.wants_input = wants_input
+            if wants_input:
+                self._console.listen(self._input_came, _nothing)
+                self._answer_with_input()
+
     def _answer(self, value: int) -> None:
-        self._memory.write(self._tohost, bytes(8))
-        if self._fromhost is not None and self._memory.contains(self._fromhost, 8):
-            self._memory.write(self._fromhost, value.to_bytes(8, "little"))
+        self._memory.write(self.tohost, bytes(8))
+        if self.fromhost is not None and self._memory.contains(self.fromhost, 8):
+            self._memory.write(self.fromhost, value.to_bytes(8, "little"))
 
     def _input_came(self) -> None:
         with self._lock:
             self._answer_with_input()
 
     def _answer_with_input(self) -> None:
-        data = self._console.take(1) if self._wants_input else b""
+        data = self._console.take(1) if self.wants_input else b""
         if data:
-            self._wants_input = False
+            self.wants_input = False
             self._answer(CONSOLE_READ << 48 | 0x100 | data[0])
 
     def _exit(self, code: int) -> None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import msgspec
 
-MOST_NUMBER = (1 << 64) - 1
-
 
 class MemoryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A memory slot, guest-physical; its contents are the section `section`."""
@@ -22,7 +20,7 @@ class DeviceState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     base: int
     kind: str
-    state: dict[str, int | list[int] | bytes | str]
+    state: dict[str, int | list[int] | bytes]
 
 
 class HartState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +46,7 @@ class DiskState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MachineState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. `time` is the guest's clock in ticks, `taken_at` the host's in nanoseconds since 1970.
+    """All of it. `taken_at` is the host's clock in nanoseconds since 1970.
 
     `firmware` says that the machine was started in machine mode; `information` is then where the firmware finds what
     starts next. `htif` are the addresses of tohost and fromhost. `owner` is whatever whoever runs machines keeps.
@@ -60,11 +58,11 @@ class MachineState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: list[DeviceState]
     disks: list[DiskState]
     isa: str
-    time: int
     taken_at: int
     firmware: bool
     information: int
     htif: tuple[int, int | None] | None
+    htif_wants_input: bool
     owner: bytes
 
 
