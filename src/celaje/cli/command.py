@@ -17,6 +17,7 @@ from celaje.errors import CelajeError, UsageError
 # in, the exit status out.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "run"): ("celaje.cli.vm_run", "run a computer: an image, a kernel or a firmware"),
+    ("vm", "verify"): ("celaje.cli.vm_verify", "check a machine snapshot against its hashes"),
     ("image", "build"): ("celaje.cli.image_build", "make an image from Debian's packages"),
     ("image", "ls"): ("celaje.cli.image_ls", "list the images that there are"),
     ("image", "verify"): ("celaje.cli.image_verify", "check an image's files against their hashes"),
