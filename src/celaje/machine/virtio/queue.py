@@ -30,7 +30,7 @@ from __future__ import annotations
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from celaje.engine.memory import OutOfGuestMemory
@@ -205,19 +205,26 @@ class Queue:
             raise MalformedQueue(f"an indirect table of {length} bytes; at most {self._chain_limit} descriptors of 16")
         return length // DESCRIPTOR_SIZE
 
-    def rewind(self) -> None:
-        """Give the chain that was popped last back to the available ring, as if it had never been taken."""
-        self.taken = (self.taken - 1) & 0xFFFF
+    def rewind(self, count: int = 1) -> None:
+        """Give the `count` chains that were popped last back to the available ring, as if they had never been taken."""
+        self.taken = (self.taken - count) & 0xFFFF
 
     def push(self, chain: Chain, length: int) -> None:
         """Give `chain` back. At least the first `length` bytes of its writable buffers are written (2.7.8.2)."""
+        self.push_together(((chain, length),))
+
+    def push_together(self, chains: Sequence[tuple[Chain, int]]) -> None:
+        """Give several chains back, as `push` does; the driver sees all of them or none."""
         mark_dirty = self._memory.mark_dirty
-        for address, size in chain.changed:
-            mark_dirty(address, size)
-        _put_used_element(self._used, 4 + 8 * (self.given & self._mask), chain.head, length)
+        used, mask, given = self._used, self._mask, self.given
+        for chain, length in chains:
+            for address, size in chain.changed:
+                mark_dirty(address, size)
+            _put_used_element(used, 4 + 8 * (given & mask), chain.head, length)
+            given += 1
         self._fence.release()
         self._fence.acquire()
-        self.given = (self.given + 1) & 0xFFFF
+        self.given = given & 0xFFFF
         self._used_words[1] = self.given
         mark_dirty(*self._used_at)
 
