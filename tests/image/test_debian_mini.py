@@ -27,6 +27,8 @@ MODULES = {
     "drivers/scsi/sd_mod": module(depends="scsi_mod"),
     "drivers/scsi/scsi_mod": module(depends=""),
     "drivers/char/hw_random/virtio-rng": module(depends=""),
+    "drivers/virtio/virtio_input": module(depends=""),
+    "drivers/input/evdev": module(depends="", alias="input:b*"),
     "fs/ext4/ext4": module(depends="jbd2"),
     "fs/jbd2/jbd2": module(depends=""),
     "drivers/gpu/unwanted": module(depends=""),
@@ -43,6 +45,11 @@ def debian(fabricated: FabricatedArchive, server: MirrorServer, monkeypatch: pyt
     libraries = {"./usr/lib/riscv64-linux-gnu/libc.so.6": b"libc", "./usr/lib/riscv64-linux-gnu/gconv/BIG5.so": b"big"}
     fabricated.package("linux-image-riscv64", depends=f"linux-image-{RELEASE} (= 6.12-1)")
     fabricated.package(f"linux-image-{RELEASE}", deb_of(kernel), depends="kmod, initramfs-tools | linux-initramfs-tool")
+    programs = {f"./{path}": b"program" for path in debian_mini._PROGRAMS}
+    programs |= {f"./{debian_mini._LIBRARIES}/security/{name}": b"module" for name in debian_mini._PAM_MODULES}
+    fabricated.package("dropbear-bin", deb_of(programs | {"./usr/bin/unwanted": b""}))
+    for name in ("libpam-modules", "openssh-sftp-server", "sudo"):
+        fabricated.package(name, deb_of({f"./usr/share/doc/{name}": b""}), "libc6")
     fabricated.package("busybox-static", deb_of({"./usr/bin/busybox": BUSYBOX}))
     fabricated.package(
         "e2fsprogs", deb_of({"./usr/sbin/mke2fs": b"mke2fs", "./etc/mke2fs.conf": b""}), "libc6, logsave"
@@ -104,6 +111,10 @@ def test_the_image_has_kernel_initrd_and_a_disk_that_boots_the_same() -> None:
     command_line = image.description.command_line
     assert "root=UUID=" in command_line
     assert f"append {command_line}" in guest.files["boot/extlinux/extlinux.conf"].decode()
+    assert guest.files["usr/sbin/dropbear"] == b"program"
+    assert "usr/bin/unwanted" not in guest.files
+    assert "usr/sbin/dropbear" not in initrd
+    assert initrd["usr/sbin/grow-partition"].mode & 0o111
     assert image.description.boot == "kernel"
     assert image.description.packages["busybox-static"] == "1.0-1"
     assert content(image, "disk")[512:520] == b"EFI PART"

@@ -13,7 +13,7 @@ from celaje.image.initramfs import initramfs
 
 NAMES = sorted({*userland._NEEDED, "[", "[[", "acpid", "zcat"})
 BUSYBOX = b"\x7fELF code \0" + "\0".join(NAMES).encode() + b"\0\0/bin/sh\0more"
-SCRIPTS = ("init", "console", "rcS", "rcK", "profile", "make-filesystem")
+SCRIPTS = ("init", "profile", "make-filesystem", *sorted(set(userland._PROGRAMS.values())))
 
 
 def test_the_commands_of_a_busybox_are_read_from_its_table() -> None:
@@ -34,8 +34,10 @@ def test_a_userland_has_a_command_behind_every_name_and_every_start_up_file() ->
     assert tree["sbin"].data == b"usr/sbin"
     assert tree["dev/console"].device == (5, 1)
     assert tree.read("etc/hostname") == b"guest\n"
-    for name in ("etc/init.d/rcS", "etc/init.d/rcK"):
+    for name in userland._PROGRAMS:
         assert tree[name].mode & 0o111
+    assert (tree["home/admin"].uid, tree["home/admin"].gid) == (userland.ADMIN, userland.ADMIN)
+    assert b"admin:*:" in tree.read("etc/passwd")
     for line in tree.read("etc/inittab").decode().splitlines():
         command = line.split(":")[-1].split()[0] if not line.startswith("#") else "/bin/sh"
         assert any(f"{place}/{Path(command).name}" in tree for place in ("usr/bin", "usr/sbin", "etc/init.d"))

@@ -1,7 +1,8 @@
 """debian-mini: the smallest Debian that boots: its kernel, the modules a virtual machine needs, busybox.
 
     initrd      userland + modules + an /init that goes on to the disk, or stays where no root= is given
-    disk        GPT, one ext4: the same userland, and /boot with kernel, initrd and extlinux/extlinux.conf
+    disk        GPT, one ext4: the same userland; SSH, sudo and tools for file systems; /boot with kernel, initrd and
+                extlinux/extlinux.conf
 
 So the disk boots from a kernel beside it (boot method `kernel`) and from u-boot, which reads extlinux.conf
 (boot method `firmware`).
@@ -21,6 +22,7 @@ from celaje.image.filesystem import RunMachine, Target, Toolbox, build_ext4
 from celaje.image.initramfs import initramfs
 from celaje.image.kernel_modules import KernelModules
 from celaje.image.partition_table import BOOTABLE, Partition
+from celaje.image.programs import with_libraries
 from celaje.image.progress import BuildProgress
 from celaje.image.tree import Tree
 
@@ -29,7 +31,32 @@ HOSTNAME = "debian-mini"
 ARCHITECTURE = "riscv64"
 _MIB = 1 << 20
 _PARTITION_BYTES = 256 * _MIB
-_ROOT_MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "ext4")
+_ROOT_MODULES = "virtio_mmio virtio_blk virtio_net virtio_scsi sd_mod virtio_rng virtio_input evdev ext4".split()
+_PACKAGES = "dropbear-bin e2fsprogs libpam-modules openssh-sftp-server sudo".split()
+# What they name, but none of the programs below needs.
+_WITHOUT = (
+    "debconf init-system-helpers libdb5.3t64 libpam-modules-bin libsystemd0 logsave openssh-client "
+    "openssl-provider-legacy"
+).split()
+_LIBRARIES = "usr/lib/riscv64-linux-gnu"
+_PRIVATE_LIBRARIES = "usr/libexec/sudo"
+_PROGRAMS = (
+    "usr/sbin/dropbear usr/bin/dropbearkey usr/bin/dbclient usr/lib/openssh/sftp-server usr/sbin/mke2fs "
+    "usr/sbin/e2fsck usr/sbin/resize2fs etc/mke2fs.conf usr/bin/sudo usr/libexec/sudo/sudoers.so"
+).split()
+_PAM_MODULES = ("pam_deny.so", "pam_permit.so")
+_LINKS = {
+    "usr/bin/ssh": "dbclient",
+    "usr/lib/sftp-server": "openssh/sftp-server",  # where dropbear looks
+    "usr/sbin/mkfs.ext4": "mke2fs",
+    "usr/sbin/fsck.ext4": "e2fsck",
+}
+_SUDOERS = b"""# Root and admin do what they like; nobody has a password.
+Defaults env_reset, secure_path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+root ALL=(ALL:ALL) NOPASSWD: ALL
+admin ALL=(ALL:ALL) NOPASSWD: ALL
+"""
+_PAM = b"auth required pam_deny.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
 _NAMESPACE = uuid.UUID("2b2f5d0e-5a64-5b1c-9c06-7f1d9f0d8a31")
 _FIRMWARE = "usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"
 _BOOT_LOADER = "usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"
@@ -68,6 +95,7 @@ def build(
     command_line = f"console=ttyS0 root=UUID={identifier} rw quiet"
     root = Tree()
     root.update(base)
+    root.update(recipe.programs())
     _add_boot(root, kernel_version, kernel, initrd, command_line)
     progress.stage("Making the disk inside a machine")
     toolbox = Toolbox(directory / "kernel", recipe.toolbox(modules))
@@ -115,6 +143,23 @@ class _Recipe:
 
     def userland(self, hostname: str) -> Tree:
         return userland.busybox_userland(self._file("busybox-static", userland.BUSYBOX), hostname)
+
+    def programs(self) -> Tree:
+        """SSH, sudo and what makes, checks and grows ext4, set up."""
+        packages = Tree()
+        packages.symlink("lib", "usr/lib")
+        for package in self.archive.packages.closure(_PACKAGES, _WITHOUT):
+            self.versions[package.name] = package.version
+            packages.update(deb.unpack(self.archive.fetch(package, self.progress)), package.name)
+        modules = [f"{_LIBRARIES}/security/{name}" for name in _PAM_MODULES]
+        tree = with_libraries(packages, [*_PROGRAMS, *modules], [_LIBRARIES, "usr/lib", _PRIVATE_LIBRARIES])
+        for path, target in _LINKS.items():
+            tree.symlink(path, target)
+        tree.file("etc/sudoers", _SUDOERS, 0o440)
+        tree.directory("etc/dropbear", 0o700)
+        for service in ("sudo", "sudo-i", "other"):
+            tree.file(f"etc/pam.d/{service}", _PAM)
+        return tree
 
     def toolbox(self, modules: KernelModules) -> Tree:
         tree = self.userland("builder")

@@ -1,6 +1,13 @@
 """The small userland of Debian's static busybox: its commands, accounts and start-up files, as a tree.
 
 The same tree is an initramfs and, with a kernel beside it, a root file system. The layout is Debian's with merged /usr.
+
+    init, inittab, rcS, rcK, console, profile     the way to root's shell on the console, and off again
+    services                                      what goes on beside it:
+      devices, mdev.conf, disk-links, power-button  devices that come and go, /dev/disk/by-id
+      network, dhcp, hostname                       addresses, routes, resolver, name
+      metadata, user-data, ssh                      keys, name and script of an instance; logging in from outside
+      grow-partition (in the initramfs), grow-root  a disk that has become larger
 """
 
 from __future__ import annotations
@@ -12,8 +19,21 @@ from celaje.image.tree import Tree
 
 BUSYBOX = "usr/bin/busybox"
 _FIRST_COMMANDS = b"[\0[[\0"
-_NEEDED = "cat cttyhack findfs init ip modprobe mount poweroff sh switch_root tar usleep xargs".split()
-_DIRECTORIES = "dev etc home mnt opt proc run srv sys usr/local/bin usr/local/sbin var/log".split()
+_NEEDED = (
+    "acpid awk blockdev cat cmp crc32 cttyhack cut dd find findfs grep head hostname init ip ln mdev modprobe mount nc "
+    "od poweroff readlink sh sleep sort switch_root tail tar timeout touch tr udhcpc usleep wget xargs"
+).split()
+_DIRECTORIES = "dev etc home mnt opt proc run srv sys usr/local/bin usr/local/sbin var/lib var/log".split()
+_PROGRAMS = {
+    **{f"etc/init.d/{name}": name for name in "rcS rcK console services devices network hostname metadata".split()},
+    **{f"etc/init.d/{name}": name for name in "user-data ssh grow-root".split()},
+    "etc/acpi/PWRF/00000080": "power-button",  # where busybox's acpid looks for it
+    "etc/udhcpc/default.script": "dhcp",
+    "usr/lib/mdev/disk-links": "disk-links",
+    "usr/sbin/grow-partition": "grow-partition",
+}
+_SETTINGS = {"etc/inittab": "inittab", "etc/profile": "profile", "etc/mdev.conf": "mdev.conf"}
+ADMIN = 1000
 
 
 def script(name: str) -> bytes:
@@ -61,13 +81,15 @@ def busybox_userland(binary: bytes, hostname: str) -> Tree:
     # The kernel opens these before anything is mounted on /dev.
     tree.character_device("dev/console", 5, 1, 0o600)
     tree.character_device("dev/null", 1, 3, 0o666)
-    tree.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")
-    tree.file("etc/group", b"root:x:0:\ntty:x:5:\n")
+    tree.file("etc/passwd", f"root::0:0:root:/root:/bin/sh\nadmin:*:{ADMIN}:{ADMIN}::/home/admin:/bin/sh\n".encode())
+    tree.file("etc/group", f"root:x:0:\ntty:x:5:\nadmin:x:{ADMIN}:\n".encode())
+    tree.directory("home/admin", 0o750, ADMIN, ADMIN)
     tree.file("etc/hostname", f"{hostname}\n".encode())
-    tree.file("etc/hosts", f"127.0.0.1 localhost {hostname}\n::1 localhost\n".encode())
-    tree.file("etc/inittab", script("inittab"))
-    tree.file("etc/profile", script("profile"))
-    tree.file("etc/init.d/rcS", script("rcS"), 0o755)
-    tree.file("etc/init.d/rcK", script("rcK"), 0o755)
-    tree.file("etc/init.d/console", script("console"), 0o755)
+    tree.file("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {hostname}\n::1 localhost\n".encode())
+    tree.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
+    tree.file("etc/shells", b"/bin/sh\n")
+    for path, name in _SETTINGS.items():
+        tree.file(path, script(name))
+    for path, name in _PROGRAMS.items():
+        tree.file(path, script(name), 0o755)
     return tree
