@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser, count, seconds, size
+from celaje.cli.network_option import add_network_option, network_options
 from celaje.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_options(parser: Parser) -> None:
     add("--disk", action="append", default=[], metavar="FILE[,readonly]", help="a raw disk; may be given again")
     add("--memory", type=size, default=size("512M"), metavar="SIZE", help="such as 512M (the default) or 2G")
     add("--cpus", type=count, default=1, metavar="N", help="harts (1)")
+    add_network_option(parser)
     add("--engine", choices=("auto", "translate", "evaluate"), default="auto", help="what executes (auto)")
     add("--no-reboot", action="store_true", help="a restart ends the machine")
     add("--timeout", type=seconds, metavar="SECONDS", help="switch the machine off after this time")
@@ -59,4 +61,5 @@ def machine_options(chosen: argparse.Namespace) -> MachineOptions:
         engine=chosen.engine,
         no_reboot=chosen.no_reboot,
         timeout=chosen.timeout,
+        network=network_options(chosen.network, with_image=False),
     )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
 from celaje.cli.machine_options import IMAGE_HELP, add_options, machine_options
+from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
 from celaje.machine.verdict import Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from celaje.host.machine_options import MachineOptions
+    from celaje.host.network_options import NetworkOptions
+    from celaje.machine.virtio.device import VirtioDevice
+    from celaje.machine.virtio.net import VirtioNet
 
 # What a person reads, and the exit status. The status of a time limit is that of timeout(1).
 OUTCOMES: dict[VerdictKind, tuple[int, str]] = {
@@ -19,12 +29,14 @@ OUTCOMES: dict[VerdictKind, tuple[int, str]] = {
     VerdictKind.TIMEOUT: (124, "the time limit was reached; the machine was switched off"),
 }
 
-EPILOG = """\
+EPILOG = f"""\
 At a terminal, Ctrl-A x switches the machine off, and Ctrl-A Ctrl-A types a Ctrl-A.
 
 An image is never written: what the guest changes goes to an overlay that is thrown away. A --disk is written, unless
 it is given as FILE,readonly. With an image, --kernel, --initrd and --firmware replace what it brings (another kernel
 leaves its initrd out), and --append adds to its command line.
+
+{NETWORK_EPILOG}
 
 Exit status: 0 power-off in order, or a bare-metal program that passed; 1 one that failed (its number is on stderr and
 in the statistics); 2 wrong use or input; 3 the guest died; 124 the time limit was reached.
@@ -52,6 +64,21 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
     return status, f"{text}: {verdict.reason}" if verdict.reason else text
 
 
+def network_card(options: MachineOptions, network: NetworkOptions, opened: contextlib.ExitStack) -> VirtioNet:
+    """A card in the network, which its process is started for. Ports that the host chose are told on stderr."""
+    from celaje.host.network_card import NetworkCard, attach_request, free_name
+
+    name = free_name(network.network, Path(options.image or options.kernel or options.firmware or "").stem)
+    card = NetworkCard(attach_request(name, network))
+    opened.callback(card.close)
+    if any(not forward.port for forward in network.forwards):
+        for port in card.attached.ports:
+            if port.forward:
+                where = f"{port.host_address}:{port.host_port}"
+                print(f"celaje: {where} is the guest's {port.protocol} port {port.guest_port}", file=sys.stderr)
+    return card.device
+
+
 def run(words: list[str]) -> int:
     """Run the machine. Returns the exit status of its verdict; raises CelajeError for wrong use or input."""
     chosen = parser().parse_args(words)
@@ -63,10 +90,16 @@ def run(words: list[str]) -> int:
     from celaje.machine.machine import Machine
     from celaje.machine.terminal import standard_streams
 
-    with (
-        statistics_file(chosen.stats) as write_statistics,
-        Machine(configuration(options, resolved(options)), factory(options.engine)) as machine,
-    ):
+    with statistics_file(chosen.stats) as write_statistics, contextlib.ExitStack() as opened:
+        boot = resolved(options)
+        devices: list[VirtioDevice] = []
+        if options.network is not None:
+            devices.append(network_card(options, options.network, opened))
+        unused = opened.enter_context(contextlib.ExitStack())
+        for device in devices:
+            unused.callback(device.close)
+        machine = opened.enter_context(Machine(configuration(options, boot, devices=devices), factory(options.engine)))
+        unused.pop_all()  # they are the machine's now
         with standard_streams(machine.leave) as console:
             verdict = machine.run(console)
         told = {"kind": verdict.kind.value, "number": verdict.number, "reason": verdict.reason}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celaje.errors import UsageError
+from celaje.host.network_options import NetworkOptions
 from celaje.image.store import Image, open_image
 from celaje.machine.machine import Disk, MachineConfig
 from celaje.machine.virtio.block_backend import BlockBackend
@@ -44,6 +45,7 @@ class MachineOptions:
     engine: str = "auto"
     no_reboot: bool = False
     timeout: float | None = None
+    network: NetworkOptions | None = None
 
     def __post_init__(self) -> None:
         if not (self.image or self.kernel or self.firmware):
@@ -54,7 +56,6 @@ class MachineOptions:
         for option in ("initrd", "append"):
             if getattr(self, option) is not None and not (self.kernel or self.image):
                 raise UsageError(f"--{option} is for a kernel: give --kernel FILE or an image with it")
-
 
     def anchored(self) -> MachineOptions:
         """The same with absolute paths, for a process that works in another directory."""

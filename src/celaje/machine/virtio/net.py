@@ -141,10 +141,14 @@ class VirtioNet(VirtioDevice):
         self._wake()
 
     def reattach(self, backend: NetBackend | None) -> None:
-        """Plug the cable into another `backend`, or out. What was under way is lost. From any thread."""
+        """Plug the cable into another `backend`, or out. What was under way is lost. From any thread, also too late."""
         with self.lock:
+            if self._closed:
+                if backend is not None:
+                    backend.close()
+                return
             self._plug(backend)
-        self._wake()
+            self._wake()
 
     def announce(self) -> None:
         """Ask the guest to tell its network where it is (5.1.6.5.4), as after a move. From any thread."""
@@ -441,7 +445,8 @@ class VirtioNet(VirtioDevice):
 
     def close(self) -> None:
         """End the thread, close the backend."""
-        self._closed = True
+        with self.lock:
+            self._closed = True
         self._wake()
         self._thread.join()
         with self.lock:

@@ -1,0 +1,111 @@
+"""A machine's network card, plugged into a network's process, and into the next one when that has died.
+
+The machine's process asks for it with one Attach. When the connection ends, however that came, a thread asks again with
+the same Attach until it succeeds; the guest sees its cable pulled and plugged in again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+
+import msgspec
+
+from celaje.errors import CelajeError
+from celaje.host.network_options import NetworkOptions
+from celaje.machine.virtio.net import VirtioNet
+from celaje.machine.virtio.net_backend import SocketBackend
+from celaje.network import client, messages
+from celaje.network.addresses import loopback_address
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two attempts to attach again, twice as many after each that failed."""
+LONGEST_NAME = 40
+
+
+def derived_mac(name: str) -> str:
+    """The MAC address, locally administered, that follows from a machine's name."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, *hashlib.blake2b(name.encode(), digest_size=5).digest()))
+
+
+def free_name(network: str, wish: str) -> str:
+    """A name for a machine that has none of its own: `wish`, as a host's name is written, or that and a number."""
+    base = re.sub(r"[^a-z0-9]+", "-", wish.lower()).strip("-")[:LONGEST_NAME].strip("-") or "machine"
+    taken = {one.interface for one in client.interfaces(network)}
+    number, name = 1, base
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def attach_request(
+    name: str,
+    options: NetworkOptions,
+    *,
+    mac: str | None = None,
+    public_address: str | None = None,
+    metadata: messages.MetadataFacts | None = None,
+) -> messages.Attach:
+    """What to ask of the network for the machine `name`. `mac` and `public_address` are used where the options, and
+    the machine's name, do not say another."""
+    forwards = tuple(messages.Forward(one.protocol, one.address, one.port, one.guest_port) for one in options.forwards)
+    allowed = tuple((one.protocol, one.first_port, one.last_port) for one in options.allowed)
+    return messages.Attach(
+        network=messages.NetworkSettings(name=options.network),
+        interface=name,
+        host_name=name,
+        mac=options.mac or mac or derived_mac(name),
+        groups=messages.default_groups(name, forwards, allowed),
+        forwards=forwards,
+        host_ports=tuple(messages.HostPort(one.protocol, one.port, one.router_port) for one in options.host_ports),
+        public_address=public_address or loopback_address(name),
+        bandwidth=messages.Bandwidth(options.bandwidth, options.bandwidth),
+        metadata=metadata,
+    )
+
+
+class NetworkCard:
+    """`device` is for the machine, which closes it; `close` ends the attempts to attach it again.
+
+    Attaches at once, and starts the network's process if there is none. HostError or InputError where that is refused.
+    """
+
+    def __init__(self, request: messages.Attach) -> None:
+        attachment = client.attach(request)
+        self.attached = attachment.attached
+        """What the network said last: addresses and ports."""
+        # The next process of the network is asked for what this one gave.
+        self._request = msgspec.structs.replace(request, address=self.attached.address)
+        self._closed = threading.Event()
+        self.device = VirtioNet(
+            bytes.fromhex(request.mac.replace(":", "")),
+            SocketBackend(attachment.link),
+            mtu=self.attached.mtu,
+            lost=self._attach_again,
+        )
+
+    def close(self) -> None:
+        """Attach no more."""
+        self._closed.set()
+
+    def _attach_again(self) -> None:
+        threading.Thread(target=self._keep_trying, name="celaje-attach", daemon=True).start()
+
+    def _keep_trying(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._closed.is_set():
+            try:
+                attachment = client.attach(self._request)
+            except CelajeError as error:
+                log.warning("the network card of %s is not attached: %s", self._request.interface, error)
+                self._closed.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            self.attached = attachment.attached
+            self.device.reattach(SocketBackend(attachment.link))
+            return

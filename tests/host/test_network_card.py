@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from celaje.engine.memory import GuestMemory
+from celaje.errors import HostError
+from celaje.host.network_card import NetworkCard, attach_request, derived_mac, free_name
+from celaje.host.network_options import AllowOption, ForwardOption, HostPortOption, NetworkOptions
+from celaje.machine.virtio.net import FEATURES
+from celaje.network import messages, spawn
+from tests.machine.virtio.driver import BASE, MEMORY_SIZE, PATIENCE, Driver
+from tests.machine.virtio.frames import header, ipv4
+
+OUT = BASE + 0x10000
+FRAME = header() + ipv4(17, bytes(100))
+
+
+class FakeNetwork:
+    """A process of the network `default`, as far as attaching goes: it says yes and keeps the connections."""
+
+    def __init__(self) -> None:
+        self.requests: list[messages.Request] = []
+        self.links: list[socket.socket] = []
+        self._attached = threading.Semaphore(0)
+        self.refusal: messages.Refused | None = None
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = spawn.socket_path("default")
+        path.unlink(missing_ok=True)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            data = connection.recv(messages.LONGEST_MESSAGE)
+            if not data:  # somebody who only looks whether there is a process
+                connection.close()
+                continue
+            request = messages.decoded_request(data)
+            self.requests.append(request)
+            if isinstance(request, messages.ListInterfaces):
+                named = ("mini", "mini-2")
+                one = tuple(messages.Interface(name, name, "", "", None, ()) for name in named)
+                connection.send(messages.encoded(messages.InterfaceList(interfaces=one, more=False)))
+                connection.close()
+            elif self.refusal is not None:
+                connection.send(messages.encoded(self.refusal))
+                connection.close()
+            else:
+                answer = messages.Attached(
+                    address="10.77.0.10", prefix_length=16, router="10.77.0.1", dns="10.77.0.2", mtu=1500,
+                    public_address=None,
+                )  # fmt: skip
+                connection.send(messages.encoded(answer))
+                connection.settimeout(PATIENCE)
+                self.links.append(connection)
+                self._attached.release()
+
+    def wait_for_link(self) -> socket.socket:
+        assert self._attached.acquire(timeout=PATIENCE)
+        return self.links[-1]
+
+    def die(self) -> None:
+        if self._listener.fileno() < 0:
+            return
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(PATIENCE)
+        for link in self.links:
+            link.close()
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNetwork]:
+    with tempfile.TemporaryDirectory(prefix="celaje-") as directory:  # a socket's path is short
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        monkeypatch.setattr(spawn, "ensure_running", lambda settings: None)
+        network = FakeNetwork()
+        yield network
+        network.die()
+
+
+@pytest.fixture
+def memory() -> Iterator[GuestMemory]:
+    memory = GuestMemory(BASE, MEMORY_SIZE)
+    yield memory
+    memory.close()
+
+
+def send(driver: Driver) -> None:
+    driver.memory.write(OUT, FRAME)
+    driver.request([(OUT, len(FRAME), 0)], 1)
+
+
+def test_what_a_person_opens_is_asked_of_the_network() -> None:
+    options = NetworkOptions(
+        forwards=(ForwardOption("tcp", "127.0.0.1", 2222, 8022),),
+        host_ports=(HostPortOption("tcp", 8080, 80),),
+        allowed=(AllowOption("udp", 5000, 5010),),
+        bandwidth=1000,
+    )
+    request = attach_request("mini", options)
+    assert (request.interface, request.host_name, request.mac) == ("mini", "mini", derived_mac("mini"))
+    assert request.forwards == (messages.Forward("tcp", "127.0.0.1", 2222, 8022),)
+    assert request.host_ports == (messages.HostPort("tcp", 8080, 80),)
+    assert request.bandwidth == messages.Bandwidth(1000, 1000)
+    assert request.public_address is not None
+    assert request.public_address.startswith("127.")
+    inward = {(rule.protocol, rule.first_port, rule.last_port) for rule in request.groups[1].rules}
+    assert inward == {("tcp", 22, 22), ("icmp", 0, 65535), ("tcp", 8022, 8022), ("udp", 5000, 5010)}
+
+
+def test_the_mac_address_is_one_cards_and_stays_the_names() -> None:
+    assert derived_mac("mini") == derived_mac("mini") != derived_mac("mini-2")
+    assert int(derived_mac("mini")[:2], 16) & 3 == 2
+
+
+def test_a_machine_without_a_name_gets_one_that_is_free(network: FakeNetwork) -> None:
+    assert free_name("default", "Mini") == "mini-3"
+    assert free_name("default", "_Linux Image_") == "linux-image"
+    assert free_name("default", "...") == "machine"
+
+
+def test_a_card_is_attached_again_when_its_network_has_died(network: FakeNetwork, memory: GuestMemory) -> None:
+    card = NetworkCard(attach_request("mini", NetworkOptions()))
+    driver = Driver(card.device, memory)
+    driver.initialize(FEATURES, 64)
+    link = network.wait_for_link()
+    send(driver)
+    assert link.recv(4096) == FRAME
+
+    network.die()
+    again = FakeNetwork()
+    other = again.wait_for_link()
+    while not card.device.link_is_up:  # the answer is on its way
+        pass
+    send(driver)
+    assert other.recv(4096) == FRAME
+    first, second = (one for one in (*network.requests, *again.requests) if isinstance(one, messages.Attach))
+    assert second.address == "10.77.0.10", "the address stays"
+    assert (second.interface, second.mac) == (first.interface, first.mac)
+    card.close()
+    driver.mmio.close()
+    again.die()
+
+
+def test_a_network_that_refuses_is_an_error_that_says_why(network: FakeNetwork) -> None:
+    network.refusal = messages.Refused(cause="taken", reason="port 2222 is taken; choose another")
+    with pytest.raises(HostError, match="port 2222 is taken"):
+        NetworkCard(attach_request("mini", NetworkOptions()))
