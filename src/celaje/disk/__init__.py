@@ -11,7 +11,9 @@
     volume.grow(16 << 30)                                     also in use; whoever shows it to a guest tells the guest
     volume.hydrate(progress, stopped)                         fetch what is still absent; for a thread of the caller's
     snapshot = store.snapshot(volume, progress)               incremental, crash-consistent; blocks this thread only
+    task = store.snapshots.begin(volume); task.run(progress)  the same in two: the instant, then the copying
     store.snapshots.list(), .describe(id), .remove(id)        published manifests                       (snapshots.py)
+    store.sweep()                                             chunks that nothing refers to any more        (sweep.py)
 
     cut = volume.cut()                                        the contents at one instant, for whoever copies  (cut.py)
     cut.changed(), cut.read(chunk), cut.close()               them elsewhere, such as a machine snapshot

@@ -1,0 +1,145 @@
+"""What a volume's absent clusters read as: nothing, an image's raw disk file, or a snapshot's manifest.
+
+A base never changes. Whoever adds a kind (a section of a machine snapshot's file, say) writes a `Base` and a
+description of it in `description.py`, and opens it in `volumes.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from typing import Protocol
+
+from celaje.disk.chunk_store import CHUNK, ChunkError, ChunkStore, fetch
+from celaje.disk.files import Buffers, Files, fill, read_at_once, read_fully, section, total
+from celaje.disk.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+_KEPT = 4  # chunks that stay decompressed for the next read: 2 MiB
+
+
+class Base(Protocol):
+    """The contents under a volume. Threads may read at the same time. Reading raises OSError."""
+
+    @property
+    def size(self) -> int:
+        """Bytes; everything from there on reads as zeros."""
+
+    @property
+    def hydrates(self) -> bool:
+        """Whether reading costs so much more than a file that a volume keeps what it has read, in whole chunks."""
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` with what is there from `offset`."""
+
+    def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
+        """`readinto` if it need not wait for a storage device: True. Otherwise False, and `buffers` hold anything."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+class NoBase:
+    """Zeros."""
+
+    size = 0
+    hydrates = False
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` with zeros."""
+        fill(buffers)
+
+    def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
+        """Zeros, at once."""
+        fill(buffers)
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class FileBase:
+    """A raw file whose byte n is the base's byte n. It takes over the descriptor."""
+
+    hydrates = False
+
+    def __init__(self, files: Files, fd: int, size: int) -> None:
+        self._files = files
+        self._fd = fd
+        self.size = size
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` from the file."""
+        length = total(buffers)
+        inside = max(0, min(length, self.size - offset))
+        if inside < length:
+            fill(section(buffers, inside, length - inside))
+            buffers = section(buffers, 0, inside) if inside else []
+        if inside:
+            read_fully(self._files, self._fd, buffers, offset)
+
+    def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
+        """Fill `buffers` if the host has it all in its page cache."""
+        if offset + total(buffers) > self.size:
+            return False
+        return read_at_once(self._files, self._fd, buffers, offset)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close(self._fd)
+
+
+class ManifestBase:
+    """The chunks of a manifest, fetched as they are read. The last few stay decompressed."""
+
+    hydrates = True
+
+    def __init__(self, manifest: Manifest, chunks: ChunkStore) -> None:
+        self.manifest = manifest
+        self.size = manifest.size
+        self._chunks = chunks
+        self._kept: dict[int, bytes] = {}
+        self._reported: set[int] = set()
+        self._lock = threading.Lock()
+
+    def chunk(self, number: int) -> bytes:
+        """The CHUNK bytes of a chunk. OSError (EIO) if it is missing or altered; the log says what to do."""
+        with self._lock:
+            content = self._kept.get(number)
+        if content is None:
+            content = self._fetch(number)
+            with self._lock:
+                self._kept[number] = content
+                while len(self._kept) > _KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return content
+
+    def _fetch(self, number: int) -> bytes:
+        try:
+            return fetch(self._chunks, self.manifest.name(number))
+        except ChunkError as error:
+            with self._lock:
+                told = number in self._reported
+                self._reported.add(number)
+            if not told:
+                log.error("snapshot %s, chunk %d: %s", self.manifest.snapshot, number, error)
+            raise OSError(errno.EIO, f"chunk {number} of {self.manifest.snapshot} cannot be read") from error
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` from the chunks."""
+        done, length = 0, total(buffers)
+        while done < length:
+            number, start = divmod(offset + done, CHUNK)
+            count = min(CHUNK - start, length - done)
+            fill(section(buffers, done, count), memoryview(self.chunk(number))[start : start + count])
+            done += count
+
+    def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
+        """False: what is absent is fetched, and kept, by a read that may wait."""
+        return False
+
+    def close(self) -> None:
+        """Forget what was kept."""
+        self._kept.clear()

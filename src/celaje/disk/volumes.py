@@ -1,0 +1,342 @@
+"""The volumes of one home: made, found, opened, removed.
+
+A volume is made under a name aside of its own and gets its name, whole and durable, in one rename; it is removed the
+same way round. What it stands on is linked into its directory, so that an image may be built anew or removed, and a
+snapshot removed, while volumes need it; where the host makes no link (another file system), the file is copied, or
+shared if the file system can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from celaje import paths
+from celaje.disk.base import Base, FileBase, ManifestBase, NoBase
+from celaje.disk.chunk_store import ChunkStore, FolderChunkStore
+from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
+from celaje.disk.description import (
+    FILE_NAME,
+    Below,
+    ImageBelow,
+    NothingBelow,
+    SnapshotBelow,
+    VolumeDescription,
+    checked_name,
+    checked_size,
+    new_id,
+    parse,
+)
+from celaje.disk.files import CREATE, HOST, READ, WRITE, Files, aside, contents, opened, remove_tree, write_fully
+from celaje.disk.layout import Layout, store_lock
+from celaje.disk.manifest import read_manifest
+from celaje.disk.snapshots import Snapshot, Snapshots
+from celaje.disk.sweep import Swept, sweep, volume_names
+from celaje.disk.volume import Progress, Volume, no_progress
+from celaje.errors import CelajeError, InputError, NotFound, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image's raw disk file, and the SHA-256 of its content (hexadecimal), which the caller knows to be true."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSource:
+    """A published snapshot, by its id."""
+
+    snapshot: str
+
+
+Source = ImageSource | SnapshotSource
+
+
+class VolumeStore:
+    """The volumes, snapshots and chunks under `home` (default: CELAJE_HOME). `threads` copy a snapshot's chunks."""
+
+    def __init__(self, home: Path | None = None, files: Files = HOST, threads: int | None = None) -> None:
+        self.layout = Layout(paths.home() if home is None else home)
+        self.files = files
+        self.chunks = FolderChunkStore(self.layout.chunks, files)
+        cache = paths.made(paths.cache() / "manifests") if files is HOST else None
+        self.snapshots = Snapshots(files, self.layout, self.chunks, cache, threads)
+
+    # --- what there is ---
+
+    def names(self) -> list[str]:
+        """The names of the volumes, sorted."""
+        return volume_names(self.files, self.layout)
+
+    def list(self) -> list[VolumeDescription]:
+        """The volumes, by name. InputError if one cannot be read."""
+        found = []
+        for name in self.names():
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                found.append(self._describe(self.layout.volumes / name))
+        return found
+
+    def describe(self, name_or_id: str) -> VolumeDescription:
+        """The volume of that name or id. NotFound, InputError."""
+        return self._describe(self.directory(name_or_id))
+
+    def _describe(self, directory: Path) -> VolumeDescription:
+        try:
+            return parse(contents(self.files, directory / FILE_NAME), directory / FILE_NAME)
+        except FileNotFoundError:
+            if self.files.identity(directory) is None:
+                raise self._unknown(directory.name) from None
+            raise InputError(
+                f"the volume {directory} has no {FILE_NAME}; put it back from a copy, or remove the directory"
+            ) from None
+
+    def directory(self, name_or_id: str) -> Path:
+        """The directory of the volume of that name or id. NotFound."""
+        with contextlib.suppress(UsageError):
+            directory = self.layout.volumes / checked_name(name_or_id)
+            if self.files.identity(directory) is not None:
+                return directory
+            if name_or_id.startswith("vol-"):
+                for name in self.names():
+                    with contextlib.suppress(CelajeError):
+                        if self._describe(self.layout.volumes / name).id == name_or_id:
+                            return self.layout.volumes / name
+        raise self._unknown(name_or_id)
+
+    def _unknown(self, name: str) -> NotFound:
+        have = ", ".join(self.names())
+        known = f"there are: {have}" if have else "there are none yet; make one: celaje volume create NAME --size 8G"
+        return NotFound(f"there is no volume {name!r}; {known}")
+
+    # --- making ---
+
+    def create(
+        self,
+        name: str | None = None,
+        *,
+        size: int | None = None,
+        source: Source | None = None,
+        fill: Callable[[Volume], None] | None = None,
+    ) -> VolumeDescription:
+        """Make a volume, durable when this returns. Without a name it is named by its id.
+
+        `size` in bytes; without it, that of `source`. `fill` may write into it before anybody sees it. InputError where
+        there is one of that name, or `size` is less than the source's; NotFound; OSError.
+        """
+        identifier = new_id("vol")
+        name = identifier if name is None else checked_name(name)
+        place = self.layout.volumes / name
+        self.layout.make(self.files)
+        with store_lock(self.files, self.layout, exclusive=False):
+            if self.files.identity(place) is not None:
+                raise self._taken(name)
+            fresh = aside(place)
+            self.files.mkdir(fresh)
+            try:
+                base = self._put_base(fresh / "base", source)
+                least = 0 if isinstance(base, NothingBelow) else base.size
+                if size is None and not least:
+                    raise UsageError("an empty volume needs a size, such as --size 8G")
+                described = VolumeDescription(
+                    id=identifier, name=name, size=checked_size(least if size is None else size),
+                    created=time.time_ns(), base=base,
+                )  # fmt: skip
+                if described.size < least:
+                    raise InputError(f"a volume over this must have at least its {least} bytes, not {described.size}")
+                self._make_files(fresh, described)
+                if fill:
+                    with contextlib.closing(self._open(fresh, read_only=False)) as volume:
+                        fill(volume)
+                        volume.flush()
+                self.files.rename(fresh, place)
+            except BaseException as error:
+                remove_tree(self.files, fresh)
+                if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise self._taken(name) from None
+                raise
+            self.files.sync_directory(self.layout.volumes)
+            return described
+
+    def _taken(self, name: str) -> InputError:
+        return InputError(f"there is a volume {name} already; choose another name, or: celaje volume rm {name}")
+
+    def _make_files(self, fresh: Path, described: VolumeDescription) -> None:
+        with opened(self.files, fresh / "head", CREATE) as fd:
+            self.files.truncate(fd, described.size)
+            self.files.fdatasync(fd)
+        create_map(self.files, fresh / "map", described.id)
+        with opened(self.files, fresh / FILE_NAME, CREATE) as fd:
+            write_fully(self.files, fd, [described.to_json()], 0)
+            self.files.fdatasync(fd)
+        self.files.sync_directory(fresh)
+
+    def _put_base(self, target: Path, source: Source | None) -> Below:
+        match source:
+            case None:
+                return NothingBelow()
+            case SnapshotSource(snapshot):
+                described = self.snapshots.describe(snapshot)
+                self._link(self.layout.manifest(snapshot), target)
+                return SnapshotBelow(snapshot, described.size)
+            case ImageSource(path, sha256):
+                for candidate in (path, *self._siblings(sha256)):
+                    if self._link(candidate, target, copy=False):
+                        break
+                else:
+                    self._link(path, target)
+                with opened(self.files, target, READ) as fd:
+                    return ImageBelow(sha256, self.files.size(fd))
+
+    def _siblings(self, sha256: str) -> Iterator[Path]:
+        """The files of volumes over the same image: links to a copy that one of them had to make."""
+        for name in self.names():
+            with contextlib.suppress(CelajeError):
+                below = self._describe(self.layout.volumes / name).base
+                if isinstance(below, ImageBelow) and below.sha256 == sha256:
+                    yield self.layout.volumes / name / "base"
+
+    def _link(self, path: Path, target: Path, copy: bool = True) -> bool:
+        """Have a file under a second name; where that cannot be, a durable copy, if one is wanted."""
+        try:
+            self.files.link(path, target)
+            return True
+        except FileNotFoundError:
+            raise NotFound(f"there is no file {path} to make a volume of") from None
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                raise
+        if copy:
+            with opened(self.files, path, READ) as given, opened(self.files, target, CREATE) as taken:
+                for _ in self.files.copy(given, taken, self.files.size(given)):
+                    pass
+                self.files.fdatasync(taken)
+        return copy
+
+    # --- using ---
+
+    def open(self, name_or_id: str, *, read_only: bool = False) -> Volume:
+        """The volume, for this opener alone (or for readers alone) until it is closed.
+
+        NotFound; InputError if it is in use or damaged; OSError.
+        """
+        return self._open(self.directory(name_or_id), read_only)
+
+    def _open(self, directory: Path, read_only: bool) -> Volume:
+        with contextlib.ExitStack() as undo:
+            head = self._lock(directory, exclusive=not read_only)
+            undo.callback(self.files.close, head)
+            described = self._describe(directory)
+            have = self.files.size(head)
+            if have < described.size:
+                raise InputError(
+                    f"{directory / 'head'} has {have} bytes, not the {described.size} of its volume; the rest"
+                    " is lost; make the volume again from its last snapshot"
+                )
+            path = directory / "map"
+            try:
+                fd = self.files.open(path, READ if read_only else WRITE)
+            except FileNotFoundError:
+                raise InputError(f"the volume {directory} has no map; put it back from a copy") from None
+            undo.callback(self.files.close, fd)
+            states = ClusterMap(self.files, fd, path, described.id, -(-described.size // CLUSTER))
+            volume = Volume(
+                self.files, directory, described, head, states, self._open_base(directory, described), read_only
+            )
+            undo.pop_all()
+            return volume
+
+    def _lock(self, directory: Path, exclusive: bool) -> int:
+        """The head's descriptor, locked."""
+        path = directory / "head"
+        try:
+            fd = self.files.open(path, WRITE if exclusive else READ)
+        except FileNotFoundError:
+            if self.files.identity(directory) is None:
+                raise self._unknown(directory.name) from None
+            raise InputError(f"the volume {directory} has no head; put it back from a copy") from None
+        if not self.files.lock(fd, exclusive, False):
+            inode = self.files.identity(fd)
+            self.files.close(fd)
+            raise InputError(
+                f"the volume {directory.name} is in use{_by(inode)}; stop what uses it (celaje vm ls), and try again"
+            )
+        if self.files.identity(path) != self.files.identity(fd):
+            self.files.close(fd)
+            raise self._unknown(directory.name)
+        return fd
+
+    def _open_base(self, directory: Path, described: VolumeDescription) -> Base:
+        path = directory / "base"
+        try:
+            match described.base:
+                case NothingBelow():
+                    return NoBase()
+                case SnapshotBelow():
+                    return ManifestBase(read_manifest(self.files, path), self.chunks)
+                case ImageBelow(sha256, size):
+                    fd = self.files.open(path, READ)
+                    if self.files.size(fd) == size:
+                        return FileBase(self.files, fd, size)
+                    self.files.close(fd)
+                    raise InputError(f"{path} must have {size} bytes; put the image of SHA-256 {sha256} back there")
+        except FileNotFoundError:
+            raise InputError(
+                f"what the volume {directory.name} stands on, {path}, is missing; put it back"
+            ) from None
+
+    def grow(self, name_or_id: str, size: int) -> VolumeDescription:
+        """Make a volume that is not in use larger. NotFound, InputError, OSError."""
+        with contextlib.closing(self.open(name_or_id)) as volume:
+            volume.grow(size)
+            return volume.description
+
+    def snapshot(self, volume: Volume, progress: Progress = no_progress, description: str = "") -> Snapshot:
+        """Take a snapshot of an open volume. Blocks this thread; the volume's I/O goes on. InputError; OSError."""
+        return self.snapshots.begin(volume, description).run(progress)
+
+    # --- removing ---
+
+    def remove(self, name_or_id: str) -> None:
+        """Take a volume away, durably. NotFound; InputError if it is in use; OSError. Its chunks stay until a sweep."""
+        directory = self.directory(name_or_id)
+        self.layout.make(self.files)
+        with store_lock(self.files, self.layout, exclusive=False), contextlib.ExitStack() as held:
+            if self.files.identity(directory / "head") is not None:
+                held.callback(self.files.close, self._lock(directory, exclusive=True))
+            gone = aside(directory)
+            try:
+                self.files.rename(directory, gone)
+            except FileNotFoundError:
+                raise self._unknown(directory.name) from None
+            self.files.sync_directory(self.layout.volumes)
+            remove_tree(self.files, gone)
+
+    def sweep(self, *, wait: bool = False) -> Swept | None:
+        """Take away chunks that nothing refers to. None if something is being made now and `wait` is not set."""
+        return sweep(self.files, self.layout, self.chunks, wait=wait)
+
+
+def _by(inode: tuple[int, int] | None) -> str:
+    """Who has locked a file, as far as the host tells: " by process 1234 (celaje)"."""
+    if inode is None:
+        return ""
+    device, number = inode
+    name = f"{os.major(device):02x}:{os.minor(device):02x}:{number}"
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if name in fields and "FLOCK" in fields:
+                process = int(fields[fields.index("FLOCK") + 3])
+                command = Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip()
+                return f" by process {process} ({command})"
+    return ""
+
+
+__all__ = ["ChunkStore", "ImageSource", "SnapshotSource", "Source", "Swept", "VolumeStore"]
