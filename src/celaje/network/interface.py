@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from celaje.network.bandwidth import Shaper, TokenBucket
+from celaje.network.buffers import Buffer
+from celaje.network.firewall import NOTHING, Policy
+from celaje.network.flow import Flow
 from celaje.network.statistics import Statistics
-
-Buffer = bytes | bytearray | memoryview
 
 # Sends one message of the link (virtio_net_hdr, Ethernet frame) in pieces, at once and without waiting. False: it was
 # dropped, since the machine does not read; the network counts it. Pieces are not changed afterwards, but may be views
 # of a receive buffer: whoever sends later sends a copy.
 Transmit = Callable[[list[Buffer]], bool]
+
+# ICMP errors to a guest: so many at once, and so many a second.
+ERROR_BURST = 50
+ERRORS_A_SECOND = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class InterfaceConfig:
     mac: bytes  # 6 bytes, a unicast address
     host_name: str = ""  # "": the interface's name
     address: int | None = None  # None: the network chooses, and stays with it for this name and MAC
-    groups: tuple[str, ...] = ()  # identifiers of security groups; in none, nothing is admitted inward
+    groups: tuple[str, ...] = ()  # names of security groups; in none, nothing is admitted inward, everything outward
     to_guest: int | None = None  # bandwidth in bytes a second; None: no limit
     from_guest: int | None = None
 
@@ -31,11 +37,28 @@ class InterfaceConfig:
 class Interface:
     """An attached interface. What is public may be read by anybody and is written by the network."""
 
-    __slots__ = ("address", "config", "mac", "name", "resume_at", "statistics", "transmit")
+    __slots__ = (
+        "address",
+        "config",
+        "errors",
+        "flows",
+        "from_guest",
+        "groups",
+        "host_name",
+        "inward",
+        "mac",
+        "name",
+        "outward",
+        "resume_at",
+        "statistics",
+        "to_guest",
+        "transmit",
+    )
 
-    def __init__(self, config: InterfaceConfig, address: int, transmit: Transmit) -> None:
+    def __init__(self, config: InterfaceConfig, address: int, transmit: Transmit, now: float) -> None:
         self.config = config
         self.name = config.name
+        self.host_name = config.host_name or config.name
         self.mac = config.mac
         self.address = address
         self.transmit = transmit
@@ -43,3 +66,11 @@ class Interface:
         # Backpressure for a guest that sends faster than its bandwidth: whoever reads its messages stops until the
         # clock says this (0: no need to). Messages that are received sooner all the same are dropped when too many.
         self.resume_at = 0.0
+        self.from_guest: TokenBucket | None = None
+        self.to_guest: Shaper | None = None
+        self.errors = TokenBucket(ERRORS_A_SECOND, ERROR_BURST, now)
+        # The firewall's: groups, what they come to, and tracked flows (see flow.py for the keys).
+        self.groups: tuple[str, ...] = ()
+        self.inward: Policy = NOTHING
+        self.outward: Policy = NOTHING
+        self.flows: dict[bytes, Flow] = {}

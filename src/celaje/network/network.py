@@ -13,12 +13,26 @@ caller's clock says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from celaje.network.interface import Buffer, Interface, InterfaceConfig, Transmit
+from celaje.errors import InputError
+from celaje.network import ethernet, ipv4
+from celaje.network.address_pool import AddressPool, Assignment
+from celaje.network.bandwidth import Shaper, bucket
+from celaje.network.buffers import Buffer
+from celaje.network.dhcp import DhcpServer
+from celaje.network.dns import Names, NameServer
+from celaje.network.firewall import Firewall
+from celaje.network.interface import Interface, InterfaceConfig, Transmit
 from celaje.network.outside import Outside, Packet
+from celaje.network.router import Router
 from celaje.network.security_group import Direction, SecurityGroup
+from celaje.network.statistics import Drop
+from celaje.network.switch import Switch
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +61,6 @@ class NetworkConfig:
         return self.subnet + 2
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """The address that belongs to an interface's name and MAC address, whether it is attached or not."""
-
-    name: str
-    mac: bytes
-    address: int
-
-
 class Network:
     """`clock`: seconds, never going back. `assignments`: those of an earlier Network of the same network, to be
     kept."""
@@ -67,30 +72,77 @@ class Network:
         clock: Callable[[], float],
         assignments: Iterable[Assignment] = (),
     ) -> None:
-        raise NotImplementedError
+        _check_config(config)
+        self.config = config
+        self._clock = clock
+        self._interfaces: dict[str, Interface] = {}
+        self._own_names = {config.router: "router", config.dns: "dns"}
+        self._pool = AddressPool(config.subnet, config.prefix_length, config.first_lease, assignments)
+        self._firewall = Firewall(config.flows)
+        self._switch = Switch(config.subnet, config.prefix_length, config.mtu, self._firewall, clock)
+        self._name_server = NameServer(
+            domain=config.domain,
+            subnet=config.subnet,
+            prefix_length=config.prefix_length,
+            names=Names(self._addresses_of, self._host_name_of),
+            resolve=outside.resolve,
+            clock=clock,
+        )
+        dhcp_server = DhcpServer(
+            router=config.router,
+            dns=config.dns,
+            subnet=config.subnet,
+            prefix_length=config.prefix_length,
+            mtu=config.mtu,
+            domain=config.domain,
+            lease_seconds=config.lease_seconds,
+        )
+        self._router = Router(
+            address=config.router,
+            dns_address=config.dns,
+            services=config.services,
+            mtu=config.mtu,
+            switch=self._switch,
+            firewall=self._firewall,
+            dhcp_server=dhcp_server,
+            name_server=self._name_server,
+            outside=outside,
+            clock=clock,
+        )
+        # One message of the link from the guest (virtio_net_hdr, Ethernet frame). Never raises.
+        self.receive: Callable[[Interface, memoryview], None] = self._switch.receive
 
     def attach(self, config: InterfaceConfig, transmit: Transmit) -> Interface:
         """A new interface. InputError if the name, the MAC address or the address is taken, or the address is none of
         the subnet's, or the subnet has no free one. Messages for the guest may be transmitted from now on."""
-        raise NotImplementedError
+        now = self._clock()
+        self._check(config)
+        address = self._pool.assign(config.name, config.mac, config.address, self._switch.by_address)
+        interface = Interface(config, address, transmit, now)
+        self._interfaces[config.name] = interface
+        self._switch.by_address[address] = interface
+        self._firewall.attach(interface, config.groups)
+        self.set_bandwidth(interface, config.to_guest, config.from_guest)
+        return interface
 
     def detach(self, interface: Interface) -> None:
         """The interface and all its flows are gone; its address stays assigned to it."""
-        raise NotImplementedError
+        if self._interfaces.get(interface.name) is not interface:
+            return
+        del self._interfaces[interface.name]
+        del self._switch.by_address[interface.address]
+        self._switch.waiting.discard(interface)
+        self._firewall.detach(interface)
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         """Those that are attached, in the order they came."""
-        raise NotImplementedError
+        return tuple(self._interfaces.values())
 
     @property
     def assignments(self) -> tuple[Assignment, ...]:
         """Which addresses belong to whom; changes only in `attach`."""
-        raise NotImplementedError
-
-    def receive(self, interface: Interface, message: memoryview) -> None:
-        """One message of the link from the guest (virtio_net_hdr, Ethernet frame). Never raises."""
-        raise NotImplementedError
+        return self._pool.assignments
 
     def deliver(
         self,
@@ -114,7 +166,7 @@ class Network:
         a flow that is not known yet is admitted as `admit` says, its client being `source`; services' packets always
         are.
         """
-        raise NotImplementedError
+        return self._router.deliver(interface, source, destination, protocol, parts, gso_size, ttl, tos)
 
     def admit(
         self,
@@ -128,42 +180,53 @@ class Network:
         """Whether the guest's rules let `client` (the real address, on the host's side) connect to its `port` (TCP or
         UDP; ICMP: the echo identifier in both ports). If so, the flow is tracked from now on: packets that are
         delivered from `source`:`source_port` to `port` are the client's, and the guest's answers are admitted."""
-        raise NotImplementedError
+        return self._firewall.admit(interface, protocol, client, source, source_port, port, self._clock())
 
     def admits(
         self, interface: Interface, direction: Direction, protocol: int, remote: int, port: int, code: int = 0
     ) -> bool:
         """What the rules say now, tracking nothing. `port` as in Rule.ports; for ICMP its type, and `code` its
         code."""
-        raise NotImplementedError
+        return self._firewall.admits(
+            interface, direction, protocol, remote, port << 8 | code if protocol == ipv4.ICMP else port
+        )
 
     def forget(self, interface: Interface, protocol: int, remote: int, remote_port: int, port: int) -> None:
         """A flow between the guest's `port` and outside is over (its connection is closed): it need not time out.
         Does nothing if there is none."""
-        raise NotImplementedError
+        self._firewall.forget(interface, protocol, remote, remote_port, port)
 
     def set_security_groups(self, groups: Iterable[SecurityGroup]) -> int:
         """Adds groups, or puts other rules in the place of those with the same name; answers how many flows were cut
         because nothing admits them any more. A group that is mentioned and was never set admits nothing, and has its
         members all the same."""
-        raise NotImplementedError
+        return self._firewall.set_security_groups(groups)
 
     def remove_security_groups(self, names: Iterable[str]) -> int:
         """These have no rules any more; answers how many flows were cut."""
-        raise NotImplementedError
+        return self._firewall.remove_security_groups(names)
 
     def set_groups(self, interface: Interface, groups: tuple[str, ...]) -> int:
         """The interface is in these groups now; answers how many flows were cut."""
-        raise NotImplementedError
+        return self._firewall.set_groups(interface, groups)
 
     def set_bandwidth(self, interface: Interface, to_guest: int | None, from_guest: int | None) -> None:
-        """Bytes a second; None: no limit."""
-        raise NotImplementedError
+        """Bytes a second, at least 1,000; None: no limit."""
+        _check_rate("to", to_guest)
+        _check_rate("from", from_guest)
+        now = self._clock()
+        interface.from_guest = None if from_guest is None else bucket(from_guest, now)
+        interface.resume_at = 0.0
+        waited = [] if interface.to_guest is None else interface.to_guest.all()
+        interface.to_guest = None if to_guest is None else Shaper(to_guest, now)
+        for message in waited:
+            self._switch.send(interface, [message], len(message), now)
 
     def resolve(self, interface: Interface, query: bytes, answer: Callable[[bytes], None]) -> None:
         """A DNS query that came over TCP, without its length; `answer` is called with the response, now or later, or
         never if the query is beyond an answer."""
-        raise NotImplementedError
+        if not self._name_server.answer(interface.name, query, None, answer):
+            interface.statistics.drop(Drop.MALFORMED)
 
     def unreachable(
         self, interface: Interface, quote: bytes, code: int, source: int | None = None, mtu: int = 0
@@ -171,22 +234,81 @@ class Network:
         """Tells the guest that its packet (Packet.quote) did not arrive: ICMP destination unreachable with a code of
         icmp.py, from `source` (None: the router). With FRAGMENTATION_NEEDED, `mtu` is what would fit. Limited in
         rate."""
-        raise NotImplementedError
+        self._router.unreachable(interface, quote, code, source, mtu)
 
     def time_exceeded(self, interface: Interface, quote: bytes, source: int | None = None) -> None:
         """Tells the guest that its packet's TTL ran out on the way, at `source` (None: the router). Limited in
         rate."""
-        raise NotImplementedError
+        self._router.time_exceeded(interface, quote, source)
 
     def poll(self, now: float) -> float | None:
         """Does what is due (flows time out, queued frames go on, DNS questions are given up). Answers when to be
         called again at the latest; sooner does no harm, and `receive` or `deliver` may make it sooner: ask again
         after them."""
-        raise NotImplementedError
+        self._firewall.flows.expire(now)
+        self._name_server.expire(now)
+        self._switch.send_due(now)
+        deadlines = (self._firewall.flows.deadline, self._name_server.deadline, self._switch.deadline)
+        return min((at for at in deadlines if at is not None), default=None)
 
     def flows(self, interface: Interface) -> int:
         """How many flows are tracked."""
-        raise NotImplementedError
+        return len(interface.flows)
+
+    def _check(self, config: InterfaceConfig) -> None:
+        """Raises InputError if nothing can be attached so."""
+        name, mac = config.name, config.mac
+        if name in self._interfaces:
+            raise InputError(
+                f"an interface {name!r} is attached already; `celaje vm ls` shows whose it is; stop that first"
+            )
+        if not ethernet.is_unicast(mac) or mac == self._router.mac:
+            raise InputError(
+                f"the MAC address {ethernet.text(mac)} of {name!r} must be one of a single interface, and not the "
+                "router's; leave it out to have one chosen"
+            )
+        for other in self._interfaces.values():
+            if other.mac == mac:
+                raise InputError(
+                    f"the MAC address {ethernet.text(mac)} of {name!r} is {other.name!r}'s, which is attached; give "
+                    "one of them another"
+                )
+        if not _HOST_NAME.fullmatch(config.host_name or name):
+            raise InputError(
+                f"the host name {config.host_name or name!r} must be letters, digits and hyphens, at most 63, with no "
+                "hyphen at either end (RFC 1123)"
+            )
+        _check_rate("to", config.to_guest)
+        _check_rate("from", config.from_guest)
+
+    def _addresses_of(self, host_name: str) -> list[int]:
+        found = [one.address for one in self._interfaces.values() if one.host_name.lower() == host_name]
+        if not found:
+            found = [one.address for one in self._interfaces.values() if one.name.lower() == host_name]
+        return found or [address for address, name in self._own_names.items() if name == host_name]
+
+    def _host_name_of(self, address: int) -> str | None:
+        interface = self._switch.by_address.get(address)
+        return self._own_names.get(address) if interface is None else interface.host_name
+
+
+def _check_config(config: NetworkConfig) -> None:
+    """Raises InputError if there can be no such network."""
+    length = config.prefix_length
+    if not 8 <= length <= 28 or config.subnet & (1 << 32 - length) - 1:
+        raise InputError(
+            f"the network {ipv4.text(config.subnet)}/{length} must begin at its first address and have a prefix of 8 "
+            "to 28 bits; write it like 10.77.0.0/16"
+        )
+    if not 576 <= config.mtu <= 9001:
+        raise InputError(f"an MTU must be 576 to 9001 bytes, not {config.mtu}; 1500 is the usual one")
+    if len(config.domain) > 200 or not all(_HOST_NAME.fullmatch(label) for label in config.domain.split(".")):
+        raise InputError(f"the domain {config.domain!r} must be names with dots between them, like celaje.internal")
+
+
+def _check_rate(what: str, rate: int | None) -> None:
+    if rate is not None and rate < 1000:
+        raise InputError(f"a bandwidth {what} a guest must be at least 1,000 bytes a second, not {rate}")
 
 
 __all__ = ["Assignment", "Interface", "InterfaceConfig", "Network", "NetworkConfig", "Outside", "Packet"]

@@ -8,10 +8,9 @@ of the question.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from celaje.network.interface import Interface
+from celaje.network.interface import Interface
 
 # The answer to a DNS question, as it came; None if no resolver answered.
 Answer = Callable[[bytes | None], None]
