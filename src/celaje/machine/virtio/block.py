@@ -29,6 +29,7 @@ from collections.abc import Callable
 from celaje.machine.bus import SavedState
 from celaje.machine.virtio.block_backend import SECTOR_SIZE, BlockBackend, section, total
 from celaje.machine.virtio.device import Doorbell, VirtioDevice, refuse_unknown, saved_number
+from celaje.machine.virtio.framing import cut_back, cut_front
 from celaje.machine.virtio.queue import Chain, MalformedQueue, Queue
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class VirtioBlock(VirtioDevice):
             if kind != TYPE_IN or budget < 0 or not self._in_range(sector, length) or not length:
                 queue.rewind()
                 return False
-            status = _cut_back(chain.writable, 1)[0]
+            status = cut_back(chain.writable, 1)
             try:
                 if not self._backend.readinto_at_once(chain.writable, sector * SECTOR_SIZE):
                     queue.rewind()
@@ -211,18 +212,14 @@ class VirtioBlock(VirtioDevice):
         """Take the header off `chain`: (type, sector). What is no request raises MalformedQueue."""
         if not chain.writable:
             raise MalformedQueue("a block request without room for its status")
-        if chain.readable and len(chain.readable[0]) == HEADER_SIZE:
-            header: bytes | memoryview = chain.readable.pop(0)
-        else:
-            header = _cut_front(chain.readable, HEADER_SIZE)
-        kind, _, sector = _header(header)
+        kind, _, sector = _header(cut_front(chain.readable, HEADER_SIZE))
         return kind, sector
 
     def _answer(self, chain: Chain) -> int:
         """Do what `chain` asks and write its status. Returns the used length: bytes written without a gap."""
         kind, sector = self._unwrap(chain)
         room = total(chain.writable) - 1
-        status = _cut_back(chain.writable, 1)[0]
+        status = cut_back(chain.writable, 1)
         handler = self._handlers.get(kind)
         try:
             result, written = (STATUS_UNSUPPORTED, 0) if handler is None else handler(chain, sector)
@@ -326,28 +323,3 @@ class VirtioBlock(VirtioDevice):
         if state["capacity"] != self._capacity:
             raise ValueError(f"the saved disk has {state['capacity']!r} sectors, this one has {self._capacity}")
         self._writeback = bool(saved_number(state, "writeback", 2))
-
-
-def _cut_front(buffers: list[memoryview], count: int) -> bytes:
-    """Take the first `count` bytes away from `buffers`. MalformedQueue if there are not so many."""
-    taken = b""
-    while len(taken) < count:
-        if not buffers:
-            raise MalformedQueue(f"a block request with {len(taken)} bytes to read, fewer than the header's {count}")
-        first = buffers[0]
-        need = count - len(taken)
-        taken += bytes(first[:need])
-        if len(first) > need:
-            buffers[0] = first[need:]
-        else:
-            del buffers[0]
-    return taken
-
-
-def _cut_back(buffers: list[memoryview], count: int) -> list[memoryview]:
-    """Take the last `count` bytes away from `buffers`, which have as many, as windows."""
-    last = buffers[-1]
-    if len(last) == count:
-        return [buffers.pop()]
-    buffers[-1] = last[:-count]
-    return [last[-count:]]

@@ -1,0 +1,525 @@
+"""The SCSI host device (virtio 1.2, 5.6): disks that come and go while the guest runs.
+
+Every disk is a target of its own with the one logical unit 0. So a disk's place in the guest (host:0:target:0) tells
+which it is, a scan finds every disk with one INQUIRY a target, and Linux, which is told of one that came or went, scans
+or removes that target and nothing else.
+
+    request    | lun 8 | id le64 | attribute, priority, crn 3 | cdb cdb_size | data out ... |       device reads
+               | sense length le32 | residual le32 | status qualifier le16 | status | response |
+               | sense sense_size | data in ... |                                                device writes
+    control    | type le32 | subtype le32 | lun 8 | id le64 |, answered by | response |             0, task management
+               | type le32 | lun 8 | events le32 |, answered by | events le32 | response |          1 and 2
+    event      | event le32 | lun 8 | reason le32 |
+    lun        | 1 | target | 0 or 0x40 | unit | 0 0 0 0 |
+
+Where commands are performed. Each disk has a thread of its own, so that one that waits for its storage holds up nobody
+else, and takes one command at a time. A notification comes on a hart's thread, which hands the commands out; those that
+touch no storage, and reads which the backend promises not to wait for, end there and then if the disk has nothing else
+to do (the reasons and figures are those of `block`).
+
+Locks. Queues, events and who does what are kept under the device's lock; a command is performed outside of it. A pause,
+a reset and `detach` wait on a condition of that lock until no command is in hand.
+
+A disk that is taken away keeps answering for a moment after the guest was told so: Linux then writes what it holds for
+the disk, and flushes; the flush, or PATIENCE, ends it. From then on the target does not exist: BAD_TARGET.
+
+A request that breaks the rules of SCSI is refused in SCSI's terms; one without room for its header or response is no
+request at all and stops the device, as a malformed queue does.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections import deque
+
+from celaje.errors import InputError, NotFound
+from celaje.machine.bus import SavedState
+from celaje.machine.virtio import scsi_command as scsi
+from celaje.machine.virtio.block_backend import BlockBackend, total
+from celaje.machine.virtio.device import VirtioDevice, refuse_unknown, saved_number, saved_numbers
+from celaje.machine.virtio.framing import cut_front, cut_front_windows, scatter
+from celaje.machine.virtio.queue import Chain, MalformedQueue, Queue
+from celaje.machine.virtio.scsi_command import Overrun, Sense
+from celaje.machine.virtio.scsi_disk import Outcome, ScsiDisk, perform_absent
+from celaje.machine.virtio.scsi_unit import Request, Task, Unit
+
+log = logging.getLogger(__name__)
+
+FEATURE_HOTPLUG = 1 << 1
+FEATURE_CHANGE = 1 << 2
+
+CONTROL, EVENT, REQUEST = 0, 1, 2
+QUEUE_SIZE = 256
+TARGETS = 64
+
+TASK_MANAGEMENT, QUERY_EVENTS, SUBSCRIBE_EVENTS = 0, 1, 2
+(ABORT_TASK, ABORT_TASK_SET, CLEAR_ACA, CLEAR_TASK_SET, NEXUS_RESET, UNIT_RESET, QUERY_TASK, QUERY_TASK_SET) = range(8)
+
+RESPONSE_OK = 0
+RESPONSE_OVERRUN = 1
+RESPONSE_ABORTED = 2
+RESPONSE_BAD_TARGET = 3
+RESPONSE_RESET = 4
+RESPONSE_FAILURE = 9
+RESPONSE_SUCCEEDED = 10
+RESPONSE_REJECTED = 11
+RESPONSE_INCORRECT_LUN = 12
+
+EVENT_NONE = 0
+EVENT_TRANSPORT_RESET = 1
+EVENT_PARAMETER_CHANGE = 3
+EVENTS_MISSED = 1 << 31
+RESET_RESCAN = 1
+RESET_REMOVED = 2
+REASON_CAPACITY = 0x2A | 0x09 << 8
+EVENT_SIZE = 16
+MAX_EVENTS = 64
+"""Events kept for a driver that has offered no buffer; of one more it is only told that it missed some."""
+
+CDB_SIZE = 32
+SENSE_SIZE = 96
+SIZE_LIMIT = 256
+SENSE_SIZE_OFFSET, CDB_SIZE_OFFSET = 20, 24
+HEADER = 19
+RESPONSE = 12
+COMMANDS_PER_UNIT = 128
+MAX_SECTORS = 0xFFFF
+
+INLINE_BYTES = 256 << 10
+"""Bytes that one notification may read on the hart's own thread: 30 µs of copying, less than waking the disk's."""
+PATIENCE = 1.0
+"""Seconds for which a disk that leaves waits for the guest to flush it."""
+
+# num_queues, seg_max, max_sectors, cmd_per_lun, event_info_size, sense_size, cdb_size, max_channel, max_target, max_lun
+_configuration = struct.Struct("<IIIIIIIHHI").pack
+_response = struct.Struct("<IIHBB").pack
+_event = struct.Struct("<I8sI").pack
+_task = struct.Struct("<I8s8s").unpack
+
+
+class VirtioScsi(VirtioDevice):
+    """A host adapter with room for TARGETS disks. What is attached is closed at its end, or when it is detached."""
+
+    device_id = 8
+    queue_sizes = (QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = FEATURE_HOTPLUG | FEATURE_CHANGE
+        self._units: dict[int, Unit] = {}
+        self._threads: dict[int, threading.Thread] = {}
+        self._changed = threading.Condition(self.lock)
+        """A disk came to rest, or was flushed, or the driver is gone."""
+        self._events: deque[tuple[int, int, int]] = deque()
+        self._events_missed = False
+        self._set_sizes(CDB_SIZE, SENSE_SIZE)
+
+    def _set_sizes(self, cdb: int, sense: int) -> None:
+        self._cdb_size, self._sense_size = cdb, sense
+        self._good = bytes(RESPONSE + sense)
+
+    # --- configuration (5.6.4) ---
+
+    def configuration(self) -> bytes:
+        """The configuration space as it stands now."""
+        return _configuration(
+            1, QUEUE_SIZE - 2, MAX_SECTORS, COMMANDS_PER_UNIT, EVENT_SIZE,
+            self._sense_size, self._cdb_size, 0, TARGETS - 1, 0,
+        )  # fmt: skip
+
+    def write_configuration(self, offset: int, data: bytes) -> None:
+        """The driver may choose how long CDB and sense data are, each in one piece and before it starts."""
+        value = int.from_bytes(data, "little")
+        with self.lock:
+            if len(data) != 4 or any(self.queues):
+                return
+            if offset == SENSE_SIZE_OFFSET and value <= SIZE_LIMIT:
+                self._set_sizes(self._cdb_size, value)
+            elif offset == CDB_SIZE_OFFSET and value <= SIZE_LIMIT:
+                self._set_sizes(value, self._sense_size)
+
+    # --- disks come and go ---
+
+    @property
+    def targets(self) -> dict[int, BlockBackend]:
+        """The disks that are attached, by target."""
+        with self.lock:
+            return {target: unit.disk.backend for target, unit in self._units.items()}
+
+    def attach(self, backend: BlockBackend, target: int | None = None) -> int:
+        """Add a disk, at the lowest free target if none is given, and tell the guest. Returns the target.
+
+        InputError if the target is taken or there is none left; the backend is the caller's still then.
+        """
+        with self.lock:
+            free = [number for number in range(TARGETS) if number not in self._units]
+            if not free or target is not None and target not in free:
+                raise InputError(
+                    f"the SCSI controller takes {TARGETS} disks, at targets 0 to {TARGETS - 1}, and "
+                    f"{'all are taken' if target is None else f'target {target} is not free'}; detach a disk first"
+                )
+            target = free[0] if target is None else target
+            unit = Unit(target, ScsiDisk(backend))
+            if self.queues[REQUEST] is not None:
+                unit.disk.attend(scsi.LUNS_CHANGED)
+            self._units[target] = unit
+            thread = threading.Thread(target=self._work, args=(unit,), name=f"celaje-scsi-{target}", daemon=True)
+            self._threads[target] = thread
+            thread.start()
+            self._tell(FEATURE_HOTPLUG, EVENT_TRANSPORT_RESET, target, RESET_RESCAN)
+        return target
+
+    def detach(self, target: int, patience: float = PATIENCE) -> None:
+        """Take a disk away: tell the guest, let what is in hand end, flush and close the backend.
+
+        Waits up to `patience` seconds for the guest's own flush. NotFound if there is no such disk; OSError if the host
+        fails to make durable what was written: the disk is gone all the same.
+        """
+        with self.lock:
+            unit = self._units.get(target)
+            if unit is None or unit.leaving:
+                raise NotFound(f"the SCSI controller has no disk at target {target}; it has {sorted(self._units)}")
+            unit.leaving = True
+            told = self._tell(FEATURE_HOTPLUG, EVENT_TRANSPORT_RESET, target, RESET_REMOVED)
+            if told and not unit.disk.backend.read_only:
+                self._changed.wait_for(lambda: unit.flushed or self.queues[REQUEST] is None, patience)
+            del self._units[target]
+            self._changed.wait_for(lambda: unit.idle)
+            thread = self._threads.pop(target)
+        _end(unit, thread)
+        backend = unit.disk.backend
+        try:
+            if not backend.read_only:
+                backend.flush()
+        finally:
+            backend.close()
+
+    def capacity_changed(self, target: int) -> None:
+        """Look at the size of a disk's backend again, and tell the guest if it has changed. NotFound as `detach`."""
+        with self.lock:
+            unit = self._units.get(target)
+            if unit is None:
+                raise NotFound(f"the SCSI controller has no disk at target {target}; it has {sorted(self._units)}")
+            if unit.disk.look_at_size():
+                self._tell(FEATURE_CHANGE, EVENT_PARAMETER_CHANGE, target, REASON_CAPACITY)
+
+    # --- events (5.6.6.3) ---
+
+    def _tell(self, feature: int, event: int, target: int, reason: int) -> bool:
+        """Have the driver know, if there is one that negotiated `feature`; whether there is. With the lock held."""
+        queue = self.queues[EVENT]
+        if queue is None or not self.negotiated & feature:
+            return False
+        if len(self._events) < MAX_EVENTS:
+            self._events.append((event, target, reason))
+        else:
+            self._events.clear()
+            self._events_missed = True
+        self.serve_guarded(EVENT)
+        return True
+
+    def _send_events(self, queue: Queue) -> None:
+        while self._events_missed or self._events:
+            chain = queue.pop()
+            if chain is None:
+                if queue.rearm():
+                    continue
+                return
+            if chain.readable or total(chain.writable) < EVENT_SIZE:
+                raise MalformedQueue(f"an event buffer that is no {EVENT_SIZE} bytes to write")
+            if self._events_missed:
+                data = _event(EVENTS_MISSED | EVENT_NONE, bytes(8), 0)
+                self._events_missed = False
+            else:
+                event, target, reason = self._events.popleft()
+                data = _event(event, bytes([1, target, 0, 0, 0, 0, 0, 0]), reason)
+            scatter(cut_front_windows(chain.writable, EVENT_SIZE), data)
+            queue.push(chain, EVENT_SIZE)
+
+    # --- what the driver asks ---
+
+    def serve(self, index: int, queue: Queue) -> None:
+        if index == REQUEST:
+            self._hand_out(queue)
+        elif index == CONTROL:
+            for chain in queue.chains():
+                self._control(queue, chain)
+        else:
+            self._send_events(queue)
+        if queue.interrupt_due():
+            self.transport.interrupt()
+
+    def _hand_out(self, queue: Queue) -> None:
+        budget = INLINE_BYTES
+        for chain in queue.chains():
+            request = self._unwrap(queue, chain)
+            unit = self._addressed(request.lun)
+            if unit is None:
+                self._give_back(request, RESPONSE_BAD_TARGET)
+            elif chain.readable and chain.writable:
+                self._give_back(request, RESPONSE_FAILURE)  # both ways: FEATURE_INOUT is not offered
+            elif not _is_first_unit(request.lun):
+                self._finish(request, _perform(None, request))
+            elif not unit.idle:
+                self._enqueue(unit, request)
+            elif unit.disk.at_once(request.cdb):
+                self._finish(request, _perform(unit.disk, request))
+            elif 0 < request.length <= budget and unit.disk.read_at_once(request.cdb, chain.writable):
+                budget -= request.length
+                self._give_back(request, RESPONSE_OK, transferred=request.length)
+            else:
+                self._enqueue(unit, request)
+            if self.halting:
+                return
+
+    def _unwrap(self, queue: Queue, chain: Chain) -> Request:
+        """Take header and response off `chain`, so that the data is left. What is no request raises MalformedQueue."""
+        header = cut_front(chain.readable, HEADER + self._cdb_size)
+        response = cut_front_windows(chain.writable, RESPONSE + self._sense_size)
+        length = total(chain.readable or chain.writable)
+        return Request(queue, chain, header[:8], header[8:16], header[HEADER:].ljust(16, b"\0"), response, length)
+
+    def _enqueue(self, unit: Unit, request: Request) -> None:
+        if len(unit.waiting) >= QUEUE_SIZE:
+            raise MalformedQueue(f"more than {QUEUE_SIZE} commands wait, and the queue has no more descriptors")
+        unit.waiting.append(request)
+        if unit.current is None:
+            unit.doorbell.ring()
+
+    def _finish(self, request: Request, outcome: Outcome | None) -> None:
+        """Give a request back that was performed; None: its buffers were too short."""
+        if outcome is None:
+            self._give_back(request, RESPONSE_OVERRUN)
+        else:
+            self._give_back(request, RESPONSE_OK, outcome.status, outcome.sense, outcome.transferred)
+
+    def _give_back(
+        self, request: Request, response: int, status: int = scsi.GOOD, sense: bytes = b"", transferred: int = 0
+    ) -> None:
+        """With the lock held; the interrupt is the caller's to raise."""
+        residual = request.length - transferred
+        if response or status or residual:
+            sense = sense[: self._sense_size]
+            data = _response(len(sense), residual, 0, status, response) + sense.ljust(self._sense_size, b"\0")
+        else:
+            data = self._good
+        scatter(request.response, data)
+        chain = request.chain
+        request.queue.push(chain, len(data) if chain.readable else len(data) + transferred)
+
+    # --- the disks' threads ---
+
+    def _work(self, unit: Unit) -> None:
+        """A disk's thread."""
+        while True:
+            unit.doorbell.wait()
+            with self.lock:
+                request = self._next(unit)
+            while request is not None:
+                outcome = _perform(unit.disk, request)
+                with self.lock:
+                    self._performed(unit, request, outcome)
+                    request = self._next(unit)
+            if unit.ended:
+                return
+
+    def _next(self, unit: Unit) -> Request | None:
+        """Put the next command in hand. With the lock held."""
+        unit.current = unit.waiting.popleft() if unit.waiting else None
+        if unit.current is None:
+            self._changed.notify_all()
+        return unit.current
+
+    def _performed(self, unit: Unit, request: Request, outcome: Outcome | None) -> None:
+        """Give back the command in hand, unless its queue is gone, and what waited for it. With the lock held."""
+        if unit.leaving and request.cdb[0] in (scsi.SYNCHRONIZE_CACHE_10, scsi.SYNCHRONIZE_CACHE_16):
+            unit.flushed = True
+            self._changed.notify_all()
+        queue = request.queue
+        if queue is self.queues[REQUEST]:
+            self._finish(request, outcome)
+            if queue.interrupt_due():
+                self.transport.interrupt()
+        if unit.tasks:
+            for task in unit.tasks:
+                task.response[0] = RESPONSE_OK
+                task.queue.push(task.chain, 1)
+            queue = unit.tasks[0].queue
+            unit.tasks.clear()
+            if queue.interrupt_due():
+                self.transport.interrupt()
+
+    # --- task management (5.6.6.2; SAM-5, 7) ---
+
+    def _control(self, queue: Queue, chain: Chain) -> None:
+        kind = int.from_bytes(cut_front(chain.readable, 4), "little")
+        if kind in (QUERY_EVENTS, SUBSCRIBE_EVENTS):
+            # Of the asynchronous events that a driver may ask for (media change and the like) there are none.
+            lun = cut_front(chain.readable, 12)[:8]
+            found = RESPONSE_OK if self._addressed(lun) else RESPONSE_BAD_TARGET
+            scatter(cut_front_windows(chain.writable, 5), bytes([0, 0, 0, 0, found]))
+            queue.push(chain, 5)
+            return
+        if kind != TASK_MANAGEMENT:
+            raise MalformedQueue(f"a control request of type {kind}")
+        function, lun, tag = _task(cut_front(chain.readable, 20))
+        task = Task(queue, chain, cut_front_windows(chain.writable, 1)[0])
+        result = self._manage(function, lun, tag, task)
+        if result is not None:
+            task.response[0] = result
+            queue.push(chain, 1)
+
+    def _addressed(self, lun: bytes) -> Unit | None:
+        """The disk of the target that `lun` names, whichever unit of it."""
+        return self._units.get(lun[1]) if lun[0] == 1 and not any(lun[4:]) else None
+
+    def _manage(self, function: int, lun: bytes, tag: bytes, task: Task) -> int | None:
+        """Do a task management function. None: `task` is answered when the command in hand is done."""
+        unit = self._addressed(lun)
+        if unit is None:
+            return RESPONSE_BAD_TARGET
+        if not _is_first_unit(lun) and function != NEXUS_RESET:
+            return RESPONSE_INCORRECT_LUN
+        if function in (QUERY_TASK, QUERY_TASK_SET):
+            known = {request.tag for request in (*unit.waiting, unit.current) if request is not None}
+            return RESPONSE_SUCCEEDED if (tag in known if function == QUERY_TASK else known) else RESPONSE_OK
+        if function == ABORT_TASK:
+            self._cancel(unit, [request for request in unit.waiting if request.tag == tag], RESPONSE_ABORTED)
+            if unit.current is None or unit.current.tag != tag:
+                return RESPONSE_OK
+        elif function in (ABORT_TASK_SET, CLEAR_TASK_SET):
+            self._cancel(unit, list(unit.waiting), RESPONSE_ABORTED)
+        elif function in (UNIT_RESET, NEXUS_RESET):
+            self._cancel(unit, list(unit.waiting), RESPONSE_RESET)
+            unit.disk.attend(scsi.DEVICE_RESET if function == UNIT_RESET else scsi.NEXUS_LOSS)
+        else:
+            return RESPONSE_REJECTED
+        if unit.current is None:
+            return RESPONSE_OK
+        if len(unit.tasks) >= QUEUE_SIZE:
+            raise MalformedQueue(f"more than {QUEUE_SIZE} task management functions are waiting")
+        unit.tasks.append(task)
+        return None
+
+    def _cancel(self, unit: Unit, requests: list[Request], response: int) -> None:
+        for request in requests:
+            unit.waiting.remove(request)
+            self._give_back(request, response)
+        queue = self.queues[REQUEST]
+        if queue is not None and queue.interrupt_due():
+            self.transport.interrupt()
+
+    # --- lifecycle ---
+
+    def pause(self) -> None:
+        """When this returns no command is waiting or in hand, until `resume`. May nest."""
+        super().pause()
+        with self.lock:
+            self._changed.wait_for(lambda: all(unit.idle for unit in self._units.values()))
+
+    def forget_queue(self, index: int) -> None:
+        """Drop what came from the queue, but for what is in hand: that uses the guest's memory and is waited for."""
+        if index == CONTROL:
+            for unit in self._units.values():
+                unit.tasks.clear()
+        elif index == EVENT:
+            self._events.clear()
+            self._events_missed = False
+        else:
+            for unit in self._units.values():
+                unit.waiting.clear()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: all(unit.current is None for unit in self._units.values()))
+
+    def forget(self) -> None:
+        """A reset: sizes as at power-on, and every disk has been reset."""
+        self._set_sizes(CDB_SIZE, SENSE_SIZE)
+        for unit in self._units.values():
+            unit.disk.attend(scsi.POWER_ON)
+
+    def close(self) -> None:
+        """End the threads, close all backends."""
+        with self.lock:
+            units, self._units = self._units, {}
+            threads, self._threads = self._threads, {}
+        for target, unit in units.items():
+            _end(unit, threads[target])
+            unit.disk.backend.close()
+
+    def save(self) -> SavedState:
+        """Which disks of which size there are, and what they and the events still have to say."""
+        units = [unit for _, unit in sorted(self._units.items())]
+        return {
+            "sense_size": self._sense_size,
+            "cdb_size": self._cdb_size,
+            "targets": [unit.target for unit in units],
+            "capacities": [unit.disk.capacity for unit in units],
+            "attentions": [
+                number
+                for unit in units
+                for sense in unit.disk.attentions
+                for number in (unit.target, sense.key, sense.code, sense.qualifier)
+            ],
+            "events": [number for event in self._events for number in event],
+            "events_missed": int(self._events_missed),
+        }
+
+    def restore(self, state: SavedState) -> None:
+        """Put back what `save` gave; the same disks are attached already. ValueError names what does not fit."""
+        names = {"sense_size", "cdb_size", "targets", "capacities", "attentions", "events", "events_missed"}
+        refuse_unknown(state, names)
+        units = dict(sorted(self._units.items()))
+        targets = saved_numbers(state, "targets", len(units), TARGETS)
+        capacities = saved_numbers(state, "capacities", len(units), 1 << 64)
+        here = [unit.disk.capacity for unit in units.values()]
+        if targets != list(units) or capacities != here:
+            raise ValueError(
+                f"the saved machine has SCSI disks of {capacities} sectors at {targets}, "
+                f"this one of {here} at {list(units)}"
+            )
+        attentions = _rows(state, "attentions", 4, 8 * TARGETS, 1 << 8)
+        events = _rows(state, "events", 3, MAX_EVENTS, 1 << 32)
+        if any(target not in units for target, *_ in attentions) or any(not 0 <= row[1] < TARGETS for row in events):
+            raise ValueError("saved SCSI events name targets that do not exist")
+        self._set_sizes(
+            saved_number(state, "cdb_size", SIZE_LIMIT + 1), saved_number(state, "sense_size", SIZE_LIMIT + 1)
+        )
+        for unit in units.values():
+            unit.disk.attentions.clear()
+        for target, key, code, qualifier in attentions:
+            units[target].disk.attend(Sense(key, code, qualifier))
+        self._events = deque((event, target, reason) for event, target, reason in events)
+        self._events_missed = bool(saved_number(state, "events_missed", 2))
+
+
+def _is_first_unit(lun: bytes) -> bool:
+    """Whether a LUN structure of a known target names unit 0, by peripheral or by flat addressing (SAM-5, 4.7)."""
+    return lun[2] in (0, 0x40) and not lun[3]
+
+
+def _perform(disk: ScsiDisk | None, request: Request) -> Outcome | None:
+    """Perform a request; None if its buffers are too short. `disk`: None where the target has no such unit."""
+    chain = request.chain
+    try:
+        if disk is None:
+            return perform_absent(request.cdb, chain.writable)
+        return disk.perform(request.cdb, chain.readable, chain.writable)
+    except Overrun:
+        return None
+
+
+def _end(unit: Unit, thread: threading.Thread) -> None:
+    unit.ended = True
+    unit.doorbell.ring()
+    thread.join()
+
+
+def _rows(state: SavedState, name: str, width: int, most: int, limit: int) -> list[list[int]]:
+    """Field `name` of a saved state, rows of `width` numbers, at most `most` of them. ValueError if it is not that."""
+    values = state[name]
+    if not isinstance(values, list) or len(values) % width or len(values) > width * most:
+        raise ValueError(f"saved field {name!r} must be at most {most} rows of {width} numbers, not {values!r}")
+    numbers = saved_numbers(state, name, len(values), limit)
+    return [numbers[at : at + width] for at in range(0, len(numbers), width)]

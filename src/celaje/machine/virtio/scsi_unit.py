@@ -1,0 +1,53 @@
+"""What a SCSI host device keeps of each of its disks: which commands wait, which one is in hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from celaje.machine.virtio.device import Doorbell
+from celaje.machine.virtio.queue import Chain, Queue
+from celaje.machine.virtio.scsi_disk import ScsiDisk
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A command and where it came from. `length`: bytes in whichever of the data buffers there are."""
+
+    queue: Queue
+    chain: Chain
+    lun: bytes
+    tag: bytes
+    cdb: bytes
+    response: list[memoryview]
+    length: int
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task management function that waits for the command in hand."""
+
+    queue: Queue
+    chain: Chain
+    response: memoryview
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """A disk and its commands: those that wait, the one in hand, the functions to answer when that is done."""
+
+    target: int
+    disk: ScsiDisk
+    waiting: deque[Request] = field(default_factory=deque)
+    current: Request | None = None
+    tasks: list[Task] = field(default_factory=list)
+    doorbell: Doorbell = field(default_factory=Doorbell)
+    leaving: bool = False
+    flushed: bool = False
+    """Flushed since it is leaving."""
+    ended: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no command is waiting or in hand."""
+        return self.current is None and not self.waiting
