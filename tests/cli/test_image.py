@@ -10,10 +10,11 @@ import pytest
 
 from celaje.cli import command, vm_run
 from celaje.cli.machine_options import disk, machine_options
+from celaje.errors import UsageError
 from celaje.host.machine_options import DiskOption, configuration, resolved
 from celaje.image import store
 from celaje.image.debian_mini import Bundle
-from celaje.machine.machine import MachineConfig
+from celaje.machine.machine import Disk, MachineConfig
 
 CREATED = 1_700_000_000
 
@@ -107,10 +108,8 @@ def test_an_image_brings_its_files_and_its_disk_is_thrown_away() -> None:
     assert found.initrd == image.directory / "initrd"
     assert found.firmware is None
     assert found.append == "quiet root=/dev/vda single"
-    assert [(disk.path, disk.read_only, disk.throwaway) for disk in found.disks] == [
-        (image.directory / "disk", False, True),
-        (Path("more"), True, False),
-    ]
+    assert found.disks == [Disk(image.directory / "disk", throwaway=True)]
+    assert found.scsi_disks == [Disk(Path("more"), read_only=True)]
 
 
 def test_an_image_that_boots_by_firmware_brings_its_firmware() -> None:
@@ -137,6 +136,33 @@ def test_an_image_is_found_by_its_path_too() -> None:
 def test_a_disk_whose_name_has_a_comma_is_a_disk() -> None:
     assert disk("a,b") == DiskOption("a,b")
     assert disk("a,b,readonly") == DiskOption("a,b", read_only=True)
+    assert disk("readonly") == DiskOption("readonly")
+    assert disk("a,bus=scsi,readonly") == DiskOption("a", read_only=True, bus="scsi")
+    assert disk("a,readonly,bus=virtio") == DiskOption("a", read_only=True, bus="virtio")
+
+
+@pytest.mark.parametrize("text", ["", ",readonly", ",bus=scsi", "a,bus=ide"])
+def test_what_is_no_disk_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="virtio|scsi"):
+        disk(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "block", "scsi"),
+    [
+        ([], [], None),
+        (["a"], ["a"], None),
+        (["a", "b", "c"], ["a"], ["b", "c"]),
+        (["a,bus=virtio", "b,bus=virtio"], ["a", "b"], None),
+        (["a,bus=scsi", "b", "c,bus=virtio"], ["c"], ["a", "b"]),
+    ],
+)
+def test_the_first_disk_is_a_virtio_one_and_the_others_are_scsi_ones(
+    words: list[str], block: list[str], scsi: list[str] | None
+) -> None:
+    found = described(["--kernel", "mine", *(word for text in words for word in ("--disk", text))])
+    assert found.disks == [Disk(Path(name)) for name in block]
+    assert found.scsi_disks == (None if scsi is None else [Disk(Path(name)) for name in scsi])
 
 
 def test_a_run_leaves_the_images_files_as_they_were() -> None:

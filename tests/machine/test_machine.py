@@ -16,6 +16,7 @@ from celaje.machine.boot.firmware import MAGIC
 from celaje.machine.console import BufferConsole
 from celaje.machine.machine import Disk, Machine, MachineConfig
 from celaje.machine.verdict import Verdict, VerdictKind
+from celaje.machine.virtio.block_backend import RawFile
 from tests.engine.fake import FakeEngine, FakeHart, Step, call
 from tests.machine.boot.elf_file import X86_64, elf_file
 from tests.machine.boot.test_linux_image import image
@@ -273,6 +274,40 @@ def test_a_disk_keeps_what_was_written_over_a_reset(kernel: Path, tmp_path: Path
         assert engine.scripted[0].answers == [2, 2048, 4]
 
 
+def test_a_scsi_controller_comes_behind_the_random_numbers_and_keeps_its_disks_over_a_reset(
+    kernel: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    script: list[Step] = [MmioRead(0x10001008, 4), MmioRead(0x10002008, 4)]
+    factory = Factory([[*script, RESET]], [[*script, POWER_OFF]])
+    config = MachineConfig(memory=MEMORY, kernel=kernel, scsi_disks=[Disk(disk)])
+    with Machine(config, factory) as machine:
+        assert machine.scsi is not None
+        assert machine.run(BufferConsole()).kind is VerdictKind.POWER_OFF
+        assert [backend.size for backend in machine.scsi.targets.values()] == [1 << 20]
+    for engine in factory.engines:
+        assert engine.scripted[0].answers == [4, 8]
+
+
+def test_a_machine_without_scsi_disks_has_no_controller_unless_it_is_asked_for(kernel: Path) -> None:
+    for wanted, ids in ((None, [4, 0]), ([], [4, 8])):
+        factory = Factory([[MmioRead(0x10001008, 4), MmioRead(0x10002008, 4), POWER_OFF]])
+        run(MachineConfig(memory=MEMORY, kernel=kernel, scsi_disks=wanted), factory)
+        assert factory.engines[0].scripted[0].answers == ids
+
+
+def test_a_scsi_disk_that_cannot_be_opened_leaves_nothing_open(kernel: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    config = MachineConfig(memory=MEMORY, kernel=kernel, scsi_disks=[Disk(disk), Disk(tmp_path / "none")])
+    before = threading.active_count()
+    with pytest.raises(NotFound, match="there is no disk"):
+        Machine(config, Factory([[]]))
+    assert threading.active_count() == before
+    RawFile(disk).close()  # nobody has it locked
+
+
 def test_leaving_switches_the_machine_off(kernel: Path) -> None:
     with Machine(MachineConfig(memory=MEMORY, kernel=kernel), Factory([[]])) as machine:
         threading.Timer(0.05, machine.leave).start()
@@ -353,7 +388,8 @@ def test_a_mistake_of_ours_is_raised_where_the_machine_was_started(kernel: Path)
         ({"cpus": 65}, "1 to 64 cpus, not 65"),
         ({"kernel": None}, "--kernel FILE or --firmware FILE"),
         ({"kernel": None, "firmware": Path("a"), "initrd": Path("b")}, "an initrd is a kernel's"),
-        ({"disks": [Disk(Path("a"))] * 8}, "room for 7 disks"),
+        ({"disks": [Disk(Path("a"))] * 8}, "room for 7 disks of bus=virtio"),
+        ({"disks": [Disk(Path("a"))] * 7, "scsi_disks": []}, "room for 6 disks of bus=virtio"),
     ],
 )
 def test_wrong_use_is_one_clear_line(kernel: Path, change: dict[str, object], message: str) -> None:

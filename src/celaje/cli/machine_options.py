@@ -13,6 +13,10 @@ from celaje.errors import UsageError
 if TYPE_CHECKING:
     from celaje.host.machine_options import DiskOption, MachineOptions
 
+DISK_HELP = "a raw disk; may be given again"
+DISK_EPILOG = """\
+The first disk, the image's own if it has one, is a virtio block device (/dev/vda in Linux), the others are disks of a
+SCSI controller (/dev/sda and so on). bus=virtio or bus=scsi puts one elsewhere, for a kernel that has one driver."""
 IMAGE_HELP = "an image's name (`celaje image ls`) or directory"
 
 
@@ -23,7 +27,7 @@ def add_options(parser: Parser) -> None:
     add("--initrd", type=Path, metavar="FILE", help="the kernel's first file system")
     add("--append", metavar="TEXT", help="the kernel's command line")
     add("--firmware", type=Path, metavar="FILE", help="an ELF file, or a flat one for 0x80000000: machine mode")
-    add("--disk", action="append", default=[], metavar="FILE[,readonly]", help="a raw disk; may be given again")
+    add("--disk", action="append", default=[], metavar="FILE[,readonly][,bus=virtio|scsi]", help=DISK_HELP)
     add("--memory", type=size, default=size("512M"), metavar="SIZE", help="such as 512M (the default) or 2G")
     add("--cpus", type=count, default=1, metavar="N", help="harts (1)")
     add_network_option(parser)
@@ -33,13 +37,25 @@ def add_options(parser: Parser) -> None:
 
 
 def disk(text: str) -> DiskOption:
-    """A disk from `FILE[,readonly]`."""
+    """A disk from `FILE[,readonly][,bus=virtio|scsi]`; FILE may have commas."""
     from celaje.host.machine_options import DiskOption
 
-    file = text.removesuffix(",readonly")
+    file, read_only, bus = text, False, None
+    while True:
+        rest, comma, option = file.rpartition(",")
+        if not comma:
+            break
+        if option == "readonly":
+            file, read_only = rest, True
+        elif option in ("bus=virtio", "bus=scsi"):
+            file, bus = rest, option.removeprefix("bus=")
+        elif option.startswith("bus="):
+            raise UsageError(f"a disk's bus is virtio or scsi, not {option.removeprefix('bus=')!r}")
+        else:
+            break
     if not file:
-        raise UsageError(f"a disk is FILE or FILE,readonly, not {text!r}")
-    return DiskOption(file, read_only=file != text)
+        raise UsageError(f"a disk is FILE[,readonly][,bus=virtio|scsi], not {text!r}")
+    return DiskOption(file, read_only, bus)
 
 
 def machine_options(chosen: argparse.Namespace) -> MachineOptions:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
-from celaje.cli.machine_options import IMAGE_HELP, add_options, machine_options
+from celaje.cli.machine_options import DISK_EPILOG, IMAGE_HELP, add_options, machine_options
 from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
 from celaje.machine.verdict import Verdict, VerdictKind
 
@@ -35,6 +35,8 @@ At a terminal, Ctrl-A x switches the machine off, and Ctrl-A Ctrl-A types a Ctrl
 An image is never written: what the guest changes goes to an overlay that is thrown away. A --disk is written, unless
 it is given as FILE,readonly. With an image, --kernel, --initrd and --firmware replace what it brings (another kernel
 leaves its initrd out), and --append adds to its command line.
+
+{DISK_EPILOG}
 
 {NETWORK_EPILOG}
 

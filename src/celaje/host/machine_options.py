@@ -24,10 +24,11 @@ DEFAULT_MEMORY = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class DiskOption:
-    """A raw file as a disk."""
+    """A raw file as a disk. `bus`: virtio or scsi; without it the machine's first disk is on virtio, others on SCSI."""
 
     path: str
     read_only: bool = False
+    bus: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +114,21 @@ def configuration(
     *,
     root: BlockBackend | None = None,
     devices: Sequence[VirtioDevice] = (),
+    hot_plug: bool = False,
 ) -> MachineConfig:
-    """The machine. Its root disk is `root`; without one it is the image's under an overlay that is thrown away."""
+    """The machine. Its root disk is `root`; without one it is the image's under an overlay that is thrown away.
+
+    It has a SCSI controller if a disk is there, or if more are to come (`hot_plug`).
+    """
     disks: list[Disk | BlockBackend] = []
     if root is not None:
         disks.append(root)
     elif boot.disk is not None:
         disks.append(Disk(Path(boot.disk), throwaway=True))
-    disks += [Disk(Path(disk.path), read_only=disk.read_only) for disk in options.disks]
+    scsi_disks: list[Disk] = []
+    for one in options.disks:
+        bus = one.bus or ("scsi" if disks or scsi_disks else "virtio")
+        (disks if bus == "virtio" else scsi_disks).append(Disk(Path(one.path), read_only=one.read_only))
     return MachineConfig(
         memory=options.memory,
         cpus=options.cpus,
@@ -129,6 +137,7 @@ def configuration(
         append=boot.append,
         firmware=Path(boot.firmware) if boot.firmware else None,
         disks=disks,
+        scsi_disks=scsi_disks if scsi_disks or hot_plug else None,
         devices=devices,
         no_reboot=options.no_reboot,
         timeout=options.timeout,

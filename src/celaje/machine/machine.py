@@ -40,6 +40,7 @@ from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.overlay import Overlay
 from celaje.machine.virtio.rng import VirtioRng
+from celaje.machine.virtio.scsi import VirtioScsi
 
 if TYPE_CHECKING:
     from celaje.machine.snapshot.restore import Restored
@@ -73,7 +74,7 @@ class PowerButton(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A raw file as a virtio disk. `throwaway`: what the guest writes is kept apart and forgotten at the end."""
+    """A raw file as a disk. `throwaway`: what the guest writes is kept apart and forgotten at the end."""
 
     path: Path
     read_only: bool = False
@@ -86,7 +87,9 @@ class MachineConfig:
 
     With `kernel` alone it starts in supervisor mode under celaje's own SBI, with `firmware` in machine mode, with both
     the firmware is told where the kernel is. A disk may be a backend of the caller's making, which the machine closes.
-    `devices` come behind the disks and a random number generator.
+    `disks` are virtio block devices, the root first; `scsi_disks` those of a SCSI controller, to which more can be
+    attached later (None: the machine has no such controller). `devices` come behind all of them and a random number
+    generator.
     """
 
     memory: int = 512 << 20
@@ -96,6 +99,7 @@ class MachineConfig:
     append: str = ""
     firmware: Path | None = None
     disks: Sequence[Disk | BlockBackend] = ()
+    scsi_disks: Sequence[Disk | BlockBackend] | None = None
     devices: Sequence[VirtioDevice] = ()
     no_reboot: bool = False
     timeout: float | None = None
@@ -156,7 +160,14 @@ class Machine:
         if restored is not None:
             restored.judge(config.memory, config.cpus, config.processor)
         self._files: Files | None = Files.read(config) if restored is None else None
-        self._devices = [*_open_disks(config.disks), VirtioRng(), *config.devices]
+        self._devices: list[VirtioDevice] = [*_open_disks(config.disks), VirtioRng()]
+        self.scsi: VirtioScsi | None = None
+        """The controller that disks are attached to and detached from, also while the machine runs."""
+        if config.scsi_disks is not None:
+            self.scsi = VirtioScsi()
+            self._devices.append(self.scsi)
+            self._attach(config.scsi_disks)
+        self._devices += config.devices
         self._end_lock = threading.Lock()
         self._ended = threading.Event()
         self._verdict: Verdict | None = None
@@ -179,6 +190,20 @@ class Machine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _attach(self, disks: Sequence[Disk | BlockBackend]) -> None:
+        assert self.scsi is not None
+        try:
+            for disk in disks:
+                backend = _backend(disk)
+                try:
+                    self.scsi.attach(backend)
+                except BaseException:
+                    backend.close()
+                    raise
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give disks and devices back."""
@@ -532,10 +557,11 @@ def _check(config: MachineConfig) -> None:
         raise UsageError("a machine needs something to start; give --kernel FILE or --firmware FILE")
     if config.initrd is not None and config.kernel is None:
         raise UsageError("an initrd is a kernel's; give --kernel FILE with it")
-    if len(config.disks) + 1 + len(config.devices) > VIRTIO_SLOTS:
+    others = 1 + len(config.devices) + (config.scsi_disks is not None)
+    if len(config.disks) + others > VIRTIO_SLOTS:
         raise UsageError(
-            f"the board has room for {VIRTIO_SLOTS - 1 - len(config.devices)} disks beside its other devices, "
-            f"not {len(config.disks)}; give fewer --disk"
+            f"the board has room for {VIRTIO_SLOTS - others} disks of bus=virtio beside its other devices, "
+            f"not {len(config.disks)}; give more of them as --disk FILE,bus=scsi"
         )
 
 

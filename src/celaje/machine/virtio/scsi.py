@@ -155,7 +155,7 @@ class VirtioScsi(VirtioDevice):
         """
         with self.lock:
             free = [number for number in range(TARGETS) if number not in self._units]
-            if not free or target is not None and target not in free:
+            if not free or (target is not None and target not in free):
                 raise InputError(
                     f"the SCSI controller takes {TARGETS} disks, at targets 0 to {TARGETS - 1}, and "
                     f"{'all are taken' if target is None else f'target {target} is not free'}; detach a disk first"
@@ -437,6 +437,7 @@ class VirtioScsi(VirtioDevice):
         """A reset: sizes as at power-on, and every disk has been reset."""
         self._set_sizes(CDB_SIZE, SENSE_SIZE)
         for unit in self._units.values():
+            unit.disk.attentions.clear()
             unit.disk.attend(scsi.POWER_ON)
 
     def close(self) -> None:
