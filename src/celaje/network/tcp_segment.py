@@ -137,7 +137,8 @@ def header(
 
 
 class SynOptions:
-    """What a SYN's options say. A field is None (or False) where the option is absent or malformed."""
+    """What the options of a segment with SYN say. A field is None (or False) where the option is absent or malformed.
+    """
 
     __slots__ = ("mss", "sack_permitted", "window_scale")
 

@@ -1,0 +1,258 @@
+"""The control socket of a network's process: who attaches, asks and is told."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from celaje.errors import CelajeError, HostError, InputError
+from celaje.network import messages
+from celaje.network.attachment import Attachment
+from celaje.network.bridge import Bridge
+from celaje.network.event_loop import READ, EventLoop
+from celaje.network.messages import Answer, Attach, Interface, Refused, Request
+
+MOST_CALLERS = 512  # connections that have attached nothing
+LOOPBACK = 0x7F000001
+
+log = logging.getLogger(__name__)
+
+# What the control socket needs of the network's process.
+AttachTo = Callable[[Attach], Attachment]
+
+
+class ControlSocket:
+    """Answers at `path`. `attach` makes an attachment (CelajeError: refused), `measure` gives the network's counters
+    and table sizes, `changed` is called when somebody attached, detached or was changed, `received` after frames,
+    `stop` on a Stop."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        path: Path,
+        attach: AttachTo,
+        measure: Callable[[], tuple[dict[str, int], dict[str, int]]],
+        changed: Callable[[], None],
+        received: Callable[[], None],
+        stop: Callable[[], None],
+    ) -> None:
+        self.loop = loop
+        self.attachments: dict[str, Attachment] = {}
+        self._attach = attach
+        self._measure = measure
+        self._changed = changed
+        self._received = received
+        self._stop = stop
+        self._callers: set[_Caller] = set()
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_UNIX, kind)
+        self._socket.bind(str(path))
+        self._socket.listen(128)
+        loop.watch(self._socket.fileno(), READ, self._accept)
+
+    def close(self) -> None:
+        """Everybody is detached, and every caller gets the end."""
+        self.loop.unwatch(self._socket.fileno())
+        self._socket.close()
+        for attachment in tuple(self.attachments.values()):
+            attachment.close()
+        self.attachments.clear()
+        for caller in tuple(self._callers):
+            caller.close()
+
+    def _accept(self, _events: int) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # nobody more, or no descriptors: then they wait
+            connection.setblocking(False)
+            if len(self._callers) >= MOST_CALLERS:
+                connection.close()
+                continue
+            self._callers.add(_Caller(self, connection))
+
+    # Requests.
+
+    def answer(self, caller: _Caller, request: Request) -> None:
+        """Do what is asked, and tell."""
+        try:
+            match request:
+                case Attach():
+                    self._attached(caller, request)
+                case messages.ListInterfaces():
+                    self._list(caller)
+                case messages.Update():
+                    caller.send(self._updated(request))
+                case messages.Measure():
+                    counters, tables = self._measure()
+                    interfaces = {name: one.counters() for name, one in self.attachments.items()}
+                    caller.send(
+                        messages.Statistics(
+                            process=os.getpid(), counters=counters, tables=tables, interfaces=interfaces
+                        )
+                    )
+                case messages.Proxy():
+                    self._proxy(caller, request)
+                case messages.Stop():
+                    caller.send(messages.Stopping())
+                    self._stop()
+        except HostError as error:
+            caller.send(Refused(cause="host", reason=str(error)))
+        except InputError as error:
+            caller.send(Refused(cause="malformed", reason=str(error)))
+        except CelajeError as error:
+            caller.send(Refused(cause="taken", reason=str(error)))
+
+    def _attached(self, caller: _Caller, request: Attach) -> None:
+        name = request.interface
+        if name in self.attachments:
+            reason = f"an interface {name!r} is attached to the network {request.network.name!r} already; "
+            caller.send(Refused(cause="taken", reason=reason + "stop that machine, or choose another name"))
+            return
+        attachment = self._attach(request)
+        self.attachments[name] = attachment
+        connection = caller.leave()
+        try:
+            connection.send(messages.encoded(attachment.attached()))
+        except (OSError, CelajeError):
+            connection.close()
+            self._detached(name)
+            return
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            connection.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+        attachment.start(connection, self._received, lambda: self._detached(name))
+        log.info("%s attached: %s", name, attachment.address)
+        self._changed()
+
+    def _detached(self, name: str) -> None:
+        attachment = self.attachments.pop(name, None)
+        if attachment is not None:
+            attachment.close()
+            log.info("%s detached", name)
+            self._changed()
+
+    def _list(self, caller: _Caller) -> None:
+        listed: list[Interface] = [one.listed() for one in self.attachments.values()]
+        step = messages.INTERFACES_A_PART
+        for at in range(0, max(len(listed), 1), step):
+            caller.send(messages.InterfaceList(interfaces=tuple(listed[at : at + step]), more=at + step < len(listed)))
+
+    def _updated(self, request: messages.Update) -> Answer:
+        attachment = self.attachments.get(request.interface)
+        if attachment is None:
+            return self._unknown(request.interface)
+        cut = attachment.update(request)
+        for one in self.attachments.values():
+            one.reconsider()  # a group's rules are every member's
+        self._changed()
+        return messages.Updated(cut=cut, ports=attachment.listed_ports())
+
+    def _unknown(self, name: str) -> Refused:
+        attached = ", ".join(sorted(self.attachments)) or "none"
+        return Refused(
+            cause="unknown",
+            reason=f"no machine {name!r} is attached to this network (attached: {attached}); see `celaje vm ls`",
+        )
+
+    def _proxy(self, caller: _Caller, request: messages.Proxy) -> None:
+        attachment = next((one for one in self.attachments.values() if one.is_called(request.host)), None)
+        if attachment is None:
+            caller.send(self._unknown(request.host))
+            return
+        if not 0 < request.port < 65_536:
+            raise InputError(f"a port is a number from 1 to 65535, and {request.port} is not")
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise HostError(
+                f"no sockets for the connection: {error.strerror}; raise the limit of open files"
+            ) from error
+        ours.setblocking(False)
+        flows = attachment.flows
+        bridge: Bridge | None = flows.nat.connect_inward(flows, ours, (LOOPBACK, 0), request.port)
+        if bridge is None:
+            ours.close()
+            theirs.close()
+            reason = f"the rules of {request.host!r} admit nobody from 127.0.0.1 to tcp port {request.port}; "
+            caller.send(Refused(cause="unreachable", reason=reason + f"start it with allow=tcp:{request.port}"))
+            return
+
+        def decided(admitted: bool) -> None:
+            if admitted:
+                caller.send(messages.Connected(), theirs)
+            else:
+                reason = f"{request.host!r} does not answer on tcp port {request.port}; is a server running there?"
+                caller.send(Refused(cause="unreachable", reason=reason))
+            theirs.close()
+
+        bridge.on_decided = decided
+
+
+class _Caller:
+    """A connection that has attached nothing, at least not yet."""
+
+    def __init__(self, control: ControlSocket, connection: socket.socket) -> None:
+        self._control = control
+        self._connection: socket.socket | None = connection
+        control.loop.watch(connection.fileno(), READ, self._ready)
+
+    def _ready(self, _events: int) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            data = connection.recv(messages.LONGEST_MESSAGE + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            request = messages.decoded_request(data)
+        except messages.Unreadable as error:
+            self.send(error.answer)
+            return
+        self._control.answer(self, request)
+
+    def send(self, answer: Answer, passed: socket.socket | None = None) -> None:
+        """A caller that does not read its answers loses its connection."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            data = messages.encoded(answer)
+        except messages.Unreadable as error:
+            data = messages.encoded(error.answer)
+        try:
+            if passed is None:
+                connection.send(data)
+            else:
+                socket.send_fds(connection, [data], [passed.fileno()])
+        except OSError:
+            self.close()
+
+    def leave(self) -> socket.socket:
+        """The connection is somebody else's from now on."""
+        connection = self._connection
+        assert connection is not None
+        self._forget(connection)
+        return connection
+
+    def close(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._forget(connection)
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._connection = None
+        self._control.loop.unwatch(connection.fileno())
+        self._control._callers.discard(self)

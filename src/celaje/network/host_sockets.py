@@ -1,0 +1,113 @@
+"""The host's sockets, as NAT uses them: a seam, so that its conversations can be tested without a host."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Protocol
+
+from celaje.network import icmp
+from celaje.network.buffers import Buffer
+
+
+class HostSocket(Protocol):
+    """What NAT asks of a socket. All of them are non-blocking."""
+
+    def fileno(self) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def send(self, data: Buffer, /) -> int: ...
+
+    def sendmsg(self, parts: Sequence[Buffer], /) -> int: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class HostSockets(Protocol):
+    """Makes sockets. Each raises OSError as the host does."""
+
+    def connect_tcp(self, address: str, port: int) -> HostSocket:
+        """A stream socket that is being connected; it becomes writable once it is decided, and SO_ERROR says how."""
+
+    def connect_udp(self, address: str, port: int) -> HostSocket:
+        """A datagram socket that talks to this address and port only."""
+
+    def connect_echo(self, address: str) -> HostSocket:
+        """A ping socket (icmp(7)): sends echo requests to the address, receives the replies without their IP header."""
+
+
+# In the middle of a connection only resets are of interest, so an error of these is one.
+RESETS = {errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
+
+# What the guest is told where the host's kernel says this of a destination.
+UNREACHABLE_CODES = {
+    errno.ENETUNREACH: icmp.NET_UNREACHABLE,
+    errno.ENETDOWN: icmp.NET_UNREACHABLE,
+    errno.EHOSTUNREACH: icmp.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: icmp.HOST_UNREACHABLE,
+    errno.ETIMEDOUT: icmp.HOST_UNREACHABLE,
+    errno.EACCES: icmp.ADMINISTRATIVELY_PROHIBITED,
+    errno.EPERM: icmp.ADMINISTRATIVELY_PROHIBITED,
+}
+NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+def close_with_reset(stream: HostSocket) -> None:
+    """Close a stream socket so that its other end sees a reset, not an end."""
+    try:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    finally:
+        stream.close()
+
+
+class KernelSockets:
+    """The real ones."""
+
+    def connect_tcp(self, address: str, port: int) -> HostSocket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            tune(made)
+            error = made.connect_ex((address, port))
+            if error not in (0, errno.EINPROGRESS):
+                raise OSError(error, os.strerror(error))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def connect_udp(self, address: str, port: int) -> HostSocket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        return _connected(made, (address, port))
+
+    def connect_echo(self, address: str) -> HostSocket:
+        flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        made = socket.socket(socket.AF_INET, flags, socket.IPPROTO_ICMP)
+        return _connected(made, (address, 0))
+
+
+def _connected(made: socket.socket, address: tuple[str, int]) -> socket.socket:
+    try:
+        made.connect(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def tune(stream: socket.socket) -> None:
+    """What every TCP socket of NAT's has: no delay of small segments, and a probe when the other end has been
+    silent."""
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

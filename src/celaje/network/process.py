@@ -1,0 +1,215 @@
+"""celaje-net: one network's process. `python -m celaje.network.process SETTINGS DESCRIPTOR` (network/spawn.py runs it).
+
+It belongs to nobody: it leaves its starter's session, keeps the network's lock as long as it lives, and ends when no
+machine has been attached for IDLE_SECONDS, on a Stop message, or on SIGTERM. A byte on DESCRIPTOR says that it listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from celaje.errors import CelajeError, HostError
+from celaje.network import spawn
+from celaje.network.assignment_file import AssignmentFile
+from celaje.network.attachment import Attachment, MetadataService, network_config, network_of
+from celaje.network.control import ControlSocket
+from celaje.network.destinations import Destinations
+from celaje.network.event_loop import READ, EventLoop
+from celaje.network.host_sockets import KernelSockets
+from celaje.network.messages import Attach, NetworkSettings
+from celaje.network.nat import Nat
+from celaje.network.network import Network
+from celaje.network.resolver import HostResolvers, Resolver
+from celaje.network.routing_table import RoutingTable
+
+IDLE_SECONDS = 600.0
+LOCK_SECONDS = 10.0  # to wait for a process that is about to end
+
+log = logging.getLogger(__name__)
+
+
+class NetworkProcess:
+    """Everything of a network, in one thread. `metadata` makes the service at 169.254.169.254 from an Attach's
+    facts."""
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        path: Path,
+        metadata: MetadataService | None = None,
+        resolvers: HostResolvers | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.settings = settings
+        self.loop = EventLoop()
+        self._metadata = metadata
+        self._idle_seconds = idle_seconds
+        self._config = network_config(settings)
+        subnet = network_of(settings.subnet)
+        self._routes = RoutingTable()
+        self._resolver = Resolver(self.loop, resolvers or HostResolvers())
+        destinations = Destinations((int(subnet[0]), int(subnet[-1])), self._routes.type_of)
+        self.nat = Nat(self.loop, KernelSockets(), destinations, self._resolver.resolve, self._config)
+        self._assignments = AssignmentFile(settings)
+        self.network = Network(self._config, self.nat, self.loop.clock, self._assignments.read())
+        self.nat.network = self.network
+        self._poll = self.loop.timer(self._polled)
+        self._idle = self.loop.timer(self.loop.stop)
+        self.control = ControlSocket(
+            self.loop, path, self._attach, self._measure, self._changed, self._received, self._stop
+        )
+        self._changed()
+        self._polled()
+
+    def run(self) -> None:
+        """Until it is to end; afterwards nothing of it is left."""
+        try:
+            self.loop.run()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.control.close()
+        self._resolver.close()
+        self._routes.close()
+        self.loop.close()
+
+    def _attach(self, request: Attach) -> Attachment:
+        if request.network != self.settings:
+            raise HostError(
+                f"the network {self.settings.name!r} runs as {_described(self.settings)} and cannot be "
+                f"{_described(request.network)}; choose another name for that network, or stop this one's machines"
+            )
+        attachment = Attachment(self.network, self._config, self.nat, self._metadata, request)
+        self._assignments.write(self.network.assignments)
+        return attachment
+
+    def _measure(self) -> tuple[dict[str, int], dict[str, int]]:
+        counters = {**self.nat.counters, "callbacks that failed": self.loop.failures}
+        tables = {
+            **self.nat.tables(),
+            "DNS questions": len(self._resolver.questions),
+            "watched descriptors": len(self.loop),
+            "interfaces": len(self.control.attachments),
+        }
+        return counters, tables
+
+    def _changed(self) -> None:
+        """Somebody has attached or detached."""
+        attachments = self.control.attachments.values()
+        shaped = any(one.interface.to_guest is not None for one in attachments)
+        self.loop.after_round = self._received if shaped else None
+        idle = not attachments
+        self.loop.set(self._idle, self.loop.clock() + self._idle_seconds if idle else None)
+
+    def _received(self) -> None:
+        """Frames came: what the network has to do next may be due sooner."""
+        self.loop.set(self._poll, self.network.poll(self.loop.now))
+
+    def _polled(self) -> None:
+        self.loop.set(self._poll, self.network.poll(self.loop.now))
+        self.nat.settle()
+
+    def _stop(self) -> None:
+        self.loop.stop()
+
+
+def _described(settings: NetworkSettings) -> str:
+    pool = f", pool {settings.pool}" if settings.pool else ""
+    return f"{settings.subnet}, MTU {settings.mtu}{pool}"
+
+
+def main(words: list[str]) -> int:
+    """The process, from its two arguments."""
+    settings = msgspec.json.decode(words[0], type=NetworkSettings)
+    says = int(words[1])
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    if os.fork():
+        os._exit(0)  # whoever started us waits for this one, and nobody has to wait for the other
+    try:
+        return serve(settings, says)
+    except CelajeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+def serve(settings: NetworkSettings, says: int) -> int:
+    """Be the network's process, from here to the end."""
+    lock = _locked(settings.name)
+    path = spawn.socket_path(settings.name)
+    _raise_descriptor_limit()
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()  # of a process that was killed: the lock is ours
+    process = NetworkProcess(settings, path)
+    _end_on_signal(process.loop)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    os.write(says, b"+")
+    os.close(says)
+    log.info("network %s runs: %s", settings.name, _described(settings))
+    try:
+        process.run()
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        log.info("network %s ends", settings.name)
+        os.close(lock)
+    return 0
+
+
+def _locked(name: str) -> int:
+    """The network's lock, held. HostError if another process keeps it."""
+    descriptor = os.open(spawn.lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    ends = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError as error:
+            if time.monotonic() > ends:
+                raise HostError(
+                    f"another process keeps the lock of the network {name!r} and does not listen; "
+                    f"find it with `fuser {spawn.lock_path(name)}` and end it"
+                ) from error
+        time.sleep(0.05)
+
+
+def _raise_descriptor_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _end_on_signal(loop: EventLoop) -> None:
+    """SIGTERM and SIGINT end the present round. The wake-up socket is what interrupts the wait: epoll goes on after a
+    handler has run."""
+    wakes, woken = socket.socketpair()
+    for end in (wakes, woken):
+        end.setblocking(False)
+    signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def drained(_events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            wakes.recv(64)
+        woken.fileno()  # both ends live as long as the loop
+
+    loop.watch(wakes.fileno(), READ, drained)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

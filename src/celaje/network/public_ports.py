@@ -1,0 +1,255 @@
+"""Where on the host an interface is reached: the owner's forwards, and the ports of its public address.
+
+A port of the public address is listened on if the interface's rules admit it from anywhere outside. Rules over more
+than WIDE ports listen only where the guest answers (port_probe.py). Whoever connects is matched with the rules by its
+real address; one that they do not admit is closed at once, without a byte.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from celaje.errors import HostError
+from celaje.network import ipv4
+from celaje.network.datagram_flow import A_TURN, LONGEST_DATAGRAM, ClientFlow
+from celaje.network.event_loop import READ
+from celaje.network.host_listeners import listening, nearest_listening
+from celaje.network.host_sockets import NO_RESOURCES
+from celaje.network.messages import Forward, PublicPort, Rule, Transport
+from celaje.network.nat import InterfaceFlows
+from celaje.network.port_probe import PortProbe
+from celaje.network.tcp_segment import ACK, RST, SYN, TcpSegment
+
+WIDE = 256
+PROBE_PORT = 32_767  # of the router, where probes come from
+CONNECTIONS_A_TURN = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedPorts:
+    """What rules admit from outside: single ports, and ranges (first, last, a client that the rule is about)."""
+
+    narrow: frozenset[tuple[Transport, int]]
+    wide: tuple[tuple[int, int, int], ...]
+
+
+def admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network) -> AdmittedPorts:
+    """The TCP and UDP ports that `rules` admit from somewhere outside the network. UDP cannot be probed, so a wide rule
+    admits none of its ports to be listened on."""
+    narrow: set[tuple[Transport, int]] = set()
+    wide = []
+    for rule in rules:
+        if rule.direction != "in" or rule.protocol == "icmp" or rule.remote.startswith("group:"):
+            continue
+        remote = ipaddress.IPv4Network(rule.remote, strict=False)
+        if remote.subnet_of(subnet):
+            continue
+        first, last = (0, 65_535) if rule.protocol == "any" else (rule.first_port, rule.last_port)
+        if last - first >= WIDE:
+            if rule.protocol != "udp":
+                wide.append((first, last, int(remote[0])))
+            continue
+        transports: tuple[Transport, ...] = ("tcp", "udp") if rule.protocol == "any" else (rule.protocol,)
+        narrow.update((transport, port) for transport in transports for port in range(max(1, first), last + 1))
+    return AdmittedPorts(frozenset(narrow), tuple(wide))
+
+
+class _Listener:
+    """A socket of the host's that leads to one port of the guest."""
+
+    def __init__(self, flows: InterfaceFlows, port: int, bound: socket.socket, listed: PublicPort) -> None:
+        self.listed = listed
+        self.port = port
+        self._flows = flows
+        self._socket = bound
+        self._known: dict[tuple[int, int], ClientFlow] = {}
+        ready = self._accept if listed.protocol == "tcp" else self._receive
+        flows.nat.loop.watch(bound.fileno(), READ, ready)
+
+    def close(self) -> None:
+        self._flows.nat.loop.unwatch(self._socket.fileno())
+        for flow in tuple(self._known.values()):
+            if self._flows.datagrams.get(flow.key) is flow:
+                self._flows.drop(self._flows.datagrams, flow)
+        self._socket.close()
+
+    def _accept(self, _events: int) -> None:
+        nat = self._flows.nat
+        for _ in range(CONNECTIONS_A_TURN):
+            try:
+                stream, peer = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in NO_RESOURCES:
+                    self._pause()
+                nat.count_and_say_once("clients that could not be accepted", str(error.strerror))
+                return
+            stream.setblocking(False)
+            client = (int(ipaddress.IPv4Address(peer[0])), peer[1])
+            if nat.connect_inward(self._flows, stream, client, self.port) is None:
+                stream.close()
+
+    def _pause(self) -> None:
+        """Without descriptors the client would be announced over and over: look again in a moment."""
+        loop = self._flows.nat.loop
+        loop.unwatch(self._socket.fileno())
+        loop.set(loop.timer(self._again), loop.now + 0.2)
+
+    def _again(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._flows.nat.loop.watch(self._socket.fileno(), READ, self._accept)
+
+    def _receive(self, _events: int) -> None:
+        for _ in range(A_TURN):
+            try:
+                data, peer = self._socket.recvfrom(LONGEST_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an ICMP error about an answer to some client
+            client = (int(ipaddress.IPv4Address(peer[0])), peer[1])
+            answer = partial(self._answer, peer)
+            self._flows.nat.datagram_inward(self._flows, data, client, self.port, answer, self._known)
+
+    def _answer(self, peer: tuple[str, int], data: memoryview) -> None:
+        self._socket.sendto(data, peer)
+
+
+class PublicPorts:
+    """Those of one interface. HostError if a forward cannot be had; then nothing is listened on."""
+
+    def __init__(
+        self, flows: InterfaceFlows, address: str | None, forwards: Iterable[Forward], admitted: AdmittedPorts
+    ) -> None:
+        self._flows = flows
+        self._address = address
+        self._forwards: dict[Forward, _Listener] = {}
+        self._public: dict[tuple[Transport, int], _Listener] = {}
+        self._admitted = AdmittedPorts(frozenset(), ())
+        loop = flows.nat.loop
+        self._probe = PortProbe(loop.now, self._ask, self._found)
+        self._asked: dict[int, int] = {}  # port to the client that it is asked for
+        self._timer = loop.timer(self._tick)
+        flows.expected = self._expected
+        try:
+            self.set_forwards(forwards)
+            self.set_admitted(admitted)
+        except HostError:
+            self.close()
+            raise
+
+    def listed(self) -> tuple[PublicPort, ...]:
+        """What the host's programs can connect to, forwards first."""
+        public = sorted(self._public.values(), key=lambda one: (one.listed.protocol, one.port))
+        return tuple(one.listed for one in (*self._forwards.values(), *public))
+
+    def close(self) -> None:
+        for listener in (*self._forwards.values(), *self._public.values()):
+            listener.close()
+        self._forwards.clear()
+        self._public.clear()
+        self._flows.expected = None
+        self._flows.nat.loop.set(self._timer, None)
+
+    def set_forwards(self, forwards: Iterable[Forward]) -> None:
+        """These and no others. HostError if one cannot be had; then those that were stay."""
+        wanted = list(dict.fromkeys(forwards))
+        made: dict[Forward, _Listener] = {}
+        try:
+            for forward in wanted:
+                if forward not in self._forwards:
+                    made[forward] = self._forward(forward)
+        except HostError:
+            for listener in made.values():
+                listener.close()
+            raise
+        for forward in [one for one in self._forwards if one not in wanted]:
+            self._forwards.pop(forward).close()
+        self._forwards.update(made)
+
+    def _forward(self, forward: Forward) -> _Listener:
+        where = f"{forward.protocol}:{forward.address}:{forward.port}"
+        try:
+            bound = listening(forward.protocol, forward.address, forward.port)
+        except OSError as error:
+            raise HostError(
+                f"cannot forward {where} to port {forward.guest_port} of {self._flows.interface.name!r}: "
+                f"{error.strerror}; choose another port, or 0 for any that is free"
+            ) from error
+        port = bound.getsockname()[1]
+        listed = PublicPort(forward.protocol, forward.guest_port, forward.address, port, forward=True)
+        return _Listener(self._flows, forward.guest_port, bound, listed)
+
+    def set_admitted(self, admitted: AdmittedPorts) -> None:
+        """The rules admit these ports now. HostError if the public address is not one of this host's."""
+        if self._address is None:
+            return
+        self._admitted = admitted
+        wanted = {first + at for first, last, _ in admitted.wide for at in range(last - first + 1)} - {0}
+        self._probe.want(sorted(wanted))
+        for protocol, port in sorted(self._public.keys() - admitted.narrow):
+            if protocol != "tcp" or port not in self._probe.open:
+                self._public.pop((protocol, port)).close()
+        for protocol, port in sorted(admitted.narrow - self._public.keys()):
+            self._listen(protocol, port)
+        self._flows.nat.loop.set(self._timer, self._flows.nat.loop.now if wanted else None)
+
+    def _listen(self, protocol: Transport, port: int) -> None:
+        assert self._address is not None
+        held = nearest_listening(protocol, self._address, port)
+        listed = PublicPort(protocol, port, self._address, held.port, held.reason)
+        self._public[protocol, port] = _Listener(self._flows, port, held.socket, listed)
+
+    # Wide rules.
+
+    def _tick(self) -> None:
+        loop = self._flows.nat.loop
+        for port in tuple(self._asked):
+            self._forget(port)
+        self._probe.tick(loop.now)
+        loop.set(self._timer, self._probe.deadline)
+
+    def _ask(self, port: int) -> None:
+        flows = self._flows
+        nat = flows.nat
+        client = next((one for first, last, one in self._admitted.wide if first <= port <= last), None)
+        if client is None or not nat.network.admit(flows.interface, ipv4.TCP, client, nat.router, PROBE_PORT, port):
+            return
+        self._asked[port] = client
+        sequence = nat.initial_sequence((nat.router, PROBE_PORT), (flows.interface.address, port), nat.loop.now)
+        nat.send_control(flows, (nat.router, PROBE_PORT), port, sequence, 0, SYN)
+
+    def _expected(self, segment: TcpSegment) -> bool:
+        """Whether the segment answers a probe."""
+        port = segment.source_port
+        if segment.destination_port != PROBE_PORT or port not in self._asked:
+            return False
+        is_open = segment.flags & (SYN | ACK | RST) == SYN | ACK
+        if is_open:
+            self._flows.nat.answer_with_reset(self._flows, self._flows.nat.router, segment)
+        self._forget(port)
+        self._probe.answer(port, is_open)
+        return True
+
+    def _forget(self, port: int) -> None:
+        nat = self._flows.nat
+        if self._asked.pop(port, None) is not None:
+            nat.network.forget(self._flows.interface, ipv4.TCP, nat.router, PROBE_PORT, port)
+
+    def _found(self, port: int, is_open: bool) -> None:
+        key: tuple[Transport, int] = ("tcp", port)
+        if is_open and key not in self._public:
+            try:
+                self._listen("tcp", port)
+            except HostError as error:
+                log.warning("%s", error)
+        elif not is_open and key in self._public and key not in self._admitted.narrow:
+            self._public.pop(key).close()

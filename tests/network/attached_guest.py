@@ -1,0 +1,93 @@
+"""A guest (guest.py) on a real link of a network's process, and the host's side beside it: everything over loopback.
+
+`until` lets both go on until something has come true. Nothing asserts on time; a minute without it is a hang.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from celaje.network import client, messages
+from celaje.network.buffers import Buffer
+from celaje.network.messages import Attach, Attached, NetworkSettings
+from celaje.network.tcp import NEVER
+from tests.network.guest import Guest
+
+HANGS_SECONDS = 60.0
+
+
+class AttachedGuest:
+    """One machine, attached by the real client."""
+
+    def __init__(self, request: Attach) -> None:
+        attachment = client.attach(request)
+        self.request = request
+        self.attached: Attached = attachment.attached
+        self.link: socket.socket = attachment.link
+        address = int.from_bytes(socket.inet_aton(self.attached.address), "big")
+        mac = bytes.fromhex(request.mac.replace(":", ""))
+        self.guest = Guest(mac, address, self._send, time.monotonic)
+        self.gone = False
+
+    def _send(self, parts: list[Buffer]) -> None:
+        while True:
+            try:
+                self.link.sendmsg(parts if len(parts) < 1000 else [b"".join(parts)])
+            except BlockingIOError:
+                select.select([], [self.link], [], 1.0)
+            except OSError:
+                self.gone = True
+                return
+            else:
+                return
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Take what came, waiting at most so long for it."""
+        ready, _, _ = select.select([self.link], [], [], seconds)
+        for _ in range(64 if ready else 0):
+            try:
+                message = self.link.recv(70_000)
+            except BlockingIOError:
+                break
+            except OSError:
+                message = b""
+            if not message:
+                self.gone = True
+                break
+            self.guest.receive(message)
+        self.guest.turn()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Go on until it holds."""
+        until(condition, self)
+
+    def close(self) -> None:
+        self.link.close()
+
+
+def until(condition: Callable[[], object], *guests: AttachedGuest) -> None:
+    """Let the guests go on until the condition holds."""
+    ends = time.monotonic() + HANGS_SECONDS
+    while not condition():
+        assert time.monotonic() < ends, "it never came true"
+        wait = min(0.02, *(max(0.0, one.guest.deadline() - time.monotonic()) for one in guests if not one.gone), 0.02)
+        ready, _, _ = select.select([one.link for one in guests if not one.gone], [], [], 0 if wait == NEVER else wait)
+        del ready
+        for one in guests:
+            if not one.gone:
+                one.turn()
+
+
+def attach_request(name: str = "web", number: int = 1, **more: object) -> Attach:
+    """What a machine asks for."""
+    settings: dict[str, object] = {
+        "network": NetworkSettings(name="test"),
+        "interface": name,
+        "host_name": name,
+        "mac": f"52:54:00:00:00:{number:02x}",
+        "groups": messages.default_groups(name),
+    }
+    return Attach(**{**settings, **more})  # type: ignore[arg-type]
