@@ -85,6 +85,11 @@ class ConsoleRing:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    @property
+    def closed(self) -> bool:
+        """Whether it can be asked no more."""
+        return self._descriptor < 0
+
     def _capacity_found(self) -> int:
         """The capacity of a ring that is there, 0 where there is none."""
         head = os.pread(self._descriptor, _head.size, 0)

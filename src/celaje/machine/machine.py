@@ -302,11 +302,21 @@ class Machine:
             sys.setswitchinterval(interval)
             self._wall_seconds += time.monotonic() - started
 
+    @property
+    def starts(self) -> int:
+        """How often the guest has started: once, and again for each reset."""
+        return self._boots
+
     def statistics(self) -> dict[str, object]:
-        """Over all resets: the engine's counters, exits by cause, seconds that each hart spent in Python."""
+        """Over all resets: the engine's counters, exits by cause, seconds that each hart spent in Python. Of a machine
+        that runs, exits and seconds are those before its last reset."""
+        counters, seconds = self._engine_statistics.copy(), dict(self._engine_seconds)
+        with self._board_lock:
+            if self._running is not None:
+                _add(self._running.board.engine, counters, seconds)
         return {
-            **self._engine_statistics,
-            **self._engine_seconds,
+            **counters,
+            **seconds,
             "wall_seconds": self._wall_seconds,
             "python_seconds": sum(self._python_seconds),
             "python_seconds_by_hart": list(self._python_seconds),
@@ -378,7 +388,7 @@ class Machine:
         """Give back everything that a reset makes anew."""
         if board is not None:
             board.detach()
-        self._add_statistics(engine)
+        _add(engine, self._engine_statistics, self._engine_seconds)
         engine.close()
         if board is not None:
             board.ram.close()
@@ -509,13 +519,6 @@ class Machine:
             self._exits.update(counted)
             self._python_seconds[index] += outside
 
-    def _add_statistics(self, engine: Engine) -> None:
-        for name, value in engine.statistics().items():
-            if isinstance(value, int):
-                self._engine_statistics[name] += value
-            else:
-                self._engine_seconds[name] = self._engine_seconds.get(name, 0.0) + value
-
 
 class Idleness:
     """Has an engine give back what it can make again once its guest has had nothing to do for a while."""
@@ -538,6 +541,15 @@ def _entry(information: int | None) -> EnterGuest:
     if information is None:
         return lambda hart, request: enter_supervisor_mode(hart, request.address, request.opaque)
     return lambda hart, request: enter_machine_mode(hart, request.address, request.opaque, information)
+
+
+def _add(engine: Engine, counters: Counter[str], seconds: dict[str, float]) -> None:
+    """Add an engine's counts to `counters` and its times to `seconds`."""
+    for name, value in engine.statistics().items():
+        if isinstance(value, int):
+            counters[name] += value
+        else:
+            seconds[name] = seconds.get(name, 0.0) + value
 
 
 def _until(deadline: float | None, longest: float) -> float:

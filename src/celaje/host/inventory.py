@@ -1,0 +1,107 @@
+"""This user's machines as they are: found by their directories, asked on their sockets, whoever started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+from celaje.errors import CelajeError, HostError, NotFound
+from celaje.host import messages
+from celaje.host.control import Control
+from celaje.host.record import MachineDirectory, Record, RestoredFrom, names
+
+LOOK_SECONDS = 2.0  # a machine that does not answer by then is listed as one that does not answer
+
+RUNNING, PAUSED, STARTING, SILENT, OFF, DIED = "running", "paused", "starting", "silent", "off", "died"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A machine at this moment. `state` is one of the names above; `detail` is for a person, empty if there is nothing
+    to say. `description` is what its process says of itself."""
+
+    record: Record
+    state: str
+    process: int | None = None
+    detail: str = ""
+    description: messages.Description | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process runs it."""
+        return self.process is not None
+
+
+def look(directory: MachineDirectory) -> Sighting:
+    """One machine. NotFound, InputError."""
+    record = directory.record()
+    process = directory.holder()
+    if process is None:
+        state, detail = _last_end(directory, record)
+        return Sighting(record, state, detail=detail)
+    try:
+        with Control(directory) as control:
+            described = control.ask(messages.Describe(), messages.Description, seconds=LOOK_SECONDS)
+    except NotFound:
+        return Sighting(record, STARTING, process)
+    except HostError as error:
+        if directory.holder() is None:  # it ended in this moment
+            return look(directory)
+        return Sighting(record, SILENT, process, str(error))
+    return Sighting(record, described.state, process, description=described)
+
+
+def look_around() -> tuple[list[Sighting], list[CelajeError]]:
+    """All machines, by name; and what is wrong with those that cannot be read."""
+    found: list[Sighting] = []
+    errors: list[CelajeError] = []
+    for name in names():
+        try:
+            found.append(look(MachineDirectory.of(name)))
+        except NotFound:
+            continue  # removed in between
+        except CelajeError as error:
+            errors.append(error)
+    return found, errors
+
+
+def _last_end(directory: MachineDirectory, record: Record) -> tuple[str, str]:
+    """(state, detail) of a machine that nothing runs."""
+    if directory.run() is None:
+        return OFF, "never started"
+    outcome = directory.outcome()
+    if outcome is not None:
+        number = f" {outcome.number}" if outcome.kind == "fail" else ""
+        text = f"{outcome.kind}{number}"
+        return (DIED if outcome.kind == "failed" else OFF), f"{text}: {outcome.reason}" if outcome.reason else text
+    seen = directory.process_exit()
+    if seen is None:
+        detail = "its process was killed or crashed"
+    elif seen.status < 0:
+        detail = f"its process was ended by {_signal(-seen.status)}"
+    else:
+        detail = f"its process ended with status {seen.status} and no verdict; see {directory.log}"
+    return DIED, detail + _file_note(record.restored_from)
+
+
+def _signal(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _file_note(source: RestoredFrom | None) -> str:
+    if source is None:
+        return ""
+    try:
+        held = os.stat(source.path).st_size
+    except OSError as error:
+        return f"; the snapshot {source.path} that it was restored from cannot be read any more ({error.strerror})"
+    if held < source.size:
+        return (
+            f"; the snapshot {source.path} that it was restored from was cut short under it: "
+            f"{held} bytes are left of {source.size}"
+        )
+    return ""

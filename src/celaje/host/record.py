@@ -1,0 +1,360 @@
+"""A machine's directory, CELAJE_HOME/machines/NAME/: what it is, whether it runs, and how it ended last.
+
+    machine.json   what the machine is; written aside, synced and renamed
+    kernel, initrd, firmware, …    an image's files, linked, so that they stay when the image goes or is built anew
+    lock           locked by the machine's process as long as it lives; the kernel unlocks it however that ends
+    control        the socket on which that process is asked
+    run.json       that process: its identifier, and when it began
+    outcome.json   how the last run ended, written by the machine's process
+    exit.json      how the last process ended, written by the template that reaped it
+    console.ring   what the guest said last (console_ring.py)
+    log            what the process says about itself
+
+The lock is a POSIX record lock: who asks for its holder (F_GETLK) takes nothing, and learns the process. So looking
+at a machine never keeps it from starting.
+
+The socket lies here, and not with the others in the runtime directory, because it must be found as long as the machine
+runs, also by somebody with another XDG_RUNTIME_DIR and after a logout that has taken that directory away. It is reached
+through a descriptor of the directory, so that its path is short however long the directory's is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from celaje import paths
+from celaje.errors import HostError, InputError, NotFound, UsageError
+from celaje.host.machine_options import Boot, MachineOptions
+
+FORMAT = 1
+NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+_FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock where long has 64 bits
+
+StructType = TypeVar("StructType", bound=msgspec.Struct)
+
+
+class RestoredFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The snapshot that a machine's memory is mapped from, copy-on-write: it must stay whole as long as that runs."""
+
+    path: str
+    size: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine is. `root` is the volume that is its root disk. `mac` never changes; `user_data` is run once."""
+
+    format: int = FORMAT
+    name: str
+    created: float
+    options: MachineOptions
+    boot: Boot
+    mac: str
+    root: str | None = None
+    network: str | None = None
+    public_address: str | None = None
+    ssh_keys: tuple[str, ...] = ()
+    user_data: bytes | None = None
+    restored_from: RestoredFrom | None = None
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The process that runs the machine, or ran it last. `started` is in seconds since 1970."""
+
+    process: int
+    started: float
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run of process `process` ended: a verdict's kind, number and reason; or kind `failed`: celaje's mistake, or
+    the host's."""
+
+    process: int
+    ended: float
+    kind: str
+    number: int = 0
+    reason: str = ""
+
+
+class ProcessExit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`status` is the exit status, or minus the signal's number."""
+
+    process: int
+    status: int
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def checked_name(name: str) -> str:
+    """`name`, if a machine may be called so: it is a host name, and a directory's. UsageError otherwise."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UsageError(
+            "a machine's name has up to 28 lower-case letters, digits and hyphens, and neither starts nor ends with a "
+            f"hyphen; {name!r} does not: choose another"
+        )
+    return name
+
+
+def generated_mac() -> str:
+    """A random MAC address, locally administered and of one station."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, *secrets.token_bytes(5)))
+
+
+def machines_directory() -> Path:
+    """Where this user's machines are; it need not exist yet."""
+    return paths.home() / "machines"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MachineDirectory:
+    """The directory of one machine; it need not exist."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, name: str) -> MachineDirectory:
+        """The directory of the machine `name`. UsageError for what is no name."""
+        return cls(machines_directory() / checked_name(name))
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def ring(self) -> Path:
+        return self.path / "console.ring"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    # What the machine is.
+
+    def exists(self) -> bool:
+        """Whether there is such a machine."""
+        return (self.path / "machine.json").exists()
+
+    def record(self) -> Record:
+        """NotFound if there is none, InputError if it is not what it must be."""
+        where = self.path / "machine.json"
+        try:
+            data = where.read_bytes()
+        except FileNotFoundError:
+            raise self.not_found() from None
+        try:
+            found = msgspec.json.decode(data, type=_Format).format
+            if found != FORMAT:
+                raise InputError(
+                    f"{where} has format {found}, and this celaje knows format {FORMAT}; use the celaje that made it, "
+                    f"or remove the machine: celaje vm rm {self.name}"
+                )
+            record = msgspec.json.decode(data, type=Record)
+        except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as error:
+            raise InputError(
+                f"{where} is no record of a machine ({error}); remove the machine: celaje vm rm {self.name}"
+            ) from error
+        return msgspec.structs.replace(record, name=self.name)
+
+    def not_found(self) -> NotFound:
+        """The error for a machine that there is not."""
+        have = ", ".join(names())
+        known = f"there are: {have}" if have else f"make it: celaje vm start {self.name} debian-mini"
+        return NotFound(f"there is no machine {self.name!r}; {known}")
+
+    def write_record(self, record: Record) -> None:
+        """Replace the record, durably. HostError where the host cannot."""
+        self._write("machine.json", record)
+
+    # Whether it runs.
+
+    def holder(self) -> int | None:
+        """The process that runs the machine, None if none does."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        finally:
+            os.close(descriptor)
+        return None if kind == fcntl.F_UNLCK else int(process)
+
+    def lock(self) -> int:
+        """Have the machine for this process, until the descriptor that is returned is closed, or any other of this
+        file in this process. HostError if another has it."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise HostError(
+                f"the machine {self.name} runs already, or is being changed; see celaje vm ls, "
+                f"or stop it: celaje vm stop {self.name}"
+            ) from error
+        return descriptor
+
+    @contextlib.contextmanager
+    def socket_path(self) -> Iterator[str]:
+        """A short path of the control socket, inside the context."""
+        try:
+            descriptor = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self.not_found() from None
+        try:
+            yield f"/proc/self/fd/{descriptor}/control"
+        finally:
+            os.close(descriptor)
+
+    # How it went.
+
+    def run(self) -> Run | None:
+        """The run that goes on, or the last."""
+        return self._read("run.json", Run)
+
+    def write_run(self, run: Run) -> None:
+        """A run begins."""
+        self._write("run.json", run)
+
+    def outcome(self) -> Outcome | None:
+        """How the last run ended, if anybody could say so: None for one that goes on, or whose process was killed."""
+        run, outcome = self.run(), self._read("outcome.json", Outcome)
+        return outcome if run is not None and outcome is not None and outcome.process == run.process else None
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """A run ends."""
+        self._write("outcome.json", outcome)
+
+    def process_exit(self) -> ProcessExit | None:
+        """How the last run's process ended, if somebody saw it."""
+        run, seen = self.run(), self._read("exit.json", ProcessExit)
+        return seen if run is not None and seen is not None and seen.process == run.process else None
+
+    def write_process_exit(self, seen: ProcessExit) -> None:
+        """A process has been reaped."""
+        self._write("exit.json", seen)
+
+    def _read(self, name: str, kind: type[StructType]) -> StructType | None:
+        """None where it is missing, or is not what it must be: what these files say is for a person to read."""
+        try:
+            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+    def _write(self, name: str, content: msgspec.Struct) -> None:
+        place = self.path / name
+        aside = self.path / f".{name}.{os.getpid()}"
+        try:
+            _write_durably(aside, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            os.replace(aside, place)
+            _sync(self.path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise HostError(
+                f"cannot write {place}: {error.strerror}; make room there, or set CELAJE_HOME elsewhere"
+            ) from error
+
+    def remove(self) -> None:
+        """Take the directory away with everything in it. HostError if the machine runs."""
+        descriptor = self.lock()
+        try:
+            doomed = self.path.with_name(f".{self.name}.{secrets.token_hex(8)}")
+            os.replace(self.path, doomed)
+            _sync(self.path.parent)
+            shutil.rmtree(doomed)
+        finally:
+            os.close(descriptor)
+
+
+def names() -> list[str]:
+    """The names of this user's machines, sorted."""
+    try:
+        entries = sorted(machines_directory().iterdir())
+    except FileNotFoundError:
+        return []
+    return [entry.name for entry in entries if not entry.name.startswith(".") and MachineDirectory(entry).exists()]
+
+
+def create(record: Record) -> MachineDirectory:
+    """Make the directory of a new machine, whole and at once, with the image's files linked into it.
+
+    UsageError if there is one of that name, HostError where the host cannot.
+    """
+    directory = MachineDirectory.of(record.name)
+    parent = paths.made(machines_directory())
+    aside = parent / f".{record.name}.{secrets.token_hex(8)}"
+    try:
+        aside.mkdir(mode=0o700)
+        boot = _kept(record.boot, record.options, aside, directory.path)
+        MachineDirectory(aside).write_record(msgspec.structs.replace(record, boot=boot))
+        os.rename(aside, directory.path)  # refuses a directory with something in it
+        _sync(parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise UsageError(
+                f"there is a machine {record.name} already; start it with `celaje vm start {record.name}`, "
+                f"or remove it first: celaje vm rm {record.name}"
+            ) from error
+        raise HostError(
+            f"cannot make the machine's directory {directory.path}: {error.strerror}; make room there, "
+            "or set CELAJE_HOME elsewhere"
+        ) from error
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return directory
+
+
+def new_record(name: str, options: MachineOptions, boot: Boot) -> Record:
+    """A record with a MAC address of its own. UsageError for what is no name."""
+    return Record(name=checked_name(name), created=time.time(), options=options, boot=boot, mac=generated_mac())
+
+
+def _kept(boot: Boot, options: MachineOptions, aside: Path, directory: Path) -> Boot:
+    """`boot` with the image's files linked into `aside`, which will be `directory`. Files that the person gave are used
+    where they are, so that a kernel that was built anew is what starts next."""
+    given = {"kernel": options.kernel, "initrd": options.initrd, "firmware": options.firmware, "disk": None}
+    linked: dict[str, str] = {}
+    for role in given:
+        path = getattr(boot, role)
+        if path is not None and given[role] is None:
+            try:
+                os.link(path, aside / role)
+            except OSError:  # another file system
+                shutil.copyfile(path, aside / role)
+            linked[role] = str(directory / role)
+    return dataclasses.replace(boot, **linked)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,316 @@
+"""`celaje-vmm`: a machine's process. It makes the machine from its record, runs it, and answers on its control socket.
+
+The main thread runs the machine; a thread a connection serves whoever asks. The process ends when the machine has, and
+says how in its outcome file. Whatever else ends it leaves a lock that nobody holds, and no outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from celaje.errors import CelajeError, HostError, UsageError
+from celaje.host import messages
+from celaje.host.console_ring import ConsoleRing
+from celaje.host.control_server import BACKLOG, Connection, ControlServer
+from celaje.host.engines import factory
+from celaje.host.machine_options import configuration
+from celaje.host.messages import Answer, Description, DiskDescription, Done, Ended, Request, Started
+from celaje.host.record import MachineDirectory, Outcome, Run
+from celaje.host.ring_console import RingConsole
+from celaje.machine.machine import Machine
+from celaje.machine.verdict import Verdict
+from celaje.machine.virtio.input import VirtioPowerButton
+
+log = logging.getLogger(__name__)
+
+PROCESS_NAME = b"celaje-vmm"
+_PR_SET_NAME = 15
+FAILED = "failed"
+LOOK_SECONDS = 1.0  # between two looks whether somebody who waits is still there
+LAST_WORDS_SECONDS = 1.0  # how long those who wait for the end have to hear of it
+
+
+class MachineProcess:
+    """The machine of `directory`, in this process. Made: its files are open, and it answers on its control socket.
+
+    Raises what is wrong with record, files and host; nothing is left behind then. `run` may be called once.
+    """
+
+    def __init__(self, directory: MachineDirectory) -> None:
+        self.directory = directory
+        self._started = time.time()
+        self._ended = threading.Event()
+        self._end: Ended | None = None
+        self._listeners = 0  # connections that have yet to hear of the end
+        self._counting = threading.Lock()
+        self._paused = False
+        self._pausing = threading.Lock()
+        with contextlib.ExitStack() as stack:
+            lock = directory.lock()
+            stack.callback(os.close, lock)
+            self.record = directory.record()
+            directory.write_run(Run(process=os.getpid(), started=self._started))
+            self._console = RingConsole(ConsoleRing(directory.ring, write=True))
+            stack.callback(self._console.close)
+            self._disks: list[DiskDescription] = []
+            self._machine = self._make_machine()
+            stack.callback(self._machine.close)
+            listener = _listening(directory)
+            stack.callback(_unlink_socket, directory)
+            self._server = ControlServer(listener, self._serve)
+            stack.callback(self._server.close)
+            self._console.start()
+            self._server.start()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> MachineProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _make_machine(self) -> Machine:
+        options = self.record.options
+        config = configuration(options, self.record.boot, devices=[VirtioPowerButton()])
+        return Machine(config, factory(options.engine))
+
+    def run(self) -> Ended:
+        """Run the machine to its end, which is told to whoever waits and written to the outcome file."""
+        try:
+            ended = _told(self._machine.run(self._console))
+        except CelajeError as error:
+            ended = Ended(kind=FAILED, reason=str(error))
+        except Exception as error:
+            log.exception("the machine failed")
+            ended = Ended(kind=FAILED, reason=f"a mistake in celaje itself ({type(error).__name__}: {error})")
+        outcome = Outcome(
+            process=os.getpid(), ended=time.time(), kind=ended.kind, number=ended.number, reason=ended.reason
+        )
+        try:
+            self.directory.write_outcome(outcome)
+        finally:
+            self._end = ended
+            self._ended.set()
+            self._console.finish()
+            until = time.monotonic() + LAST_WORDS_SECONDS
+            while self._listeners and time.monotonic() < until:
+                time.sleep(0.001)
+        return ended
+
+    @contextlib.contextmanager
+    def _attended(self) -> Iterator[None]:
+        """The process ends only when what is done inside is done, within reason."""
+        with self._counting:
+            self._listeners += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._listeners -= 1
+
+    def leave(self) -> None:
+        """Switch the machine off. From any thread."""
+        self._machine.leave()
+
+    # Requests.
+
+    def _serve(self, request: Request, connection: Connection) -> Answer | None:
+        if isinstance(request, messages.OpenConsole):
+            self._converse(request, connection)
+            return None
+        if isinstance(request, messages.WaitForEnd):
+            self._wait_for_end(connection)
+            return None
+        handler = self._HANDLERS.get(type(request))
+        if handler is None:
+            raise UsageError(f"a machine's process does not answer {type(request).__name__} here")
+        return handler(self, request)
+
+    def _describe(self, request: Request) -> Answer:
+        return Description(
+            name=self.record.name,
+            process=os.getpid(),
+            state="paused" if self._machine.paused else "running",
+            started=self._started,
+            starts=self._machine.starts,
+            memory=self.record.options.memory,
+            cpus=self.record.options.cpus,
+            disks=tuple(self._disks),
+        )
+
+    def _pause(self, request: Request) -> Answer:
+        with self._pausing:
+            if not self._paused:
+                self._machine.pause()
+                self._paused = True
+        return Done()
+
+    def _resume(self, request: Request) -> Answer:
+        with self._pausing:
+            if self._paused:
+                self._paused = False
+                self._machine.resume()
+        return Done()
+
+    def _press(self, request: Request) -> Answer:
+        if self._paused:
+            raise UsageError(
+                f"the machine {self.record.name} is paused, so its guest hears no button; "
+                f"first: celaje vm resume {self.record.name}"
+            )
+        if not self._machine.power_button():
+            raise UsageError(
+                f"the guest of {self.record.name} does not listen to its power button; "
+                f"switch it off: celaje vm kill {self.record.name}"
+            )
+        return Done()
+
+    def _reset(self, request: Request) -> Answer:
+        self._machine.reset()
+        return Done()
+
+    def _kill(self, request: Request) -> Answer:
+        self._machine.leave()
+        return Done()
+
+    def _measure(self, request: Request) -> Answer:
+        engine = {
+            name: value for name, value in self._machine.statistics().items() if isinstance(value, int | float)
+        }
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        process: dict[str, int | float] = {
+            "user_seconds": used.ru_utime,
+            "system_seconds": used.ru_stime,
+            "threads": threading.active_count(),
+            "private_bytes": private_bytes(),
+        }
+        console: dict[str, int | float] = {"output_bytes": self._console.count, "lost_bytes": self._console.lost}
+        return messages.Statistics(counters={"engine": engine, "process": process, "console": console})
+
+    def _wait_for_end(self, connection: Connection) -> None:
+        with self._attended():
+            while not self._ended.wait(LOOK_SECONDS):
+                if connection.gone:
+                    return
+            assert self._end is not None
+            connection.send(self._end)
+
+    def _converse(self, opened: messages.OpenConsole, connection: Connection) -> None:
+        """The connection is a console's until it ends."""
+        gone = threading.Event()
+        connection.send(Done())
+        reader = None
+        if opened.read:
+            reader = threading.Thread(
+                target=self._show, args=(connection, opened.tail, gone), name="console reader", daemon=True
+            )
+            reader.start()
+        try:
+            while (request := connection.receive()) is not None:
+                if isinstance(request, messages.ConsoleInput) and opened.write:
+                    self._console.type(request.data)
+                else:
+                    reason = "a console's connection takes input only, and only where it was opened for that"
+                    connection.send(messages.Refused(cause="usage", reason=reason))
+        finally:
+            gone.set()
+            self._console.wake_readers()
+            if reader is not None:
+                reader.join(LAST_WORDS_SECONDS)
+
+    def _show(self, connection: Connection, tail: int, gone: threading.Event) -> None:
+        """Send what the guest says until the client has gone or the machine has ended and all is sent."""
+        position = max(0, self._console.count - max(0, tail))
+        with self._attended(), contextlib.suppress(OSError):
+            while (found := self._console.read(position, messages.CONSOLE_PIECE, gone.is_set)) is not None:
+                at, data = found
+                connection.send(messages.ConsoleOutput(data=data, missed=at - position))
+                position = at + len(data)
+            if self._end is not None:
+                connection.send(self._end)
+
+    _HANDLERS: dict[type, Callable[[MachineProcess, Request], Answer]] = {  # noqa: RUF012  a constant
+        messages.Describe: _describe,
+        messages.Measure: _measure,
+        messages.Pause: _pause,
+        messages.Resume: _resume,
+        messages.PressPowerButton: _press,
+        messages.Reset: _reset,
+        messages.Kill: _kill,
+    }
+
+
+def _told(verdict: Verdict) -> Ended:
+    return Ended(kind=verdict.kind.value, number=verdict.number, reason=verdict.reason)
+
+
+def _listening(directory: MachineDirectory) -> socket.socket:
+    """The machine's control socket. Whatever has its name is of a process that has gone: the lock is ours."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        _unlink_socket(directory)
+        with directory.socket_path() as path:
+            listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"cannot make a socket in {directory.path}: {error.strerror}; set CELAJE_HOME to a file system of this host"
+        ) from error
+    return listener
+
+
+def _unlink_socket(directory: MachineDirectory) -> None:
+    (directory.path / "control").unlink(missing_ok=True)
+
+
+def private_bytes(process: str = "self") -> int:
+    """Memory that a process shares with no other, in bytes, guest memory apart. OSError where it cannot be asked."""
+    text = Path(f"/proc/{process}/smaps").read_text(encoding="ascii", errors="replace")
+    total, guest = 0, False
+    for line in text.splitlines():
+        first = line.split(maxsplit=1)[0]
+        if not first.endswith(":"):
+            guest = "memfd:celaje-guest-memory" in line
+        elif first in ("Private_Clean:", "Private_Dirty:") and not guest:
+            total += int(line.split()[1]) << 10
+    return total
+
+
+def serve(directory: MachineDirectory, reply: socket.socket) -> int:
+    """Be the machine's process; `reply` hears when it is up, or why it is not. Returns the exit status."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        process = MachineProcess(directory)
+    except Exception as error:  # the edge: whoever asked for the machine is told
+        answer = messages.refusal(error)
+        if answer.cause == "mistake":
+            log.exception("the machine could not be made")
+        reply.send(messages.encoded(answer))
+        return 1
+    with process:
+
+        def end(number: int, frame: FrameType | None) -> None:
+            # Not here: this thread may hold the very lock.
+            threading.Thread(target=process.leave, name="termination").start()
+
+        signal.signal(signal.SIGTERM, end)
+        with contextlib.suppress(OSError):  # whoever asked may have gone; the machine lives on
+            reply.send(messages.encoded(Started(process=os.getpid())))
+        reply.close()
+        ended = process.run()
+    return int(ended.kind == FAILED)

@@ -1,0 +1,100 @@
+"""Machines in processes of their own: a template for each file of tests, and nothing left running after a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from celaje.host import record, starting
+from celaje.host.control import wait_until_off
+from celaje.host.machine_options import MachineOptions, resolved
+from celaje.host.record import MachineDirectory
+from tests.system.test_vm_run import ECHO
+
+SECONDS = 60.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Fails after a minute."""
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def end(process: int | None) -> None:
+    """End one process, and wait until it is gone."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        wait_until(lambda: not alive(process))
+
+
+class Machines:
+    """What a test has started."""
+
+    def __init__(self, firmware: Path) -> None:
+        self._firmware = firmware
+
+    def made(self, name: str, program: bytes = ECHO, **options: object) -> MachineDirectory:
+        """A machine that has not been started: of a bare-metal program."""
+        self._firmware.write_bytes(program)
+        settings: dict[str, object] = {"firmware": str(self._firmware), "memory": 16 << 20, **options}
+        wanted = MachineOptions(**settings)  # type: ignore[arg-type]  # the test says what fits
+        return record.create(record.new_record(name, wanted, resolved(wanted)))
+
+    def started(self, name: str, program: bytes = ECHO, **options: object) -> MachineDirectory:
+        """A machine that runs."""
+        directory = self.made(name, program, **options)
+        starting.start(directory)
+        return directory
+
+    def end(self) -> None:
+        """End every machine that is left."""
+        for name in record.names():
+            directory = MachineDirectory.of(name)
+            end(directory.holder())
+            assert wait_until_off(directory, SECONDS)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Path]:
+    """A short directory for sockets, and the end of the template that listens there."""
+    directory = Path(tempfile.mkdtemp(prefix="celaje-", dir="/tmp"))
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    try:
+        yield directory
+        os.environ["XDG_RUNTIME_DIR"] = str(directory)
+        end(starting.template_process())
+    finally:
+        if before is None:
+            os.environ.pop("XDG_RUNTIME_DIR", None)
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def machines(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    found = Machines(tmp_path / "firmware")
+    try:
+        yield found
+    finally:
+        found.end()

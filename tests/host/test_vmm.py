@@ -1,0 +1,345 @@
+"""Machines' processes: how they start, what they answer, how they are found again, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from celaje.errors import CelajeError, HostError, InputError, NotFound, UsageError
+from celaje.host import control, inventory, messages, record, starting
+from celaje.host.console_ring import ConsoleRing
+from celaje.host.control import Control
+from celaje.host.machine_options import DiskOption
+from celaje.host.record import MachineDirectory, RestoredFrom
+from celaje.host.vmm import private_bytes
+from tests.host.conftest import Machines, alive, end, wait_until
+from tests.system.test_vm_run import FAIL_7, PASS, RESET
+
+
+@contextmanager
+def console(
+    directory: MachineDirectory, tail: int = 0, read: bool = True, write: bool = True
+) -> Iterator[Control]:
+    with Control(directory) as found:
+        found.ask(messages.OpenConsole(tail=tail, read=read, write=write), messages.Done)
+        yield found
+
+
+def hear(found: Control, length: int) -> bytes:
+    """The next `length` bytes of a console, none of which may be missed."""
+    said = b""
+    while len(said) < length:
+        answer = found.receive()
+        assert isinstance(answer, messages.ConsoleOutput), answer
+        assert not answer.missed
+        said += answer.data
+    return said
+
+
+def ended(directory: MachineDirectory) -> inventory.Sighting:
+    """How the machine ended, once it has."""
+    assert control.wait_until_off(directory, 60)
+    return inventory.look(directory)
+
+
+def test_a_machine_is_up_when_its_start_returns_and_says_what_it_does(machines: Machines) -> None:
+    directory = machines.made("one", cpus=2)
+    process = starting.start(directory)
+    seen = inventory.look(directory)
+    assert (seen.state, seen.process) == ("running", process)
+    assert seen.description is not None
+    assert (seen.description.name, seen.description.process) == ("one", process)
+    assert (seen.description.cpus, seen.description.memory) == (2, 16 << 20)
+    assert Path(f"/proc/{process}/comm").read_text() == "celaje-vmm\n"
+    assert os.getsid(process) == process
+
+
+def test_consoles_are_read_and_written_by_many_at_once(machines: Machines) -> None:
+    directory = machines.started("one")
+    with (
+        console(directory) as first,
+        console(directory, write=False) as second,
+        console(directory, read=False) as third,
+    ):
+        first.send(messages.ConsoleInput(data=b"hello "))
+        assert hear(first, 6) == b"hello "
+        third.send(messages.ConsoleInput(data=b"world"))
+        assert hear(first, 5) == b"world"
+        assert hear(second, 11) == b"hello world"
+        second.send(messages.ConsoleInput(data=b"no"))
+        with pytest.raises(UsageError, match="opened for"):
+            second.receive()
+    with console(directory, tail=5) as late:
+        assert hear(late, 5) == b"world"
+
+
+def test_input_of_any_length_arrives_whole(machines: Machines) -> None:
+    directory = machines.started("one")
+    text = bytes(32 + index % 80 for index in range(20_000)).replace(b"q", b"Q")
+    said = b""
+    with console(directory) as found:
+        pieces = [messages.ConsoleInput(data=text[at : at + 10_000]) for at in range(0, len(text), 10_000)]
+        typist = threading.Thread(target=lambda: [found.send(piece) for piece in pieces])
+        typist.start()
+        said = hear(found, len(text))
+        typist.join(60)
+    assert said == text
+
+
+def test_the_consoles_end_tells_how_the_machine_ended(machines: Machines) -> None:
+    directory = machines.started("one")
+    with console(directory) as found, Control(directory) as waiting:
+        waiting.send(messages.WaitForEnd())
+        found.send(messages.ConsoleInput(data=b"last wordsq"))
+        assert hear(found, 11) == b"last wordsq"
+        assert found.receive() == messages.Ended(kind="power-off")
+        assert found.receive() is None
+        assert waiting.receive() == messages.Ended(kind="power-off")
+    seen = ended(directory)
+    assert (seen.state, seen.detail, seen.process) == ("off", "power-off", None)
+    with ConsoleRing(directory.ring) as ring:
+        assert ring.tail(100) == b"last wordsq"
+    assert not (directory.path / "control").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "detail"),
+    [(PASS, "power-off"), (FAIL_7, "fail 7: the test finisher was given code 7"), (RESET, "reboot")],
+    ids=["power-off", "failure", "reset"],
+)
+def test_how_a_machine_ended_is_kept(machines: Machines, program: bytes, detail: str) -> None:
+    seen = ended(machines.started("one", program, no_reboot=True))
+    assert (seen.state, seen.detail) == ("off", detail)
+
+
+def test_a_machine_starts_again(machines: Machines) -> None:
+    directory = machines.started("one")
+    with console(directory) as found:
+        found.send(messages.ConsoleInput(data=b"1q"))
+        hear(found, 2)
+    ended(directory)
+    starting.start(directory)
+    assert inventory.look(directory).state == "running"
+    with console(directory, tail=100) as found:
+        found.send(messages.ConsoleInput(data=b"2"))
+        assert hear(found, 3) == b"1q2"
+
+
+def test_pause_and_resume(machines: Machines) -> None:
+    directory = machines.started("one")
+    for _ in range(2):
+        control.ask("one", messages.Pause(), messages.Done)
+    assert inventory.look(directory).state == "paused"
+    with console(directory) as found:
+        found.send(messages.ConsoleInput(data=b"x"))
+        with pytest.raises(HostError, match="did not answer"):
+            found.receive(0.1)
+        control.ask("one", messages.Resume(), messages.Done)
+        assert hear(found, 1) == b"x"
+    assert inventory.look(directory).state == "running"
+    control.ask("one", messages.Resume(), messages.Done)
+
+
+def test_reset_starts_the_guest_anew(machines: Machines) -> None:
+    directory = machines.started("one")
+    control.ask("one", messages.Reset(), messages.Done)
+    wait_until(lambda: control.ask("one", messages.Describe(), messages.Description).starts == 2)
+    with console(directory) as found:
+        found.send(messages.ConsoleInput(data=b"x"))
+        assert hear(found, 1) == b"x"
+
+
+def test_kill_switches_off_and_is_no_death(machines: Machines) -> None:
+    directory = machines.started("one")
+    control.ask("one", messages.Pause(), messages.Done)
+    control.kill(directory)
+    seen = inventory.look(directory)
+    assert (seen.state, seen.detail) == ("off", "left")
+
+
+def test_a_guest_that_does_not_listen_to_its_power_button_is_told_apart(machines: Machines) -> None:
+    machines.started("one")
+    with pytest.raises(UsageError, match="does not listen to its power button.*celaje vm kill one"):
+        control.ask("one", messages.PressPowerButton(), messages.Done)
+
+
+def test_statistics_count(machines: Machines) -> None:
+    directory = machines.started("one")
+    with console(directory) as found:
+        found.send(messages.ConsoleInput(data=b"abc"))
+        hear(found, 3)
+    counters = control.ask("one", messages.Measure(), messages.Statistics).counters
+    assert counters["engine"]["instructions"] > 10
+    assert counters["console"]["output_bytes"] == 3
+    assert counters["process"]["private_bytes"] > 100_000
+
+
+def test_errors_of_a_start_are_those_of_the_machine(machines: Machines, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no disk"):
+        machines.started("one", disks=(DiskOption(str(tmp_path / "none")),))
+    with pytest.raises(InputError, match="is empty"):
+        machines.started("two", b"")
+    with pytest.raises(NotFound, match="there is no machine 'none'"):
+        starting.start(MachineDirectory.of("none"))
+    assert [inventory.look(MachineDirectory.of(name)).process for name in record.names()] == [None, None]
+
+
+def test_a_machine_that_runs_is_not_started_again(machines: Machines) -> None:
+    directory = machines.started("one")
+    with pytest.raises(HostError, match="runs already.*celaje vm stop one"):
+        starting.start(directory)
+    assert inventory.look(directory).state == "running"
+
+
+def test_of_many_starts_at_once_one_succeeds(machines: Machines) -> None:
+    directory = machines.made("one")
+    outcomes: list[object] = []
+
+    def try_it() -> None:
+        try:
+            outcomes.append(starting.start(directory))
+        except CelajeError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=try_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [type(outcome) for outcome in outcomes].count(int) == 1
+    assert directory.holder() in outcomes
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_dies_without_a_verdict_is_reported_and_leaves_no_zombie(
+    machines: Machines, number: signal.Signals
+) -> None:
+    directory = machines.started("one")
+    process = directory.holder()
+    assert process is not None
+    os.kill(process, number)
+    wait_until(lambda: not Path(f"/proc/{process}").exists())
+    wait_until(directory.process_exit)
+    seen = inventory.look(directory)
+    assert (seen.state, seen.detail) == ("died", f"its process was ended by {number.name}")
+    starting.start(directory)
+    assert inventory.look(directory).state == "running"
+
+
+def test_a_restored_machine_that_died_says_when_its_file_was_cut_short(machines: Machines, tmp_path: Path) -> None:
+    directory = machines.started("one")
+    snapshot = tmp_path / "snapshot"
+    snapshot.write_bytes(bytes(5000))
+    source = RestoredFrom(path=str(snapshot), size=5000)
+    directory.write_record(msgspec.structs.replace(directory.record(), restored_from=source))
+    end(directory.holder())
+    assert "cut short" not in inventory.look(directory).detail
+    os.truncate(snapshot, 100)
+    assert "was cut short under it: 100 bytes are left of 5000" in inventory.look(directory).detail
+    snapshot.unlink()
+    assert "cannot be read any more" in inventory.look(directory).detail
+
+
+def test_a_termination_signal_switches_the_machine_off_in_order(machines: Machines) -> None:
+    directory = machines.started("one")
+    process = directory.holder()
+    assert process is not None
+    os.kill(process, signal.SIGTERM)
+    seen = ended(directory)
+    assert (seen.state, seen.detail) == ("off", "left")
+
+
+def test_machines_outlive_their_starter_and_the_template(machines: Machines) -> None:
+    directory = machines.made("one")
+    program = f"""
+from pathlib import Path
+from celaje.host import starting
+from celaje.host.record import MachineDirectory
+print(starting.start(MachineDirectory(Path({str(directory.path)!r}))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert inventory.look(directory).process == int(done.stdout)
+    end(starting.template_process())
+    assert starting.template_process() is None
+    seen = inventory.look(directory)
+    assert (seen.state, seen.process) == ("running", int(done.stdout))
+    end(seen.process)
+    assert inventory.look(directory).detail == "its process was killed or crashed"
+
+
+def test_a_machines_process_holds_nothing_of_the_templates(machines: Machines) -> None:
+    machines.started("one")
+    directory = machines.started("two")
+    process = directory.holder()
+    targets = [os.readlink(f"/proc/{process}/fd/{name}") for name in os.listdir(f"/proc/{process}/fd")]
+    assert not [target for target in targets if "template" in target]
+    assert os.readlink(f"/proc/{process}/fd/2") == str(directory.log)
+    assert sum(target.startswith("socket:") for target in targets) == 1
+
+
+def test_bytes_that_are_no_message_are_refused_and_the_machine_goes_on(machines: Machines) -> None:
+    directory = machines.started("one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
+        with directory.socket_path() as path:
+            raw.connect(path)
+        for data in (b"\0", b"{}", b'{"version": 9}', b'{"version":1,"message":"fly"}', b"\xff" * 150_000):
+            raw.send(data)
+            assert json.loads(raw.recv(1 << 17))["cause"] in ("malformed", "version")
+        raw.send(messages.encoded(messages.Start(directory="/")))
+        assert json.loads(raw.recv(1 << 17))["cause"] == "usage"
+        raw.send(messages.encoded(messages.Describe()))
+        assert json.loads(raw.recv(1 << 17))["message"] == "description"
+
+
+def test_the_template_refuses_what_it_cannot_do(machines: Machines) -> None:
+    machines.started("one")
+    from celaje.host import template
+
+    for data in (b"nonsense", messages.encoded(messages.Kill())):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
+            raw.connect(str(template.socket_path()))
+            raw.send(data)
+            assert json.loads(raw.recv(1 << 17))["message"] == "refused"
+    assert starting.template_process() is not None
+
+
+def test_an_idle_machine_costs_little_memory_of_its_own(machines: Machines) -> None:
+    first = machines.started("one")
+    process = first.holder()
+    assert process is not None
+    assert private_bytes(str(process)) < 25_000_000
+
+
+def test_two_templates_that_start_at_once_end_with_one(machines: Machines) -> None:
+    end(starting.template_process())
+    threads = [threading.Thread(target=starting.start_template) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    wait_until(starting.template_process)
+    process = starting.template_process()
+    starting.start_template()
+    assert starting.template_process() == process
+
+
+def test_a_template_that_nobody_asks_goes(machines: Machines) -> None:
+    end(starting.template_process())
+    starting.start_template(idle_seconds=0.3)
+    process = starting.template_process()
+    assert process is not None
+    wait_until(lambda: not alive(process))
+    assert starting.template_process() is None
+    directory = machines.started("one")
+    assert inventory.look(directory).state == "running"
