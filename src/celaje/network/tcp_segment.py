@@ -96,6 +96,11 @@ class TcpSegment:
         options: Buffer = b"" if start == HEADER_BYTES else bytes(data[HEADER_BYTES:start])
         return cls(source, destination, sequence, acknowledgment, flags, window, options, data[start:])
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether it asks for a new connection: SYN, and neither ACK nor RST."""
+        return self.flags & (SYN | ACK | RST) == SYN
+
     def __repr__(self) -> str:
         names = "".join(letter for bit, letter in _FLAG_LETTERS if self.flags & bit) or "-"
         return (
@@ -137,8 +142,7 @@ def header(
 
 
 class SynOptions:
-    """What the options of a segment with SYN say. A field is None (or False) where the option is absent or malformed.
-    """
+    """What a SYN's options say. A field is None (or False) where the option is absent or malformed."""
 
     __slots__ = ("mss", "sack_permitted", "window_scale")
 
