@@ -1,9 +1,9 @@
 """A network's tests as conversations: what a guest says, what it hears.
 
-    world = World()
-    a, b = world.machine("a"), world.machine("b")
-    a.says(a.udp(b, 1000, 53, b"hello"))
-    assert b.hears() == [...]
+world = World()
+a, b = world.machine("a"), world.machine("b")
+a.says(a.udp(b, 1000, 53, b"hello"))
+assert b.hears() == [...]
 """
 
 from __future__ import annotations

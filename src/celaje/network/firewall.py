@@ -256,18 +256,16 @@ class Firewall:
         client: int | None,
     ) -> bool:
         seen = source if client is None else client
+        begins = protocol != TCP or flags & (SYN | ACK) == SYN
         if protocol == ICMP:
+            if transport[0] != icmp.ECHO_REQUEST:
+                return False
             source_port = port = icmp.ECHO_REQUEST << 8
         elif protocol in (TCP, UDP):
             source_port, port = transport[0] << 8 | transport[1], transport[2] << 8 | transport[3]
         else:
             source_port = port = 0
-        if protocol == ICMP:
-            begins = transport[0] == icmp.ECHO_REQUEST
-        else:
-            begins = protocol != TCP or flags & (SYN | ACK) == SYN
-        reply = protocol == ICMP and not begins
-        if not reply and self._admits(protocol, sender, receiver, seen, destination, port):
+        if self._admits(protocol, sender, receiver, seen, destination, port):
             flow = Flow(protocol, sender, out_key, receiver, back_key, seen, destination, port, now)
             from_initiator = True
         elif not begins and self._admits(protocol, receiver, sender, destination, seen, source_port):

@@ -51,6 +51,7 @@ TCP_TIMEOUTS = {
 UDP_TIMEOUTS = {State.NEW: 30.0, State.ESTABLISHED: 180.0}
 ICMP_TIMEOUTS = {State.NEW: 30.0, State.ESTABLISHED: 30.0}
 OTHER_TIMEOUTS = {State.NEW: 180.0, State.ESTABLISHED: 600.0}
+LONG = 600.0  # above this, a flow may last up to an hour longer
 CUT_TIMEOUT = 300.0  # longer than a TCP retransmits without a pause
 
 _TIMEOUTS = {TCP: TCP_TIMEOUTS, UDP: UDP_TIMEOUTS, ICMP: ICMP_TIMEOUTS}
@@ -192,10 +193,15 @@ class FlowTable:
     @property
     def deadline(self) -> float | None:
         """When `expire` has something to look at."""
+        while self._seconds and not self._wheel[self._seconds[0]]:
+            del self._wheel[heapq.heappop(self._seconds)]
         return float(self._seconds[0]) if self._seconds else None
 
     def _place(self, flow: Flow) -> None:
-        flow.second = second = int(flow.last + flow.timeout) + 1
+        # Places are a second wide, or an hour for long timeouts: those that empty early stay until their time, so there
+        # must not be one for every second of five days.
+        width = 1 if flow.timeout <= LONG else 3600
+        flow.second = second = (int(flow.last + flow.timeout) // width + 1) * width
         place = self._wheel.get(second)
         if place is None:
             self._wheel[second] = {flow}

@@ -270,8 +270,8 @@ class Network:
         for other in self._interfaces.values():
             if other.mac == mac:
                 raise InputError(
-                    f"the MAC address {ethernet.text(mac)} of {name!r} is {other.name!r}'s, which is attached; give "
-                    "one of them another"
+                    f"the MAC address {ethernet.text(mac)} of {name!r} is that of {other.name!r}, which is attached; "
+                    "give one of them another"
                 )
         if not _HOST_NAME.fullmatch(config.host_name or name):
             raise InputError(
