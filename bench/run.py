@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import celaje
-from bench import boot, programs
+from bench import boot, network, programs
 from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
 from bench.report import LATEST, README, RESULTS, Comparison, Report, fill
 
@@ -91,7 +91,9 @@ def main(words: list[str] | None = None) -> int:
     """Measure everything that can be measured here."""
     parser = argparse.ArgumentParser(prog="make bench", description="celaje and QEMU side by side")
     parser.add_argument("--repeats", type=int, default=5, help="alternating pairs of each (5)")
-    parser.add_argument("--only", action="append", help="only this program, or `start` or `boot` (repeat for several)")
+    parser.add_argument(
+        "--only", action="append", help="only this program, or `start`, `boot` or `network` (repeat for several)"
+    )
     parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
     parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
     parser.add_argument("--latest", action="store_true", help="keep the report, and fill the README's table from it")
@@ -133,6 +135,14 @@ def main(words: list[str] | None = None) -> int:
             ]
             add(compare("boot to userland", "Debian kernel, busybox", pairs))
             report.measures |= boot.memory(files)
+    if wanted("network"):
+        files = boot.files(chosen.kernel, chosen.initrd)
+        if isinstance(files, str) or missing:
+            report.skipped.append(f"network: {missing or files}")
+        else:
+            for name, measured_pairs in network.pairs(contestants, files, chosen.repeats).items():
+                kind = network.KINDS[network.MEASUREMENTS[name][0]]
+                add(compare(name, kind, measured_pairs))
     for text in report.skipped:
         print("skipped:", text)
     for key, value in report.measures.items():

@@ -1,7 +1,8 @@
-"""What a volume's absent clusters read as: nothing, an image's raw disk file, or a snapshot's manifest.
+"""What a volume's absent clusters read as: nothing, an image's raw disk file, a snapshot's manifest, or a section of a
+machine snapshot's file over one of these.
 
-A base never changes. Whoever adds a kind (a section of a machine snapshot's file, say) writes a `Base` and a
-description of it in `description.py`, and opens it in `volumes.py`.
+A base never changes. Whoever adds a kind writes a `Base` and a description of it in `description.py`, and opens it in
+`volumes.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Protocol
 
 from celaje.disk.chunk_store import CHUNK, ChunkError, ChunkStore, fetch
+from celaje.disk.description import CLUSTER, SectionBelow
 from celaje.disk.files import Buffers, Files, fill, read_at_once, read_fully, section, total
 from celaje.disk.manifest import Manifest
 
@@ -89,6 +93,66 @@ class FileBase:
     def close(self) -> None:
         """Close the file."""
         self._files.close(self._fd)
+
+
+class SectionBase:
+    """Clusters that lie in a file, one extent after the other, over another base. It takes over descriptor and `lower`.
+
+    The file is somebody's, and may be cut short: what is not there any more is an I/O error.
+    """
+
+    def __init__(self, files: Files, fd: int, below: SectionBelow, lower: Base) -> None:
+        self.size = below.size
+        self.lower = lower
+        self.hydrates = lower.hydrates
+        self._files = files
+        self._fd = fd
+        self._starts = [first * CLUSTER for first, _ in below.extents]
+        self._ends = [(first + count) * CLUSTER for first, count in below.extents]
+        self._places = []
+        place = below.offset
+        for _, count in below.extents:
+            self._places.append(place)
+            place += count * CLUSTER
+
+    def _parts(self, buffers: Buffers, offset: int) -> Iterator[tuple[int | None, Buffers, int]]:
+        """(place in the file, or None for the base below; buffers; offset) of the stretches that fill `buffers`."""
+        length = total(buffers)
+        at, end = offset, offset + length
+        number = bisect_right(self._ends, at)
+        while at < end:
+            start = self._starts[number] if number < len(self._starts) else end
+            if at < start:
+                stop = min(end, start)
+                place = None
+            else:
+                stop = min(end, self._ends[number])
+                place = self._places[number] + at - start
+                number += 1
+            yield place, buffers if stop - at == length else section(buffers, at - offset, stop - at), at
+            at = stop
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` from the file and from what is below."""
+        for place, part, at in self._parts(buffers, offset):
+            if place is None:
+                self.lower.readinto(part, at)
+            else:
+                read_fully(self._files, self._fd, part, place)
+
+    def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
+        """Fill `buffers` if the host has it all in its page cache."""
+        return all(
+            self.lower.readinto_at_once(part, at)
+            if place is None
+            else read_at_once(self._files, self._fd, part, place)
+            for place, part, at in self._parts(buffers, offset)
+        )
+
+    def close(self) -> None:
+        """Close the file and the base below."""
+        self._files.close(self._fd)
+        self.lower.close()
 
 
 class ManifestBase:

@@ -17,6 +17,7 @@ from celaje.errors import InputError, UsageError
 FILE_NAME = "volume.json"
 VERSION = 1
 SECTOR = 512
+CLUSTER = 4096
 LARGEST = 64 << 40  # EC2's largest volume, too
 
 
@@ -38,7 +39,27 @@ class SnapshotBelow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     size: int
 
 
-Below = NothingBelow | ImageBelow | SnapshotBelow
+Lower = NothingBelow | ImageBelow | SnapshotBelow
+
+
+class SectionBelow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="section"):
+    """Clusters in a file of `file_size` bytes, a machine snapshot's, over `lower`; the volume's directory has the file
+    as `section`. `extents` are (first cluster, clusters), ascending; the clusters lie from `offset` on in that order.
+    """
+
+    file_size: int
+    offset: int
+    extents: list[tuple[int, int]]
+    size: int
+    lower: Lower
+
+
+Below = Lower | SectionBelow
+
+
+def lower_of(below: Below) -> Lower:
+    """What is under everything that a volume itself has."""
+    return below.lower if isinstance(below, SectionBelow) else below
 
 
 class VolumeDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,11 +100,25 @@ def parse(content: bytes, where: Path) -> VolumeDescription:
         )
     if not re.fullmatch(r"vol-[0-9a-f]{17}", described.id):
         raise _no_description(where, f"{described.id!r} is no volume's id")
+    if isinstance(described.base, SectionBelow) and not section_is_sound(described.base):
+        raise _no_description(where, "the section under it overlaps itself, or lies outside its file")
     try:
         checked_size(described.size)
     except InputError as error:
         raise _no_description(where, str(error)) from None
     return described
+
+
+def section_is_sound(below: SectionBelow) -> bool:
+    """Whether a section's extents ascend inside the disk, and its clusters lie inside the file."""
+    end = 0
+    for first, count in below.extents:
+        if first < end or count <= 0:
+            return False
+        end = first + count
+    clusters = sum(count for _, count in below.extents)
+    inside = below.offset >= 0 and below.offset + clusters * CLUSTER <= below.file_size
+    return inside and end <= -(-below.size // CLUSTER)
 
 
 def _no_description(where: Path, why: str) -> InputError:

@@ -27,7 +27,7 @@ from typing import Protocol, TypeVar
 from celaje.disk.base import Base, ManifestBase
 from celaje.disk.chunk_store import CHUNK, ZERO_NAME, ChunkStore, keep, name_of
 from celaje.disk.cut import Cut
-from celaje.disk.description import ImageBelow, new_id
+from celaje.disk.description import ImageBelow, NothingBelow, new_id
 from celaje.disk.files import Files, publish
 from celaje.disk.layout import MANIFEST_SUFFIX, Layout, store_lock
 from celaje.disk.manifest import Manifest, read_manifest, read_summary, shortened
@@ -125,11 +125,13 @@ class Snapshots:
         return None
 
     def _below(self, volume: Volume) -> Manifest | None:
-        """The manifest of an image under a volume; None if there is no image under it."""
+        """A manifest of what is under a volume, kept for the next one if that is an image; None if it is nothing."""
         described = volume.description.base
-        if not isinstance(described, ImageBelow):
+        if isinstance(described, NothingBelow):
             return None
-        path = self._cache / f"{described.sha256}{MANIFEST_SUFFIX}" if self._cache else None
+        path = None
+        if self._cache and isinstance(described, ImageBelow):
+            path = self._cache / f"{described.sha256}{MANIFEST_SUFFIX}"
         if path:
             with contextlib.suppress(FileNotFoundError, InputError):
                 found = read_manifest(self._files, path)

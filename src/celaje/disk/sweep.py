@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celaje.disk.chunk_store import FolderChunkStore
-from celaje.disk.description import FILE_NAME, SnapshotBelow, parse
+from celaje.disk.description import FILE_NAME, SnapshotBelow, lower_of, parse
 from celaje.disk.files import Files, contents, is_aside, remove_tree
 from celaje.disk.layout import MANIFEST_SUFFIX, Layout, store_lock
 from celaje.disk.manifest import Manifest, read_manifest
@@ -41,7 +41,7 @@ def manifests(files: Files, layout: Layout) -> Iterator[tuple[Path, Manifest]]:
     for name in volume_names(files, layout):
         directory = layout.volumes / name
         described = parse(contents(files, directory / FILE_NAME), directory / FILE_NAME)
-        if isinstance(described.base, SnapshotBelow):
+        if isinstance(lower_of(described.base), SnapshotBelow):
             yield directory / "base", read_manifest(files, directory / "base")
 
 

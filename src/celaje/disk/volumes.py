@@ -12,25 +12,29 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from celaje import paths
-from celaje.disk.base import Base, FileBase, ManifestBase, NoBase
+from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
 from celaje.disk.chunk_store import ChunkStore, FolderChunkStore
 from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
 from celaje.disk.description import (
     FILE_NAME,
     Below,
     ImageBelow,
+    Lower,
     NothingBelow,
+    SectionBelow,
     SnapshotBelow,
     VolumeDescription,
     checked_name,
     checked_size,
+    lower_of,
     new_id,
     parse,
+    section_is_sound,
 )
 from celaje.disk.files import CREATE, HOST, READ, WRITE, Files, aside, contents, opened, remove_tree, write_fully
 from celaje.disk.layout import Layout, store_lock
@@ -56,7 +60,20 @@ class SnapshotSource:
     snapshot: str
 
 
-Source = ImageSource | SnapshotSource
+@dataclass(frozen=True, slots=True)
+class SectionSource:
+    """A disk in the file of a machine snapshot, as `section.MachineCut` gave it there: its clusters from `offset` on,
+    over `lower`. `image` is the file of an image under it, where one is needed and the caller has it."""
+
+    path: Path
+    offset: int
+    extents: Sequence[tuple[int, int]]
+    size: int
+    lower: Lower
+    image: Path | None = None
+
+
+Source = ImageSource | SnapshotSource | SectionSource
 
 
 class VolumeStore:
@@ -140,7 +157,7 @@ class VolumeStore:
             fresh = aside(place)
             self.files.mkdir(fresh)
             try:
-                base = self._put_base(fresh / "base", source)
+                base = self._put_base(fresh, source)
                 least = 0 if isinstance(base, NothingBelow) else base.size
                 if size is None and not least:
                     raise UsageError("an empty volume needs a size, such as --size 8G")
@@ -177,7 +194,33 @@ class VolumeStore:
             self.files.fdatasync(fd)
         self.files.sync_directory(fresh)
 
-    def _put_base(self, target: Path, source: Source | None) -> Below:
+    def _put_base(self, fresh: Path, source: Source | None) -> Below:
+        if not isinstance(source, SectionSource):
+            return self._put_lower(fresh / "base", source)
+        match source.lower:
+            case NothingBelow():
+                lower = self._put_lower(fresh / "base", None)
+            case SnapshotBelow(snapshot):
+                lower = self._put_lower(fresh / "base", SnapshotSource(snapshot))
+            case ImageBelow(sha256):
+                given = source.image or next(self._siblings(sha256), None)
+                if given is None:
+                    raise NotFound(
+                        f"the machine snapshot {source.path} needs the image whose disk has the SHA-256 {sha256};"
+                        " build or copy it here (celaje image ls)"
+                    )
+                lower = self._put_lower(fresh / "base", ImageSource(given, sha256))
+        if lower != source.lower:
+            raise InputError(f"what the machine snapshot {source.path} was taken over is not what is here: {lower}")
+        self._link(source.path, fresh / "section")
+        with opened(self.files, fresh / "section", READ) as fd:
+            size = self.files.size(fd)
+        below = SectionBelow(size, source.offset, list(source.extents), source.size, lower)
+        if not section_is_sound(below):
+            raise InputError(f"a disk of the machine snapshot {source.path} overlaps itself, or lies outside the file")
+        return below
+
+    def _put_lower(self, target: Path, source: ImageSource | SnapshotSource | None) -> Lower:
         match source:
             case None:
                 return NothingBelow()
@@ -198,7 +241,7 @@ class VolumeStore:
         """The files of volumes over the same image: links to a copy that one of them had to make."""
         for name in self.names():
             with contextlib.suppress(CelajeError):
-                below = self._describe(self.layout.volumes / name).base
+                below = lower_of(self._describe(self.layout.volumes / name).base)
                 if isinstance(below, ImageBelow) and below.sha256 == sha256:
                     yield self.layout.volumes / name / "base"
 
@@ -273,9 +316,29 @@ class VolumeStore:
         return fd
 
     def _open_base(self, directory: Path, described: VolumeDescription) -> Base:
+        below = described.base
+        if not isinstance(below, SectionBelow):
+            return self._open_lower(directory, below)
+        lower = self._open_lower(directory, below.lower)
+        path = directory / "section"
+        try:
+            fd = self.files.open(path, READ)
+            if self.files.size(fd) == below.file_size:
+                return SectionBase(self.files, fd, below, lower)
+            self.files.close(fd)
+        except FileNotFoundError:
+            lower.close()
+            raise InputError(f"what the volume {directory.name} stands on, {path}, is missing; put it back") from None
+        lower.close()
+        raise InputError(
+            f"{path}, the machine snapshot that the volume {directory.name} stands on, must have {below.file_size}"
+            " bytes; put it back from a copy"
+        )
+
+    def _open_lower(self, directory: Path, below: Lower) -> Base:
         path = directory / "base"
         try:
-            match described.base:
+            match below:
                 case NothingBelow():
                     return NoBase()
                 case SnapshotBelow():
@@ -339,4 +402,4 @@ def _by(inode: tuple[int, int] | None) -> str:
     return ""
 
 
-__all__ = ["ChunkStore", "ImageSource", "SnapshotSource", "Source", "Swept", "VolumeStore"]
+__all__ = ["ChunkStore", "ImageSource", "SectionSource", "SnapshotSource", "Source", "Swept", "VolumeStore"]
