@@ -147,25 +147,19 @@ class FolderChunkStore:
 
     def list(self) -> Iterator[bytes]:
         """The names of all chunks."""
-        for path in self._entries():
-            with contextlib.suppress(ValueError):
-                name = bytes.fromhex(path.name)
-                if len(name) == NAME_SIZE and path == self._path(name):
-                    yield name
+        for directory, name in self._entries():
+            if len(name) == 2 * NAME_SIZE and name.startswith(directory):
+                with contextlib.suppress(ValueError):
+                    yield bytes.fromhex(name)
 
     def unfinished(self) -> Iterator[Path]:
         """Files that a process left when it was killed while putting a chunk, if nobody is putting one now."""
-        return (path for path in self._entries() if is_aside(path.name))
+        return (self._directory / directory / name for directory, name in self._entries() if is_aside(name))
 
-    def _entries(self) -> Iterator[Path]:
+    def _entries(self) -> Iterator[tuple[str, str]]:
         for directory in self._files.names(self._directory):
             for name in self._files.names(self._directory / directory):
-                yield self._directory / directory / name
-
-    def remove_unfinished(self, path: Path) -> None:
-        """Remove one of those files."""
-        with contextlib.suppress(FileNotFoundError):
-            self._files.unlink(path)
+                yield directory, name
 
 
 def name_of(content: bytes | bytearray) -> bytes:

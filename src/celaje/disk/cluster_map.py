@@ -166,18 +166,15 @@ class ClusterMap:
     def begin(self) -> None:
         """Set `in use`, durably, once: from now on clean clusters may be overwritten."""
         if not self.begun:
-            self._write_in_use(1)
+            write_fully(self._files, self._fd, [_in_use.pack(1)], _IN_USE_OFFSET)
+            self._files.fdatasync(self._fd)
             self.begun = True
 
     def finish(self) -> None:
-        """Take `in use` back. Everything else must be durable already."""
+        """Take `in use` back. Everything else must be durable already; this need not be."""
         if self.begun:
-            self._write_in_use(0)
+            write_fully(self._files, self._fd, [_in_use.pack(0)], _IN_USE_OFFSET)
             self.begun = False
-
-    def _write_in_use(self, value: int) -> None:
-        write_fully(self._files, self._fd, [_in_use.pack(value)], _IN_USE_OFFSET)
-        self._files.fdatasync(self._fd)
 
     def grow(self, clusters: int) -> None:
         """Add absent clusters at the end."""

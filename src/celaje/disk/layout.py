@@ -39,6 +39,10 @@ class Layout:
         """The path of a snapshot's manifest."""
         return self.snapshots / f"{snapshot}{MANIFEST_SUFFIX}"
 
+    def is_made(self, files: Files) -> bool:
+        """Whether the directories are there. They are once there has been a volume; without them there is nothing."""
+        return files.identity(self.lock) is not None
+
     def make(self, files: Files) -> None:
         """Have all directories, durably, whoever made them and however far they came."""
         missing = []

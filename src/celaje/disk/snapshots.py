@@ -104,7 +104,6 @@ class Snapshots:
 
     def begin(self, volume: Volume, description: str = "") -> SnapshotTask:
         """Cut `volume` now; the task copies. InputError if a snapshot of it is being taken already."""
-        self._layout.make(self._files)
         with contextlib.ExitStack() as held:
             held.enter_context(store_lock(self._files, self._layout, exclusive=False))
             known = self._baseline(volume)

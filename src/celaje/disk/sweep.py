@@ -57,7 +57,8 @@ def leftovers(files: Files, layout: Layout, chunks: FolderChunkStore) -> list[Pa
 
 def sweep(files: Files, layout: Layout, chunks: FolderChunkStore, *, wait: bool) -> Swept | None:
     """Take away what nothing refers to. None if something is being made and `wait` is not set. InputError; OSError."""
-    layout.make(files)
+    if not layout.is_made(files):
+        return Swept(0, 0)
     with store_lock(files, layout, exclusive=True, wait=wait) as held:
         if not held:
             return None

@@ -441,6 +441,10 @@ class Volume:
                 self._map.note_lazily(first, end)
             at = end
 
+    def states(self, first: int, end: int) -> bytes:
+        """The states of some clusters (`cluster_map.py`), fewer at the volume's end."""
+        return bytes(self._states[first:end])
+
     def read_at(self, buffers: Buffers, offset: int) -> None:
         """`readinto` for another thread: nothing is kept of what is fetched."""
         for own, part, at in self._parts(buffers, offset, total(buffers)):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from celaje import paths
 from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
-from celaje.disk.chunk_store import ChunkStore, FolderChunkStore
+from celaje.disk.chunk_store import FolderChunkStore
 from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
 from celaje.disk.description import (
     FILE_NAME,
@@ -71,6 +71,10 @@ class SectionSource:
     size: int
     lower: Lower
     image: Path | None = None
+
+
+class VolumeInUse(InputError):
+    """Somebody has the volume open."""
 
 
 Source = ImageSource | SnapshotSource | SectionSource
@@ -267,7 +271,7 @@ class VolumeStore:
     def open(self, name_or_id: str, *, read_only: bool = False) -> Volume:
         """The volume, for this opener alone (or for readers alone) until it is closed.
 
-        NotFound; InputError if it is in use or damaged; OSError.
+        NotFound; VolumeInUse; InputError if it is damaged; OSError.
         """
         return self._open(self.directory(name_or_id), read_only)
 
@@ -307,7 +311,7 @@ class VolumeStore:
         if not self.files.lock(fd, exclusive, False):
             inode = self.files.identity(fd)
             self.files.close(fd)
-            raise InputError(
+            raise VolumeInUse(
                 f"the volume {directory.name} is in use{_by(inode)}; stop what uses it (celaje vm ls), and try again"
             )
         if self.files.identity(path) != self.files.identity(fd):
@@ -369,7 +373,6 @@ class VolumeStore:
     def remove(self, name_or_id: str) -> None:
         """Take a volume away, durably. NotFound; InputError if it is in use; OSError. Its chunks stay until a sweep."""
         directory = self.directory(name_or_id)
-        self.layout.make(self.files)
         with store_lock(self.files, self.layout, exclusive=False), contextlib.ExitStack() as held:
             if self.files.identity(directory / "head") is not None:
                 held.callback(self.files.close, self._lock(directory, exclusive=True))
@@ -400,6 +403,3 @@ def _by(inode: tuple[int, int] | None) -> str:
                 command = Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip()
                 return f" by process {process} ({command})"
     return ""
-
-
-__all__ = ["ChunkStore", "ImageSource", "SectionSource", "SnapshotSource", "Source", "Swept", "VolumeStore"]
