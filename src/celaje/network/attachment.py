@@ -16,14 +16,12 @@ from celaje.network.destinations import DNS_LINK_LOCAL, DNS_PORT, METADATA, META
 from celaje.network.interface import Interface, InterfaceConfig
 from celaje.network.link import Link
 from celaje.network.messages import Attach, Bandwidth, HostPort, MetadataFacts, PublicPort, Service, Update
+from celaje.network.metadata import InstanceFacts, MetadataHandler, metadata_service
 from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig
 from celaje.network.public_ports import AdmittedPorts, PublicPorts, admitted_ports
 from celaje.network.security_group import Rule, SecurityGroup
 from celaje.network.stream_service import ServiceMaker, dns_over_tcp
-
-# Makes the service at the metadata address from what it is to tell.
-MetadataService = Callable[[MetadataFacts], ServiceMaker]
 
 _PROTOCOLS = {"tcp": ipv4.TCP, "udp": ipv4.UDP, "icmp": ipv4.ICMP, "any": None}
 
@@ -86,7 +84,7 @@ class Attachment:
     from `start` on."""
 
     def __init__(
-        self, network: Network, config: NetworkConfig, nat: Nat, metadata: MetadataService | None, request: Attach
+        self, network: Network, config: NetworkConfig, nat: Nat, metadata: MetadataHandler | None, request: Attach
     ) -> None:
         self._network = network
         self._config = config
@@ -111,8 +109,9 @@ class Attachment:
         self.interface: Interface = network.attach(interface, self._transmit)
         self.flows: InterfaceFlows = nat.attached(self.interface)
         self.flows.opened = opened
-        self._set_services(request.metadata)
         try:
+            self._set_services()
+            self._set_metadata(self._metadata_service(request.metadata, request.groups))
             self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted)
         except BaseException:
             nat.detached(self.interface)
@@ -165,6 +164,8 @@ class Attachment:
             was.services if request.services is None else request.services,
         )
         admitted = None if request.groups is None else self._admitted(request.groups)
+        facts = was.metadata if request.metadata is None else request.metadata
+        metadata = self._metadata_service(facts, was.groups if request.groups is None else request.groups)
         if request.forwards is not None:
             self.ports.set_forwards(request.forwards)
         cut = self._nat.set_opened(self.flows, opened)
@@ -177,8 +178,7 @@ class Attachment:
             self.ports.set_admitted(admitted)
         if request.bandwidth is not None:
             self._network.set_bandwidth(self.interface, request.bandwidth.to_guest, request.bandwidth.from_guest)
-        if request.metadata is not None:
-            self._set_services(request.metadata)
+        self._set_metadata(metadata)
         self.request = _updated(was, request)
         return cut
 
@@ -195,14 +195,31 @@ class Attachment:
             ports[key] = (ipv4.text(address_number(service.host_address)), service.host_port)
         return Opened(ports)
 
-    def _set_services(self, facts: MetadataFacts | None) -> None:
+    def _set_services(self) -> None:
         services = self.flows.services
         interface = self.interface
         dns = dns_over_tcp(lambda query, answer: self._network.resolve(interface, query, answer))
         services[self._config.dns, DNS_PORT] = dns
         services[DNS_LINK_LOCAL, DNS_PORT] = dns
-        if facts is not None and self._metadata is not None:
-            services[METADATA, METADATA_PORT] = self._metadata(facts)
+
+    def _metadata_service(
+        self, facts: MetadataFacts | None, groups: Iterable[messages.SecurityGroup]
+    ) -> ServiceMaker | None:
+        if facts is None or self._metadata is None:
+            return None
+        about = InstanceFacts(
+            facts,
+            self.request.mac,
+            self.address,
+            str(self._subnet),
+            self.request.public_address,
+            tuple(group.name for group in groups),
+        )
+        return metadata_service(about, self._metadata)
+
+    def _set_metadata(self, service: ServiceMaker | None) -> None:
+        if service is not None:
+            self.flows.services[METADATA, METADATA_PORT] = service
 
     def reconsider(self) -> None:
         """Rules have changed, perhaps those of a group that this interface is in."""

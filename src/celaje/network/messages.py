@@ -107,7 +107,8 @@ class MetadataFacts(_Part, frozen=True):
     host_name: str
     public_keys: dict[str, str] = {}  # name to a line of authorized_keys
     user_data: bytes | None = None
-    extra: dict[str, str] = {}  # path under meta-data/ to its text, such as "placement/region"
+    extra: dict[str, str] = {}  # path under meta-data/ to its text, such as "placement/region"; or under dynamic/
+    tokens_required: bool = False  # version 2 only: no fact without a token
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message", forbid_unknown_fields=True):

@@ -23,12 +23,13 @@ import msgspec
 from celaje.errors import CelajeError, HostError
 from celaje.network import spawn
 from celaje.network.assignment_file import AssignmentFile
-from celaje.network.attachment import Attachment, MetadataService, network_config, network_of
+from celaje.network.attachment import Attachment, network_config, network_of
 from celaje.network.control import ControlSocket
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
 from celaje.network.host_sockets import KernelSockets
 from celaje.network.messages import Attach, NetworkSettings
+from celaje.network.metadata import MetadataHandler, instance_metadata
 from celaje.network.nat import Nat
 from celaje.network.network import Network
 from celaje.network.resolver import HostResolvers, Resolver
@@ -41,14 +42,16 @@ log = logging.getLogger(__name__)
 
 
 class NetworkProcess:
-    """Everything of a network, in one thread. `metadata` makes the service at 169.254.169.254 from an Attach's
-    facts."""
+    """Everything of a network, in one thread.
+
+    `metadata` answers at 169.254.169.254 for machines whose Attach has facts.
+    """
 
     def __init__(
         self,
         settings: NetworkSettings,
         path: Path,
-        metadata: MetadataService | None = None,
+        metadata: MetadataHandler | None = None,
         resolvers: HostResolvers | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
@@ -152,7 +155,7 @@ def serve(settings: NetworkSettings, says: int) -> int:
     _raise_descriptor_limit()
     with contextlib.suppress(FileNotFoundError):
         path.unlink()  # of a process that was killed: the lock is ours
-    process = NetworkProcess(settings, path)
+    process = NetworkProcess(settings, path, instance_metadata)
     _end_on_signal(process.loop)
     gc.collect()
     gc.freeze()
