@@ -24,6 +24,7 @@ _PACKAGES = {
     "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
     "dtc": "device-tree-compiler",
     "e2fsck": "e2fsprogs",
+    "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
 }
 

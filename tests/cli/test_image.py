@@ -13,7 +13,7 @@ from celaje.cli.machine_options import disk, machine_options
 from celaje.errors import UsageError
 from celaje.host.machine_options import DiskOption, configuration, resolved
 from celaje.image import store
-from celaje.image.debian_mini import Bundle
+from celaje.image.bundle import Bundle
 from celaje.machine.machine import Disk, MachineConfig
 
 CREATED = 1_700_000_000

@@ -7,9 +7,11 @@ import gzip
 import hashlib
 import io
 import lzma
+import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,8 +20,13 @@ import pysequoia
 import pytest
 
 from celaje import zstandard
+from celaje.image import partition_table
 from celaje.image.archive_keys import ArchiveKeys
 from celaje.image.mirror import Mirror
+from celaje.image.partition_table import Partition
+
+MIB = 1 << 20
+MakeDisk = Callable[..., bytes]
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
@@ -63,6 +70,24 @@ def deb_of(files: dict[str, bytes], compression: str = ".xz", extra: list[tarfil
     """A Debian package with these files."""
     data = COMPRESSIONS[compression](tar_of(files, extra))
     return ar_of({"debian-binary": b"2.0\n", "control.tar.xz": lzma.compress(b""), f"data.tar{compression}": data})
+
+
+class DiskInMemory:
+    """A disk in memory."""
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        self.content = content
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def readinto(self, buffers: Sequence[memoryview], offset: int) -> None:
+        assert offset % 512 == 0
+        for buffer in buffers:
+            assert len(buffer) % 512 == 0
+            buffer[:] = self.content[offset : offset + len(buffer)]
+            offset += len(buffer)
 
 
 @dataclass
@@ -178,3 +203,35 @@ def server(fabricated: FabricatedArchive) -> Iterator[MirrorServer]:
     listener.shutdown()
     thread.join()
     listener.server_close()
+
+
+@pytest.fixture
+def make_disk(tool: Callable[[str], str], tmp_path: Path) -> MakeDisk:
+    """A disk with a partition table, or without one, and one file system of these files (bytes) and links (text)."""
+
+    def make(files: dict[str, bytes | str], partitioned: bool = True) -> bytes:
+        root = tmp_path / "root"
+        root.mkdir()
+        for path, content in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                (root / path).write_bytes(content)
+            else:
+                (root / path).symlink_to(content)
+        place = tmp_path / "system"
+        with open(place, "wb") as file:
+            file.truncate(8 * MIB)
+        subprocess.run([tool("mke2fs"), "-q", "-t", "ext4", "-d", root, place], check=True, capture_output=True)
+        if not partitioned:
+            return place.read_bytes()
+        disk = io.BytesIO(bytes(12 * MIB))
+        partitions = [
+            Partition(MIB, MIB, uuid.UUID(int=1), "other"),
+            Partition(2 * MIB, 8 * MIB, uuid.UUID(int=2), "root"),
+        ]
+        partition_table.write(disk, 12 * MIB, uuid.UUID(int=3), partitions)
+        disk.seek(2 * MIB)
+        disk.write(place.read_bytes())
+        return disk.getvalue()
+
+    return make

@@ -13,6 +13,7 @@ from celaje.errors import GuestError, ImageError
 from celaje.image import cpio, debian_mini, recipes, store, userland
 from celaje.image.archive_keys import ArchiveKeys
 from celaje.image.filesystem import VERDICT_MADE, MachineRun
+from celaje.image.ingredients import BOOT_LOADER, FIRMWARE, LIBRARIES
 from tests.image.conftest import FabricatedArchive, MirrorServer, deb_of
 from tests.image.test_kernel_modules import module
 from tests.image.test_userland import BUSYBOX
@@ -40,13 +41,13 @@ def debian(fabricated: FabricatedArchive, server: MirrorServer, monkeypatch: pyt
     """An archive with all that the recipe wants, which this host's settings lead to."""
     kernel = {f"./boot/vmlinux-{RELEASE}": b"MZ kernel", f"./usr/lib/modules/{RELEASE}/modules.builtin": b""}
     kernel |= {f"./usr/lib/modules/{RELEASE}/kernel/{path}.ko": content for path, content in MODULES.items()}
-    firmware = {"./" + debian_mini._FIRMWARE: b"opensbi"}
-    loader = {"./" + debian_mini._BOOT_LOADER: b"\x7fELF u-boot"}
+    firmware = {"./" + FIRMWARE: b"opensbi"}
+    loader = {"./" + BOOT_LOADER: b"\x7fELF u-boot"}
     libraries = {"./usr/lib/riscv64-linux-gnu/libc.so.6": b"libc", "./usr/lib/riscv64-linux-gnu/gconv/BIG5.so": b"big"}
     fabricated.package("linux-image-riscv64", depends=f"linux-image-{RELEASE} (= 6.12-1)")
     fabricated.package(f"linux-image-{RELEASE}", deb_of(kernel), depends="kmod, initramfs-tools | linux-initramfs-tool")
     programs = {f"./{path}": b"program" for path in debian_mini._PROGRAMS}
-    programs |= {f"./{debian_mini._LIBRARIES}/security/{name}": b"module" for name in debian_mini._PAM_MODULES}
+    programs |= {f"./{LIBRARIES}/security/{name}": b"module" for name in debian_mini._PAM_MODULES}
     fabricated.package("dropbear-bin", deb_of(programs | {"./usr/bin/unwanted": b""}))
     for name in ("libpam-modules", "openssh-sftp-server", "sudo"):
         fabricated.package(name, deb_of({f"./usr/share/doc/{name}": b""}), "libc6")

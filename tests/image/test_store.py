@@ -11,7 +11,7 @@ import pytest
 from celaje import paths
 from celaje.errors import GuestError, HostError, ImageError, NotFound
 from celaje.image import recipes, store
-from celaje.image.debian_mini import Bundle
+from celaje.image.bundle import Bundle
 
 
 def maker(kernel: bytes = b"kernel") -> Callable[[Path], Bundle]:

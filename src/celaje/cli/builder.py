@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from celaje.errors import GuestError
 from celaje.image.filesystem import MachineRun, RunMachine
 from celaje.machine.console import BufferConsole
@@ -11,7 +13,22 @@ from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import RawFile
 
 LAST_WORDS = 400
-TIMEOUT = 1200.0  # seconds; the slowest engine needs a few minutes
+
+
+class ToldConsole(BufferConsole):
+    """A console in memory that tells somebody every line."""
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        super().__init__()
+        self._told = told
+        self._begin = 0
+
+    def put(self, byte: int) -> None:
+        super().put(byte)
+        if byte == ord("\n"):
+            line = self.output[self._begin :].decode(errors="replace").strip()
+            self._begin = len(self.output)
+            self._told(line)
 
 
 def builder(engine: EngineFactory) -> RunMachine:
@@ -21,14 +38,15 @@ def builder(engine: EngineFactory) -> RunMachine:
         files = [RawFile(disk.path, read_only=disk.read_only, serial=disk.serial.encode()) for disk in wanted.disks]
         config = MachineConfig(
             memory=wanted.memory_mib << 20,
+            cpus=wanted.harts,
             kernel=wanted.kernel,
             initrd=wanted.initrd,
             append=wanted.command_line,
             devices=[VirtioBlock(file) for file in files],
             no_reboot=True,
-            timeout=TIMEOUT,
+            timeout=wanted.timeout,
         )
-        console = BufferConsole()
+        console = ToldConsole(wanted.told)
         with Machine(config, engine) as machine:
             verdict = machine.run(console)
         said = console.output.decode(errors="replace")

@@ -19,6 +19,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "run"): ("celaje.cli.vm_run", "run a computer: an image, a kernel or a firmware"),
     ("vm", "verify"): ("celaje.cli.vm_verify", "check a machine snapshot against its hashes"),
     ("image", "build"): ("celaje.cli.image_build", "make an image from Debian's packages"),
+    ("image", "create"): ("celaje.cli.image_create", "make an image of a disk"),
     ("image", "ls"): ("celaje.cli.image_ls", "list the images that there are"),
     ("image", "verify"): ("celaje.cli.image_verify", "check an image's files against their hashes"),
     ("image", "rm"): ("celaje.cli.image_rm", "remove an image"),

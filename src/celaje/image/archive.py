@@ -30,6 +30,8 @@ from celaje.image.mirror import Mirror, Missing, NotAsSigned, Unreachable
 from celaje.image.progress import BuildProgress
 
 _HASH_LINE = re.compile(r"^ ([0-9a-f]{64}) +(\d+) +(\S+)$")
+_BASE = re.compile(r"^(?:Priority: required|Essential: yes)$", re.MULTILINE)
+_PROVIDES = re.compile(r"^Provides: *(.+)$", re.MULTILINE)
 _DEPENDENCY = re.compile(r"^\s*(?P<name>[a-z0-9][a-z0-9+.-]+)(?::\w+)?\s*(?:\([^)]*\))?\s*(?:\[[^]]*\])?\s*$")
 
 
@@ -114,6 +116,7 @@ class PackageIndex:
                 raise ImageError(
                     f"a stanza of the package index does not begin with its package's name: {stanza[:60]!r}"
                 )
+        self._provided: dict[str, list[str]] | None = None
 
     def __contains__(self, name: str) -> bool:
         return name in self._stanzas
@@ -145,27 +148,45 @@ class PackageIndex:
         needs = ", ".join(fields[kind] for kind in ("Pre-Depends", "Depends") if fields.get(kind))
         return Package(name, version, path, size, sha256, _dependencies(needs, name))
 
+    def base(self) -> list[str]:
+        """The packages without which there is no Debian (Debian Policy 2.5 and 3.8): required or essential; sorted."""
+        return sorted(name for name, stanza in self._stanzas.items() if _BASE.search(stanza))
+
+    def providers(self, name: str) -> list[str]:
+        """The packages that say that they provide `name` (Debian Policy 7.5), those of the base first."""
+        if self._provided is None:
+            self._provided = {}
+            for package in [*(base := self.base()), *(set(self._stanzas) - set(base))]:
+                found = _PROVIDES.search(self._stanzas[package])
+                for provided in found[1].split(",") if found else ():
+                    self._provided.setdefault(provided.split("(")[0].strip(), []).append(package)
+        return self._provided.get(name, [])
+
     def closure(self, names: Iterable[str], without: Iterable[str] = ()) -> list[Package]:
         """The packages `names` and all that they depend on, except `without` and what only those need; by name.
 
-        Of alternatives the first that the archive has is taken. ImageError where it has none of them.
+        Of alternatives the first that the archive has is taken, unless another is taken anyhow; then the first package
+        that provides one. ImageError where there is none.
         """
         skipped = set(without)
-        chosen: dict[str, Package] = {}
         waiting = list(names)
+        settled = {*skipped, *waiting}
+        chosen: dict[str, Package] = {}
         while waiting:
             name = waiting.pop()
             if name in chosen or name in skipped:
                 continue
             chosen[name] = self[name]
             for alternatives in chosen[name].dependencies:
-                if not any(one in chosen or one in skipped for one in alternatives):
-                    found = next((one for one in alternatives if one in self), None)
-                    if found is None:
-                        raise ImageError(
-                            f"package {name!r} needs {' or '.join(alternatives)}, which the archive does not have"
-                        )
-                    waiting.append(found)
+                candidates = [one for one in alternatives if one in self]
+                candidates += [one for virtual in alternatives for one in self.providers(virtual)]
+                if not candidates and not settled.intersection(alternatives):
+                    raise ImageError(
+                        f"package {name!r} needs {' or '.join(alternatives)}, which the archive does not have"
+                    )
+                if not settled.intersection([*alternatives, *candidates]):
+                    settled.add(candidates[0])
+                    waiting.append(candidates[0])
         return [chosen[name] for name in sorted(chosen)]
 
 

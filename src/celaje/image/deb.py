@@ -75,19 +75,31 @@ def _members(file: IO[bytes], name: str) -> dict[str, tuple[int, int]]:
 
 def unpack(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> Tree:
     """The files of the package at `path` whose path is `wanted`, and all directories. ImageError if it is malformed."""
+    return _unpack_member(path, "data.tar", wanted)
+
+
+def control(path: Path) -> Tree:
+    """What the package at `path` says to dpkg: `control`, and its scripts and lists. ImageError if it is malformed."""
+    tree = _unpack_member(path, "control.tar", lambda _: True)
+    if "control" not in tree:
+        raise ImageError(f"{path.name} is a broken package: it has no control file")
+    return tree
+
+
+def _unpack_member(path: Path, member: str, wanted: Callable[[str], bool]) -> Tree:
     name = path.name
     try:
         with open(path, "rb") as file:
             members = _members(file, name)
             if "debian-binary" not in members:
                 raise ImageError(f"{name} is no Debian package: it has no member debian-binary")
-            data = next((member for member in members if member.startswith("data.tar")), None)
-            if data is None or data.removeprefix("data.tar") not in _DECOMPRESSORS:
+            held = next((one for one in members if one.startswith(member)), None)
+            if held is None or held.removeprefix(member) not in _DECOMPRESSORS:
                 raise ImageError(
-                    f"{name} has no data.tar that celaje can read (gz, xz, zst), but: {', '.join(members)}"
+                    f"{name} has no {member} that celaje can read (gz, xz, zst), but: {', '.join(members)}"
                 )
-            window = cast(IO[bytes], io.BufferedReader(_Window(file, *members[data]), _BUFFER_BYTES))
-            return unpack_tar(_DECOMPRESSORS[data.removeprefix("data.tar")](window), name, wanted)
+            window = cast(IO[bytes], io.BufferedReader(_Window(file, *members[held]), _BUFFER_BYTES))
+            return unpack_tar(_DECOMPRESSORS[held.removeprefix(member)](window), name, wanted)
     except OSError as error:
         raise ImageError(f"cannot read the package {path}: {error.strerror or error}") from error
 

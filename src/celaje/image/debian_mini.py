@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from celaje.errors import ImageError
-from celaje.image import deb, partition_table, userland
-from celaje.image.archive import Archive, Package, PackageIndex
+from celaje.image import partition_table, userland
+from celaje.image.archive import Archive
+from celaje.image.bundle import Bundle
 from celaje.image.filesystem import RunMachine, Target, Toolbox, build_ext4
+from celaje.image.ingredients import ARCHITECTURE, BOOT_LOADER, FIRMWARE, LIBRARIES, Ingredients
 from celaje.image.initramfs import initramfs
-from celaje.image.kernel_modules import KernelModules
 from celaje.image.partition_table import BOOTABLE, Partition
-from celaje.image.programs import with_libraries
 from celaje.image.progress import BuildProgress
 from celaje.image.tree import Tree
 
 CODENAME = "trixie"
 HOSTNAME = "debian-mini"
-ARCHITECTURE = "riscv64"
 _MIB = 1 << 20
 _PARTITION_BYTES = 256 * _MIB
 _ROOT_MODULES = "virtio_mmio virtio_blk virtio_net virtio_scsi sd_mod virtio_rng virtio_input evdev ext4".split()
@@ -38,8 +35,6 @@ _WITHOUT = (
     "debconf init-system-helpers libdb5.3t64 libpam-modules-bin libsystemd0 logsave openssh-client "
     "openssl-provider-legacy"
 ).split()
-_LIBRARIES = "usr/lib/riscv64-linux-gnu"
-_PRIVATE_LIBRARIES = "usr/libexec/sudo"
 _PROGRAMS = (
     "usr/sbin/dropbear usr/bin/dropbearkey usr/bin/dbclient usr/lib/openssh/sftp-server usr/sbin/mke2fs "
     "usr/sbin/e2fsck usr/sbin/resize2fs etc/mke2fs.conf usr/bin/sudo usr/libexec/sudo/sudoers.so"
@@ -58,21 +53,6 @@ admin ALL=(ALL:ALL) NOPASSWD: ALL
 """
 _PAM = b"auth required pam_deny.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
 _NAMESPACE = uuid.UUID("2b2f5d0e-5a64-5b1c-9c06-7f1d9f0d8a31")
-_FIRMWARE = "usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"
-_BOOT_LOADER = "usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """What a recipe makes: `files` by role (kernel, initrd, disk, firmware), all in one directory."""
-
-    boot_method: str
-    architecture: str
-    command_line: str
-    files: dict[str, Path]
-    packages: dict[str, str]
-    created: int
-    notes: list[str] = field(default_factory=list)
 
 
 def build(
@@ -82,10 +62,10 @@ def build(
 
     ImageError, HostError, GuestError as packages, downloads and the machine that makes the file system do.
     """
-    recipe = _Recipe(directory, archive, progress)
+    ingredients = Ingredients(archive, progress)
     progress.stage("Unpacking the kernel and busybox")
-    kernel_version, kernel, modules = recipe.kernel()
-    base = recipe.userland(HOSTNAME)
+    kernel_version, kernel, modules = ingredients.kernel()
+    base = ingredients.userland(HOSTNAME)
     base.update(modules.selected(_ROOT_MODULES))
     initrd = initramfs(base, userland.script("init"))
     (directory / "kernel").write_bytes(kernel)
@@ -95,99 +75,45 @@ def build(
     command_line = f"console=ttyS0 root=UUID={identifier} rw quiet"
     root = Tree()
     root.update(base)
-    root.update(recipe.programs())
+    root.update(_programs(ingredients))
     _add_boot(root, kernel_version, kernel, initrd, command_line)
     progress.stage("Making the disk inside a machine")
-    toolbox = Toolbox(directory / "kernel", recipe.toolbox(modules))
+    toolbox = Toolbox(directory / "kernel", ingredients.toolbox(modules))
     _make_disk(directory / "disk.raw", root, identifier, toolbox, run_machine, archive.released)
 
     files = {"kernel": directory / "kernel", "initrd": directory / "initrd", "disk": directory / "disk.raw"}
     if boot_method == "firmware":
-        files = {"disk": files["disk"], **recipe.firmware()}
+        files = {"disk": files["disk"], **_firmware(directory, ingredients)}
         (directory / "initrd").unlink()
     return Bundle(
         boot_method,
         ARCHITECTURE,
         command_line if boot_method == "kernel" else "",
         files,
-        dict(sorted(recipe.versions.items())),
+        dict(sorted(ingredients.versions.items())),
         archive.released,
         archive.notes,
     )
 
 
-@dataclass
-class _Recipe:
-    directory: Path
-    archive: Archive
-    progress: BuildProgress
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def _package(self, name: str) -> Package:
-        package = self.archive.packages[name]
-        self.versions[package.name] = package.version
-        return package
-
-    def kernel(self) -> tuple[str, bytes, KernelModules]:
-        package = self._package(kernel_package(self.archive.packages))
-        release = package.name.removeprefix("linux-image-")
-        image, directory = f"boot/vmlinux-{release}", f"usr/lib/modules/{release}"
-        tree = deb.unpack(
-            self.archive.fetch(package, self.progress), lambda path: path == image or path.startswith(directory + "/")
-        )
-        return release, tree.read(image), KernelModules(tree, directory)
-
-    def _file(self, name: str, path: str) -> bytes:
-        package = self.archive.fetch(self._package(name), self.progress)
-        return deb.unpack(package, lambda one: one == path).read(path)
-
-    def userland(self, hostname: str) -> Tree:
-        return userland.busybox_userland(self._file("busybox-static", userland.BUSYBOX), hostname)
-
-    def programs(self) -> Tree:
-        """SSH, sudo and what makes, checks and grows ext4, set up."""
-        packages = Tree()
-        packages.symlink("lib", "usr/lib")
-        for package in self.archive.packages.closure(_PACKAGES, _WITHOUT):
-            self.versions[package.name] = package.version
-            packages.update(deb.unpack(self.archive.fetch(package, self.progress)), package.name)
-        modules = [f"{_LIBRARIES}/security/{name}" for name in _PAM_MODULES]
-        tree = with_libraries(packages, [*_PROGRAMS, *modules], [_LIBRARIES, "usr/lib", _PRIVATE_LIBRARIES])
-        for path, target in _LINKS.items():
-            tree.symlink(path, target)
-        tree.file("etc/sudoers", _SUDOERS, 0o440)
-        tree.directory("etc/dropbear", 0o700)
-        for service in ("sudo", "sudo-i", "other"):
-            tree.file(f"etc/pam.d/{service}", _PAM)
-        return tree
-
-    def toolbox(self, modules: KernelModules) -> Tree:
-        tree = self.userland("builder")
-        tree.update(modules.selected(("virtio_mmio", "virtio_blk")))
-        for package in self.archive.packages.closure(["e2fsprogs"], without=["logsave"]):
-            self.versions[package.name] = package.version
-            tree.update(deb.unpack(self.archive.fetch(package, self.progress), _is_for_mke2fs), package.name)
-        return tree
-
-    def firmware(self) -> dict[str, Path]:
-        files = {"firmware": self._file("opensbi", _FIRMWARE), "kernel": self._file("u-boot-qemu", _BOOT_LOADER)}
-        for role, content in files.items():
-            (self.directory / role).write_bytes(content)
-        return {role: self.directory / role for role in files}
+def _programs(ingredients: Ingredients) -> Tree:
+    """SSH, sudo and what makes, checks and grows ext4, set up."""
+    modules = [f"{LIBRARIES}/security/{name}" for name in _PAM_MODULES]
+    tree = ingredients.programs(_PACKAGES, _WITHOUT, [*_PROGRAMS, *modules])
+    for path, target in _LINKS.items():
+        tree.symlink(path, target)
+    tree.file("etc/sudoers", _SUDOERS, 0o440)
+    tree.directory("etc/dropbear", 0o700)
+    for service in ("sudo", "sudo-i", "other"):
+        tree.file(f"etc/pam.d/{service}", _PAM)
+    return tree
 
 
-def kernel_package(packages: PackageIndex) -> str:
-    """The package of the kernel that `linux-image-riscv64` stands for. ImageError where it stands for none."""
-    for alternatives in packages[f"linux-image-{ARCHITECTURE}"].dependencies:
-        for name in alternatives:
-            if name.startswith("linux-image-") and name in packages:
-                return name
-    raise ImageError(f"the archive's package linux-image-{ARCHITECTURE} names no kernel that the archive has")
-
-
-def _is_for_mke2fs(path: str) -> bool:
-    library = path.startswith("usr/lib/") and ".so" in path and "/gconv/" not in path
-    return library or path in ("usr/sbin/mke2fs", "etc/mke2fs.conf")
+def _firmware(directory: Path, ingredients: Ingredients) -> dict[str, Path]:
+    files = {"firmware": ingredients.file("opensbi", FIRMWARE), "kernel": ingredients.file("u-boot-qemu", BOOT_LOADER)}
+    for role, content in files.items():
+        (directory / role).write_bytes(content)
+    return {role: directory / role for role in files}
 
 
 def _add_boot(root: Tree, release: str, kernel: bytes, initrd: bytes, command_line: str) -> None:

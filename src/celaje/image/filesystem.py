@@ -37,15 +37,25 @@ class Disk:
     read_only: bool = False
 
 
+def _nobody(line: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class MachineRun:
-    """One run of a machine: a Linux kernel with initrd and disks, until the guest switches itself off."""
+    """One run of a machine: a Linux kernel with initrd and disks, until the guest switches itself off.
+
+    `timeout` in seconds; `told` hears every line of the console as it is finished.
+    """
 
     kernel: Path
     initrd: Path
     command_line: str
     disks: Sequence[Disk]
     memory_mib: int
+    harts: int = 1
+    timeout: float = 1200.0  # the slowest engine needs a few minutes for a small file system
+    told: Callable[[str], None] = _nobody
 
 
 RunMachine = Callable[[MachineRun], str]
@@ -97,7 +107,7 @@ def build_ext4(tree: Tree, target: Target, toolbox: Toolbox, run_machine: RunMac
             )
         )
     _judge(console)
-    _check(target)
+    check(target)
 
 
 def _judge(console: str) -> None:
@@ -112,7 +122,8 @@ def _judge(console: str) -> None:
     )
 
 
-def _check(target: Target) -> None:
+def check(target: Target) -> None:
+    """ImageError where there is no clean ext4 file system with the right identifier at `target`."""
     with open(target.path, "rb") as file:
         file.seek(target.start + _SUPERBLOCK)
         superblock = file.read(1024)

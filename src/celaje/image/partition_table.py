@@ -1,4 +1,4 @@
-"""GUID partition tables (UEFI 2.10, 5.3), written to a disk's two ends.
+"""GUID partition tables (UEFI 2.10, 5.3), written to a disk's two ends, and read from either.
 
     LBA 0          protective MBR: one partition of type 0xEE over the whole disk
     LBA 1          header: "EFI PART", revision, CRC-32s, this and the other header's place, usable range, disk's GUID
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from celaje.errors import ImageError
+from celaje.image.disk_source import DiskSource
+from celaje.image.disk_source import read as read_bytes
 
 SECTOR_BYTES = 512
 ALIGNMENT_BYTES = 1 << 20
@@ -110,3 +112,51 @@ def write(file: IO[bytes], disk_bytes: int, disk: uuid.UUID, partitions: Sequenc
     file.write(_protective_mbr(sectors) + _header(disk, sectors, 1, last, 2, entries) + entries)
     file.seek((last - _ENTRY_SECTORS) * SECTOR_BYTES)
     file.write(entries + _header(disk, sectors, last, 1, last - _ENTRY_SECTORS, entries))
+
+
+def read(disk: DiskSource) -> list[Partition] | None:
+    """The partitions of `disk`, by number; None where neither of its ends has a table that is whole.
+
+    ImageError where the disk is cut short, or a partition is not on it.
+    """
+    sectors = disk.size // SECTOR_BYTES
+    if sectors < 2 * _FIRST_USABLE:
+        return None
+    for place in (1, sectors - 1):
+        entries = _entries_at(disk, place)
+        if entries is not None:
+            return [_partition(entry, sectors) for entry in _ENTRY.iter_unpack(entries) if entry[0] != bytes(16)]
+    return None
+
+
+def _entries_at(disk: DiskSource, place: int) -> bytes | None:
+    """The entries of the table whose header is in sector `place`, where that is one and its checksums are right."""
+    raw = read_bytes(disk, place * SECTOR_BYTES, SECTOR_BYTES)
+    fields = _HEADER.unpack_from(raw)
+    signature, size, checksum, here = fields[0], fields[2], fields[3], fields[5]
+    entries_at, count, entry_size, entries_checksum = fields[10:]
+    if signature != b"EFI PART" or size != _HEADER.size or here != place:
+        return None
+    if zlib.crc32(raw[:16] + bytes(4) + raw[20 : _HEADER.size]) != checksum:
+        return None
+    if entry_size != _ENTRY.size or not 0 < count <= 1024:
+        return None
+    length = count * _ENTRY.size
+    entries = read_bytes(disk, entries_at * SECTOR_BYTES, -(-length // SECTOR_BYTES) * SECTOR_BYTES)[:length]
+    return entries if zlib.crc32(entries) == entries_checksum else None
+
+
+def _partition(entry: tuple[bytes, bytes, int, int, int, bytes], sectors: int) -> Partition:
+    kind, identifier, first, last, attributes, name = entry
+    if not _FIRST_USABLE <= first <= last < sectors:
+        raise ImageError(f"the disk has {sectors} sectors, and a partition has the sectors {first} to {last}")
+    text = name.decode("utf-16-le", "replace").split("\0", 1)[0]
+    size = (last - first + 1) * SECTOR_BYTES
+    return Partition(
+        first * SECTOR_BYTES,
+        size,
+        uuid.UUID(bytes_le=identifier),
+        text,
+        uuid.UUID(bytes_le=kind),
+        attributes,
+    )

@@ -13,8 +13,9 @@ from celaje.errors import NotFound
 from celaje.image import debian_mini, store
 from celaje.image.archive import Archive
 from celaje.image.archive_keys import ArchiveKeys
-from celaje.image.debian_mini import Bundle
+from celaje.image.bundle import Bundle
 from celaje.image.filesystem import RunMachine
+from celaje.image.ingredients import ARCHITECTURE
 from celaje.image.mirror import Mirror
 from celaje.image.progress import BuildProgress, Silence
 from celaje.image.store import Image
@@ -38,7 +39,7 @@ def _debian_mini(boot_method: str) -> Recipe:
         boot_method
     ]
     about = f"Debian 13's kernel and busybox, {how}"
-    return Recipe(about, debian_mini.CODENAME, debian_mini.ARCHITECTURE, make)
+    return Recipe(about, debian_mini.CODENAME, ARCHITECTURE, make)
 
 
 RECIPES: Mapping[str, Recipe] = {

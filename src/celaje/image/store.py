@@ -28,7 +28,7 @@ from celaje.errors import HostError, ImageError, NotFound
 from celaje.image.description import FILE_NAME, Description, FileDescription, checked_name, parse
 
 if TYPE_CHECKING:  # running an image needs nothing of what builds one
-    from celaje.image.debian_mini import Bundle
+    from celaje.image.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)
