@@ -42,7 +42,7 @@ def test_celaje_alone_explains_itself_and_shows_the_next_command(capsys: pytest.
 
 def test_every_command_has_a_file_that_answers_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words, (module, _) in command.COMMANDS.items():
-        assert module == "celaje.cli." + "_".join(words)
+        assert module == "celaje.cli." + "_".join(words).replace("-", "_")
         with pytest.raises(SystemExit, match=r"^0$"):
             import_module(module).run(["--help"])
         assert f"usage: celaje {' '.join(words)}" in capsys.readouterr().out

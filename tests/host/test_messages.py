@@ -14,7 +14,9 @@ from celaje.host.messages import Answer, Refused, Request
 
 REQUESTS: list[Request] = [
     messages.Start(directory="/a/b", environment={"CELAJE_HOME": "/x"}),
-    messages.AttachDisk(source="data", read_only=True),
+    messages.AttachDisk(disk=messages.AttachedDisk(source="vol-1", read_only=True)),
+    messages.SnapshotVolume(volume="vol-1"),
+    messages.GrowVolume(volume="vol-1", size=5),
     messages.ConsoleInput(data=bytes(range(256))),
     messages.OpenConsole(tail=5, write=False),
     *(kind() for kind in (messages.Describe, messages.Measure, messages.Pause, messages.Resume, messages.Reset)),

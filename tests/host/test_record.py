@@ -11,6 +11,7 @@ import pytest
 from celaje.errors import HostError, InputError, NotFound, UsageError
 from celaje.host import record
 from celaje.host.machine_options import Boot, DiskOption, MachineOptions
+from celaje.host.messages import AttachedDisk
 from celaje.host.record import MachineDirectory, Outcome, ProcessExit, Run
 
 OPTIONS = MachineOptions(image="debian-mini", disks=(DiskOption("/x", read_only=True),), memory=1 << 30, timeout=2.5)
@@ -27,7 +28,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert found.boot == Boot(append="quiet")
     assert found.name == "web"
     assert int(found.mac.split(":")[0], 16) & 3 == 2
-    changed = msgspec.structs.replace(found, public_address="127.1.2.3")
+    changed = msgspec.structs.replace(found, attached=(AttachedDisk(source="vol-1"),))
     directory.write_record(changed)
     assert directory.record() == changed
     assert sorted(path.name for path in directory.path.iterdir()) == ["machine.json"]

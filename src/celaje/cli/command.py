@@ -17,12 +17,27 @@ from celaje.errors import CelajeError, UsageError
 # in, the exit status out.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "run"): ("celaje.cli.vm_run", "run a computer: an image, a kernel or a firmware"),
+    ("vm", "start"): ("celaje.cli.vm_start", "start a machine that goes on without a terminal"),
+    ("vm", "ls"): ("celaje.cli.vm_ls", "list the machines that there are"),
+    ("vm", "console"): ("celaje.cli.vm_console", "join a machine's serial console"),
+    ("vm", "stop"): ("celaje.cli.vm_stop", "ask machines to shut down"),
+    ("vm", "kill"): ("celaje.cli.vm_kill", "switch machines off at once"),
+    ("vm", "pause"): ("celaje.cli.vm_pause", "stop machines where they are"),
+    ("vm", "resume"): ("celaje.cli.vm_resume", "let paused machines go on"),
+    ("vm", "reset"): ("celaje.cli.vm_reset", "start machines' guests anew"),
+    ("vm", "attach"): ("celaje.cli.vm_attach", "attach a disk to a machine"),
+    ("vm", "detach"): ("celaje.cli.vm_detach", "take a disk from a machine"),
+    ("vm", "stats"): ("celaje.cli.vm_stats", "show a machine's counters"),
+    ("vm", "rm"): ("celaje.cli.vm_rm", "remove machines and their root disks"),
+    ("vm", "ssh-config"): ("celaje.cli.vm_ssh_config", "print what ~/.ssh/config needs"),
     ("vm", "verify"): ("celaje.cli.vm_verify", "check a machine snapshot against its hashes"),
     ("image", "build"): ("celaje.cli.image_build", "make an image from Debian's packages"),
     ("image", "create"): ("celaje.cli.image_create", "make an image of a disk"),
     ("image", "ls"): ("celaje.cli.image_ls", "list the images that there are"),
     ("image", "verify"): ("celaje.cli.image_verify", "check an image's files against their hashes"),
     ("image", "rm"): ("celaje.cli.image_rm", "remove an image"),
+    ("ssh",): ("celaje.cli.ssh", "log in to a machine, or run a command on it"),
+    ("proxy",): ("celaje.cli.proxy", "connect to a port of a machine"),
     ("version",): ("celaje.cli.version", "show which celaje this is"),
 }
 
@@ -34,6 +49,7 @@ celaje runs virtual computers. It needs no root, no KVM and no QEMU.
 Begin with:
   celaje image build debian-mini
   celaje vm run debian-mini
+  celaje vm start web debian-mini --ssh-key ~/.ssh/id_ed25519.pub
 
 `celaje COMMAND --help` tells more about one of them. Exit status 2 means wrong use or input."""
 

@@ -134,6 +134,14 @@ class Control:
         return HostError(f"the machine {self._name} ended while it was asked; see celaje vm ls and {self._log}")
 
 
+def connected(directory: MachineDirectory) -> Control | None:
+    """A connection to the machine's process, None if none runs."""
+    try:
+        return Control(directory)
+    except NotFound:
+        return None
+
+
 def ask(
     name: str,
     request: Request,

@@ -8,11 +8,11 @@ SOCK_SEQPACKET, where a message is a packet.
     client                                     a machine's process
       Describe | Measure          ->
                                   <-           Description | Statistics
-      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk
+      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk | GrowVolume
                                   ->
                                   <-           Done | DiskAttached
-      Snapshot                    ->
-                                  <-           Progress, again and again, then Done
+      Snapshot | SnapshotVolume   ->
+                                  <-           Progress, again and again, then Done | VolumeSnapshot
       WaitForEnd                  ->
                                   <-           Ended, when it has; the process closes its sockets after that
       OpenConsole                 ->
@@ -32,6 +32,7 @@ from typing import Literal
 import msgspec
 
 from celaje.errors import CelajeError, GuestError, HostError, InputError, NotFound, UsageError
+from celaje.network.messages import PublicPort
 
 VERSION = 1
 LONGEST_MESSAGE = 131_072  # bytes; what every Linux lets a socket hold (212,992) leaves room for it
@@ -42,6 +43,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message", fo
     """A request or an answer; see the module's drawing for which answers which."""
 
     version: int = VERSION
+
+
+class AttachedDisk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A disk on a machine's SCSI controller: a volume's identifier, or a raw file's absolute path."""
+
+    source: str
+    is_file: bool = False
+    read_only: bool = False
 
 
 # Requests.
@@ -86,17 +95,28 @@ class Kill(Message, frozen=True, tag="kill"):
 
 
 class AttachDisk(Message, frozen=True, tag="attach-disk"):
-    """Show the guest one more disk: a volume's name or identifier, or a raw file's absolute path."""
+    """Show the guest one more disk, now and whenever the machine starts."""
 
-    source: str
-    is_file: bool = False
-    read_only: bool = False
+    disk: AttachedDisk
 
 
 class DetachDisk(Message, frozen=True, tag="detach-disk"):
     """Take a disk away that was attached as `source`."""
 
     source: str
+
+
+class SnapshotVolume(Message, frozen=True, tag="snapshot-volume"):
+    """Take a snapshot of a volume that the machine has open, by its identifier."""
+
+    volume: str
+
+
+class GrowVolume(Message, frozen=True, tag="grow-volume"):
+    """Make a volume that the machine has open `size` bytes large, and tell the guest."""
+
+    volume: str
+    size: int
 
 
 class Snapshot(Message, frozen=True, tag="snapshot"):
@@ -137,6 +157,8 @@ Request = (
     | Kill
     | AttachDisk
     | DetachDisk
+    | SnapshotVolume
+    | GrowVolume
     | Snapshot
     | WaitForEnd
     | OpenConsole
@@ -165,18 +187,6 @@ class Progress(Message, frozen=True, tag="progress"):
     total: int
 
 
-class PublicPort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A port of the guest, and where the host's applications reach it. `reason` says why that is another port than the
-    one that was wanted, if it is."""
-
-    protocol: Literal["tcp", "udp"]
-    guest_port: int
-    host_address: str
-    host_port: int
-    reason: str = ""
-    forward: bool = False
-
-
 class NetworkDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the machine is in its network, as it was told when it attached."""
 
@@ -184,16 +194,17 @@ class NetworkDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     mac: str
     address: str
     public_address: str | None = None
-    ports: tuple[PublicPort, ...] = ()
+    ports: tuple[PublicPort, ...] = ()  # those known already; the network knows of those that the guest opens later
 
 
 class DiskDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A disk that the guest sees: `source` is a volume's identifier or a file's path, `size` in bytes."""
+    """A disk that the guest sees: `source` is a volume's identifier or a file's path, `size` in bytes; `target` of the
+    SCSI controller, None for the root."""
 
     source: str
     size: int
     read_only: bool
-    hot_plugged: bool = False
+    target: int | None = None
 
 
 class Description(Message, frozen=True, tag="description"):
@@ -211,10 +222,16 @@ class Description(Message, frozen=True, tag="description"):
 
 
 class DiskAttached(Message, frozen=True, tag="disk-attached"):
-    """The guest is told of it: logical unit number and serial number."""
+    """The guest is told of it: the SCSI controller's target, and the disk's serial number."""
 
-    unit: int
+    target: int
     serial: str
+
+
+class VolumeSnapshot(Message, frozen=True, tag="volume-snapshot"):
+    """The snapshot that was taken is published."""
+
+    snapshot: str
 
 
 class Statistics(Message, frozen=True, tag="statistics"):
@@ -255,6 +272,7 @@ Answer = (
     | Progress
     | Description
     | DiskAttached
+    | VolumeSnapshot
     | Statistics
     | Ended
     | ConsoleOutput

@@ -81,6 +81,7 @@ class NetworkCard:
         """What the network said last: addresses and ports."""
         # The next process of the network is asked for what this one gave.
         self._request = msgspec.structs.replace(request, address=self.attached.address)
+        self.mac = request.mac
         self._closed = threading.Event()
         self.device = VirtioNet(
             bytes.fromhex(request.mac.replace(":", "")),

@@ -1,7 +1,7 @@
 """A machine's directory, CELAJE_HOME/machines/NAME/: what it is, whether it runs, and how it ended last.
 
     machine.json   what the machine is; written aside, synced and renamed
-    kernel, initrd, firmware, …    an image's files, linked, so that they stay when the image goes or is built anew
+    kernel, initrd, firmware    the image's, linked, so that they stay when it goes or is built anew
     lock           locked by the machine's process as long as it lives; the kernel unlocks it however that ends
     control        the socket on which that process is asked
     run.json       that process: its identifier, and when it began
@@ -39,6 +39,7 @@ import msgspec
 from celaje import paths
 from celaje.errors import HostError, InputError, NotFound, UsageError
 from celaje.host.machine_options import Boot, MachineOptions
+from celaje.host.messages import AttachedDisk
 
 FORMAT = 1
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
@@ -55,7 +56,10 @@ class RestoredFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a machine is. `root` is the volume that is its root disk. `mac` never changes; `user_data` is run once."""
+    """What a machine is. `mac` and `instance`, by which the guest knows whether it is a new machine, never change.
+
+    `root` is the volume that is its root disk; `attached` disks are on its SCSI controller behind those of the options.
+    """
 
     format: int = FORMAT
     name: str
@@ -63,9 +67,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: MachineOptions
     boot: Boot
     mac: str
+    instance: str
     root: str | None = None
-    network: str | None = None
-    public_address: str | None = None
+    attached: tuple[AttachedDisk, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     user_data: bytes | None = None
     restored_from: RestoredFrom | None = None
@@ -309,10 +313,7 @@ def create(record: Record) -> MachineDirectory:
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise UsageError(
-                f"there is a machine {record.name} already; start it with `celaje vm start {record.name}`, "
-                f"or remove it first: celaje vm rm {record.name}"
-            ) from error
+            raise taken(record.name) from error
         raise HostError(
             f"cannot make the machine's directory {directory.path}: {error.strerror}; make room there, "
             "or set CELAJE_HOME elsewhere"
@@ -323,15 +324,30 @@ def create(record: Record) -> MachineDirectory:
     return directory
 
 
+def taken(name: str) -> UsageError:
+    """The error for a name that another machine has."""
+    return UsageError(
+        f"there is a machine {name} already; start it with `celaje vm start {name}`, "
+        f"or remove it first: celaje vm rm {name}"
+    )
+
+
 def new_record(name: str, options: MachineOptions, boot: Boot) -> Record:
-    """A record with a MAC address of its own. UsageError for what is no name."""
-    return Record(name=checked_name(name), created=time.time(), options=options, boot=boot, mac=generated_mac())
+    """A record with a MAC address and an identifier of its own. UsageError for what is no name."""
+    return Record(
+        name=checked_name(name),
+        created=time.time(),
+        options=options,
+        boot=boot,
+        mac=generated_mac(),
+        instance=f"i-{secrets.token_hex(9)[:17]}",
+    )
 
 
 def _kept(boot: Boot, options: MachineOptions, aside: Path, directory: Path) -> Boot:
     """`boot` with the image's files linked into `aside`, which will be `directory`. Files that the person gave are used
     where they are, so that a kernel that was built anew is what starts next."""
-    given = {"kernel": options.kernel, "initrd": options.initrd, "firmware": options.firmware, "disk": None}
+    given = {"kernel": options.kernel, "initrd": options.initrd, "firmware": options.firmware}
     linked: dict[str, str] = {}
     for role in given:
         path = getattr(boot, role)

@@ -19,18 +19,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
+import msgspec
+
 from celaje.errors import CelajeError, HostError, UsageError
 from celaje.host import messages
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
+from celaje.host.disks import Disks
 from celaje.host.engines import factory
 from celaje.host.machine_options import configuration
-from celaje.host.messages import Answer, Description, DiskDescription, Done, Ended, Request, Started
+from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
+from celaje.host.network_card import NetworkCard, attach_request
 from celaje.host.record import MachineDirectory, Outcome, Run
 from celaje.host.ring_console import RingConsole
 from celaje.machine.machine import Machine
 from celaje.machine.verdict import Verdict
+from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.input import VirtioPowerButton
+from celaje.network.messages import MetadataFacts
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class MachineProcess:
         self._counting = threading.Lock()
         self._paused = False
         self._pausing = threading.Lock()
+        self._changing = threading.Lock()  # the record
         with contextlib.ExitStack() as stack:
             lock = directory.lock()
             stack.callback(os.close, lock)
@@ -63,9 +70,14 @@ class MachineProcess:
             directory.write_run(Run(process=os.getpid(), started=self._started))
             self._console = RingConsole(ConsoleRing(directory.ring, write=True))
             stack.callback(self._console.close)
-            self._disks: list[DiskDescription] = []
+            self._disks = Disks()
+            self._card = self._make_card()
+            if self._card is not None:
+                stack.callback(self._card.close)
             self._machine = self._make_machine()
             stack.callback(self._machine.close)
+            self._disks.scsi = self._machine.scsi
+            self._attach_again()
             listener = _listening(directory)
             stack.callback(_unlink_socket, directory)
             self._server = ControlServer(listener, self._serve)
@@ -82,9 +94,35 @@ class MachineProcess:
     ) -> None:
         self._stack.close()
 
+    def _attach_again(self) -> None:
+        for disk in self.record.attached:
+            try:
+                self._disks.attach(disk)
+            except CelajeError as error:
+                raise type(error)(
+                    f"{error}; to start without it: celaje vm detach {self.record.name} {disk.source}"
+                ) from error
+
+    def _make_card(self) -> NetworkCard | None:
+        options = self.record.options.network
+        if options is None:
+            return None
+        keys = {f"key-{number}": line for number, line in enumerate(self.record.ssh_keys)}
+        facts = MetadataFacts(
+            instance_id=self.record.instance,
+            host_name=self.record.name,
+            public_keys=keys,
+            user_data=self.record.user_data,
+        )
+        return NetworkCard(attach_request(self.record.name, options, mac=self.record.mac, metadata=facts))
+
     def _make_machine(self) -> Machine:
         options = self.record.options
-        config = configuration(options, self.record.boot, devices=[VirtioPowerButton()])
+        devices: list[VirtioDevice] = [] if self._card is None else [self._card.device]
+        root = None if self.record.root is None else self._disks.root(self.record.root)
+        config = configuration(
+            options, self.record.boot, root=root, devices=[*devices, VirtioPowerButton()], hot_plug=True
+        )
         return Machine(config, factory(options.engine))
 
     def run(self) -> Ended:
@@ -134,6 +172,8 @@ class MachineProcess:
         if isinstance(request, messages.WaitForEnd):
             self._wait_for_end(connection)
             return None
+        if isinstance(request, messages.SnapshotVolume):
+            return self._snapshot_volume(request, connection)
         handler = self._HANDLERS.get(type(request))
         if handler is None:
             raise UsageError(f"a machine's process does not answer {type(request).__name__} here")
@@ -148,7 +188,21 @@ class MachineProcess:
             starts=self._machine.starts,
             memory=self.record.options.memory,
             cpus=self.record.options.cpus,
-            disks=tuple(self._disks),
+            network=self._network(),
+            disks=self._disks.describe(),
+        )
+
+    def _network(self) -> messages.NetworkDescription | None:
+        options = self.record.options.network
+        if options is None or self._card is None:
+            return None
+        attached = self._card.attached
+        return messages.NetworkDescription(
+            network=options.network,
+            mac=self._card.mac,
+            address=attached.address,
+            public_address=attached.public_address,
+            ports=attached.ports,
         )
 
     def _pause(self, request: Request) -> Answer:
@@ -185,6 +239,36 @@ class MachineProcess:
     def _kill(self, request: Request) -> Answer:
         self._machine.leave()
         return Done()
+
+    def _attach_disk(self, request: Request) -> Answer:
+        assert isinstance(request, messages.AttachDisk)
+        target, serial = self._disks.attach(request.disk)
+        self._keep_attached()
+        return messages.DiskAttached(target=target, serial=serial)
+
+    def _detach_disk(self, request: Request) -> Answer:
+        assert isinstance(request, messages.DetachDisk)
+        try:
+            self._disks.detach(request.source)
+        finally:
+            self._keep_attached()
+        return Done()
+
+    def _keep_attached(self) -> None:
+        with self._changing:
+            self.record = msgspec.structs.replace(self.record, attached=self._disks.attached())
+            self.directory.write_record(self.record)
+
+    def _grow_volume(self, request: Request) -> Answer:
+        assert isinstance(request, messages.GrowVolume)
+        self._disks.grow(request.volume, request.size)
+        return Done()
+
+    def _snapshot_volume(self, request: messages.SnapshotVolume, connection: Connection) -> Answer:
+        def told(done: int, total: int) -> None:
+            connection.send(messages.Progress(what=request.volume, done=done, total=total))
+
+        return messages.VolumeSnapshot(snapshot=self._disks.snapshot(request.volume, told))
 
     def _measure(self, request: Request) -> Answer:
         engine = {
@@ -250,6 +334,9 @@ class MachineProcess:
         messages.PressPowerButton: _press,
         messages.Reset: _reset,
         messages.Kill: _kill,
+        messages.AttachDisk: _attach_disk,
+        messages.DetachDisk: _detach_disk,
+        messages.GrowVolume: _grow_volume,
     }
 
 

@@ -1,0 +1,25 @@
+"""`celaje vm reset`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celaje.cli.arguments import Parser
+from celaje.cli.machine_names import add_names, for_each
+
+if TYPE_CHECKING:
+    from celaje.host.record import MachineDirectory
+
+
+def run(words: list[str]) -> int:
+    """Each of them. NotFound where one does not run."""
+    parser = Parser("vm reset", "Starts the guests of machines anew, as their reset buttons do.")
+    add_names(parser)
+    return for_each(parser.parse_args(words).names, _reset)
+
+
+def _reset(directory: MachineDirectory) -> str:
+    from celaje.host import control, messages
+
+    control.ask(directory.name, messages.Reset(), messages.Done)
+    return f"{directory.name} starts anew"

@@ -1,0 +1,179 @@
+"""`celaje vm start`: a machine in a process of its own, new or again."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celaje.cli.arguments import Parser, size
+from celaje.cli.machine_options import DISK_EPILOG, IMAGE_HELP, add_options, machine_options
+from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
+from celaje.errors import CelajeError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from celaje.host.inventory import Sighting
+    from celaje.host.record import MachineDirectory, Record
+
+USER_DATA_MOST = 16_384  # bytes, as EC2 has it
+KEY_KINDS = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
+
+EPILOG = f"""\
+With an image, or a kernel or firmware, a new machine is made: it keeps its disks until `celaje vm rm NAME`. The name
+alone starts a machine again that has stopped. The command returns when the machine's process is up; it goes on without
+a terminal, and `celaje vm ls` finds it.
+
+The root disk is a volume over the image's disk. A machine with an image has a network unless --network none is given.
+
+{DISK_EPILOG}
+
+{NETWORK_EPILOG}
+
+  celaje vm start web debian-mini --ssh-key ~/.ssh/id_ed25519.pub
+  celaje ssh web
+  celaje vm start web"""
+
+
+def parser() -> Parser:
+    """The options, as `celaje vm start --help` shows them."""
+    found = Parser("vm start", "Starts a machine in a process of its own, a new one or one that has stopped.", EPILOG)
+    found.add_argument("name", metavar="NAME", help="lower-case letters, digits and hyphens; the guest's host name")
+    found.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE_HELP)
+    add_options(found)
+    add = found.add_argument
+    add("--root-size", type=size, metavar="SIZE", help="of the root disk, such as 8G (as the image's)")
+    add("--ssh-key", action="append", default=[], type=Path, metavar="FILE.pub", help="may log in; may be given again")
+    add("--user-data", type=Path, metavar="FILE", help="what the guest runs, or reads, at its first start")
+    return found
+
+
+def ssh_keys(files: list[Path]) -> tuple[str, ...]:
+    """The lines of public keys in `files`. InputError for what is none."""
+    lines: list[str] = []
+    for path in files:
+        try:
+            text = path.expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the key {path} cannot be read ({error}); make one: ssh-keygen -t ed25519") from error
+        found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        if not found or not all(line.startswith(KEY_KINDS) and len(line.split()) >= 2 for line in found):
+            hint = f"give {path}.pub" if "PRIVATE KEY" in text else "it is a line such as `ssh-ed25519 AAAA… name`"
+            raise InputError(f"{path} is no public key of SSH; {hint}")
+        lines += found
+    return tuple(dict.fromkeys(lines))
+
+
+def user_data(path: Path | None) -> bytes | None:
+    """The content of the file. InputError if it cannot be read, or is too long."""
+    if path is None:
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the user data {path} cannot be read: {error.strerror}") from error
+    if len(data) > USER_DATA_MOST:
+        raise InputError(f"user data has at most {USER_DATA_MOST:,} bytes; {path} has {len(data):,}: fetch the rest")
+    return data
+
+
+def run(words: list[str]) -> int:
+    """Start it. Raises CelajeError for wrong use or input, and for what keeps the machine from starting."""
+    chosen = parser().parse_args(words)
+
+    from celaje.host.record import MachineDirectory
+
+    directory = MachineDirectory.of(chosen.name)
+    if chosen.image or chosen.kernel or chosen.firmware:
+        new = _made(chosen)
+    else:
+        _refuse_options(chosen, directory)
+        new = None
+
+    from celaje.cli.patience import say
+    from celaje.host import inventory, starting
+
+    try:
+        starting.start(directory, say)
+    except BaseException:
+        if new is not None and directory.run() is None:
+            _unmake(directory, new)
+        raise
+    seen = inventory.look(directory)
+    print("\n".join(_told(seen)))
+    return 0
+
+
+def _refuse_options(chosen: argparse.Namespace, directory: MachineDirectory) -> None:
+    """A machine that starts again is what it was."""
+    if not directory.exists():
+        raise directory.not_found()
+    plain = vars(parser().parse_args([chosen.name]))
+    given = [name for name, value in vars(chosen).items() if value != plain[name]]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise UsageError(
+            f"{option} is for a new machine, and {chosen.name} is one already; start it without options, "
+            f"or make it anew: celaje vm rm {chosen.name}"
+        )
+
+
+def _made(chosen: argparse.Namespace) -> Record:
+    """A new machine's record and directory, and its root volume."""
+    import msgspec
+
+    from celaje.host import disks, record
+    from celaje.host.machine_options import resolved
+
+    options = machine_options(chosen, with_image=True).anchored()
+    keys, data = ssh_keys(chosen.ssh_key), user_data(chosen.user_data)
+    boot = resolved(options)
+    if (keys or data is not None) and options.network is None:
+        raise UsageError("keys and user data reach the guest through its network; leave out --network none")
+    new = record.new_record(chosen.name, options, dataclasses.replace(boot, disk=None, disk_sha256=None))
+    if record.MachineDirectory.of(chosen.name).exists():
+        raise record.taken(chosen.name)
+    root = None
+    if boot.disk is not None:
+        root = disks.root_volume(chosen.name, boot, chosen.root_size)
+    elif chosen.root_size is not None:
+        raise UsageError("--root-size is of an image's disk, and there is none; make a disk: truncate -s 8G FILE")
+    new = msgspec.structs.replace(new, root=root, ssh_keys=keys, user_data=data)
+    try:
+        record.create(new)
+    except BaseException:
+        if root is not None:
+            disks.remove_volume(root)
+        raise
+    return new
+
+
+def _unmake(directory: MachineDirectory, new: Record) -> None:
+    """A machine that never came up leaves nothing behind."""
+    import contextlib
+
+    from celaje.host import disks
+
+    with contextlib.suppress(CelajeError, OSError):
+        directory.remove()
+        if new.root is not None:
+            disks.remove_volume(new.root)
+
+
+def _told(seen: Sighting) -> list[str]:
+    """What a person does next."""
+    name = seen.record.name
+    described = seen.description
+    if described is None:
+        return [f"{name} has started, and is {seen.state} now: {seen.detail}; see celaje vm ls"]
+    lines = [f"{name} runs"]
+    if described.network is not None:
+        lines[0] += f", with the address {described.network.address}"
+        if seen.record.ssh_keys:
+            lines.append(f"  celaje ssh {name}")
+        else:
+            keys = sorted(Path("~/.ssh").expanduser().glob("id_*.pub"))
+            hint = f"; to log in by ssh, give a new machine --ssh-key {keys[0]}" if keys else ""
+            lines[0] += f"; it has no SSH key{hint}"
+    lines.append(f"  celaje vm console {name}")
+    return lines

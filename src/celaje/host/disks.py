@@ -1,0 +1,158 @@
+"""A machine's disks: the volume that is its root, and those that come and go on its SCSI controller.
+
+A disk is named by its source: a volume's identifier, or a raw file's absolute path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from celaje.disk.volume import Progress, Volume, no_progress
+from celaje.disk.volumes import ImageSource, VolumeStore
+from celaje.errors import HostError, InputError, NotFound, UsageError
+from celaje.host.machine_options import Boot
+from celaje.host.messages import AttachedDisk, DiskDescription
+from celaje.machine.virtio.block_backend import BlockBackend, RawFile
+from celaje.machine.virtio.scsi import VirtioScsi
+
+
+def root_volume(name: str, boot: Boot, size: int | None = None) -> str:
+    """Make the root volume of the machine `name` over its image's disk; returns its identifier.
+
+    `size` in bytes, without it the disk's. InputError if it is smaller than that, or there is such a volume already.
+    """
+    assert boot.disk is not None
+    assert boot.disk_sha256 is not None
+    source = ImageSource(Path(boot.disk), boot.disk_sha256)
+    return VolumeStore().create(f"{name}-root", source=source, size=size).id
+
+
+def remove_volume(identifier: str) -> None:
+    """Take a volume away, if it is there. InputError where it is in use."""
+    with contextlib.suppress(NotFound):
+        VolumeStore().remove(identifier)
+
+
+def found(source: str, read_only: bool = False) -> AttachedDisk:
+    """What a person means by VOLUME|FILE: a file if it is written with a slash, or if there is no volume of that name.
+
+    NotFound if it is neither.
+    """
+    if os.sep not in source:
+        try:
+            return AttachedDisk(source=VolumeStore().describe(source).id, read_only=read_only)
+        except NotFound:
+            if not os.path.exists(source):
+                raise
+    path = os.path.abspath(source)
+    if not os.path.exists(path):
+        raise NotFound(f"there is no file {source} to attach; a volume is given by its name: celaje volume ls")
+    return AttachedDisk(source=path, is_file=True, read_only=read_only)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    disk: AttachedDisk
+    backend: BlockBackend
+    target: int | None  # of the SCSI controller; None is the root
+
+
+class Disks:
+    """The disks of one machine, from any thread. `scsi` must be set before `attach` and `detach`."""
+
+    def __init__(self, store: VolumeStore | None = None) -> None:
+        self._store = store or VolumeStore()
+        self._held: dict[str, _Held] = {}
+        self._lock = threading.Lock()
+        self.scsi: VirtioScsi | None = None
+
+    def root(self, identifier: str) -> Volume:
+        """Open the root volume. NotFound; InputError where it is in use."""
+        volume = self._store.open(identifier)
+        self._held[identifier] = _Held(AttachedDisk(source=identifier), volume, None)
+        return volume
+
+    def attach(self, disk: AttachedDisk) -> tuple[int, str]:
+        """Show the guest one more disk: (target, serial number). InputError, NotFound."""
+        assert self.scsi is not None
+        with self._lock:
+            if disk.source in self._held:
+                raise UsageError(f"{disk.source} is attached already; first: celaje vm detach NAME {disk.source}")
+            backend: BlockBackend
+            if disk.is_file:
+                backend = RawFile(disk.source, read_only=disk.read_only)
+            else:
+                backend = self._store.open(disk.source, read_only=disk.read_only)
+            try:
+                target = self.scsi.attach(backend)
+            except BaseException:
+                backend.close()
+                raise
+            self._held[disk.source] = _Held(disk, backend, target)
+            return target, backend.serial.decode("ascii", "replace")
+
+    def detach(self, source: str) -> None:
+        """Take a disk away; what the guest has written is durable then. NotFound, UsageError, HostError."""
+        assert self.scsi is not None
+        with self._lock:
+            held = self._held.get(source)
+            if held is None:
+                attached = ", ".join(one.disk.source for one in self._held.values() if one.target is not None)
+                raise NotFound(f"{source} is not attached; there are: {attached or 'none'}")
+            if held.target is None:
+                raise UsageError(f"{source} is the machine's root disk, which cannot be detached while it runs")
+            del self._held[source]
+            try:
+                self.scsi.detach(held.target)
+            except OSError as error:
+                raise HostError(
+                    f"{source} is detached, but what was written last may not be durable: {error.strerror}; check it"
+                ) from error
+
+    def attached(self) -> tuple[AttachedDisk, ...]:
+        """What was attached, without the root."""
+        with self._lock:
+            return tuple(held.disk for held in self._held.values() if held.target is not None)
+
+    def volumes(self) -> list[Volume]:
+        """The open volumes that are written, the root first."""
+        with self._lock:
+            opened = [held.backend for held in self._held.values() if not held.disk.read_only]
+        return [backend for backend in opened if isinstance(backend, Volume)]
+
+    def snapshot(self, identifier: str, progress: Progress = no_progress) -> str:
+        """Take a snapshot of a volume in use; returns its identifier. Blocks this thread, not the guest. NotFound."""
+        return self._store.snapshot(self._volume(identifier), progress).id
+
+    def grow(self, identifier: str, size: int) -> None:
+        """Make a volume in use larger, and tell the guest. NotFound, InputError."""
+        self._volume(identifier).grow(size)
+        target = self._held[identifier].target
+        if target is not None and self.scsi is not None:
+            self.scsi.capacity_changed(target)
+
+    def _volume(self, identifier: str) -> Volume:
+        with self._lock:
+            held = self._held.get(identifier)
+        if held is None or not isinstance(held.backend, Volume):
+            raise NotFound(f"the machine has no volume {identifier}; celaje vm ls --json shows its disks")
+        if held.disk.read_only:
+            raise InputError(f"the volume {identifier} is attached for reading only; detach it first")
+        return held.backend
+
+    def describe(self) -> tuple[DiskDescription, ...]:
+        """Every disk, the root first."""
+        with self._lock:
+            return tuple(
+                DiskDescription(
+                    source=held.disk.source,
+                    size=held.backend.size,
+                    read_only=held.disk.read_only,
+                    target=held.target,
+                )
+                for held in self._held.values()
+            )
