@@ -313,26 +313,35 @@ class Chooser:
     """Which of the changes that no sync has covered are there after the crash."""
 
     name: str
-    names: Callable[[], bool]
-    data: Callable[[], bool]
+    names: Callable[[int], bool]
+    data: Callable[[int], bool]
     torn: Callable[[], bool]
 
 
 def choosers(seed: int, random_ones: int) -> Iterator[Chooser]:
-    """Nothing, everything, only the data, only the names; then random mixtures."""
-    yield Chooser("nothing unsynced is there", lambda: False, lambda: False, lambda: False)
-    yield Chooser("everything is there", lambda: True, lambda: True, lambda: False)
-    yield Chooser("data without names", lambda: False, lambda: True, lambda: False)
-    yield Chooser("names without data", lambda: True, lambda: False, lambda: False)
+    """Nothing, everything, only the data, only the names; then random mixtures: of whole files, of writes, of sectors.
+
+    `names` and `data` say it of a change to the node of that number.
+    """
+    yield Chooser("nothing unsynced is there", lambda node: False, lambda node: False, lambda: False)
+    yield Chooser("everything is there", lambda node: True, lambda node: True, lambda: False)
+    yield Chooser("data without names", lambda node: False, lambda node: True, lambda: False)
+    yield Chooser("names without data", lambda node: True, lambda node: False, lambda: False)
     for number in range(random_ones):
-        chance = random.Random(seed * 100 + number)
-        share = chance.choice((0.2, 0.5, 0.8))
-        yield Chooser(
-            f"mixture {seed * 100 + number}",
-            lambda chance=chance, share=share: chance.random() < share,  # type: ignore[misc]
-            lambda chance=chance, share=share: chance.random() < share,  # type: ignore[misc]
-            lambda chance=chance: chance.random() < 0.5,  # type: ignore[misc]
-        )
+        yield _mixture(seed * 100 + number)
+
+
+def _mixture(seed: int) -> Chooser:
+    chance = random.Random(seed)
+    share = chance.choice((0.2, 0.5, 0.8))
+    kept: dict[int, bool] = {}
+    by_file = seed % 2 == 0
+
+    def keep(node: int) -> bool:
+        yes = chance.random() < share
+        return kept.setdefault(node, yes) if by_file else yes
+
+    return Chooser(f"mixture {seed}", keep, keep, lambda: not by_file and chance.random() < 0.5)
 
 
 def torn(event: Event, chooser: Chooser) -> Iterator[Event]:
@@ -344,7 +353,7 @@ def torn(event: Event, chooser: Chooser) -> Iterator[Event]:
     at = event.offset
     while at < event.offset + length:
         end = min((at // SECTOR + 1) * SECTOR, event.offset + length)
-        if chooser.data():
+        if chooser.data(event.node):
             data = event.data[at - event.offset : end - event.offset]
             yield Event(event.kind, event.node, at, end - at, data)
         at = end
@@ -384,12 +393,12 @@ class Replay:
             node = nodes[number]
             for change in changes:
                 if node.entries is not None:
-                    if chooser.names():
+                    if chooser.names(number):
                         _do(node, change)
                 elif chooser.torn():
                     for piece in torn(change, chooser):
                         _do(node, piece)
-                elif chooser.data():
+                elif chooser.data(number):
                     _do(node, change)
         for node in list(nodes.values()):
             for target in (node.entries or {}).values():
@@ -421,7 +430,9 @@ def crashes(disk: Disk, random_ones: int) -> Iterator[tuple[int, Chooser, list[o
     replay = Replay(disk.events, {1: Node(1, entries={})})
     for length, event in enumerate(disk.events):
         replay.step(event)
-        if event.kind == "mark" or length < (disk.first_forgotten or 0):
+        # What is promised between two events is held against what the second of them has not made durable yet.
+        before_sync = disk.events[length + 1 : length + 2] and "sync" in disk.events[length + 1].kind
+        if (event.kind == "mark" and not before_sync) or length + 1 < (disk.first_forgotten or 0):
             continue
         for chooser in choosers(length, random_ones):
             yield length, chooser, replay.marks, replay.after_crash(chooser, kinds)

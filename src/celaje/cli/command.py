@@ -38,6 +38,16 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("image", "rm"): ("celaje.cli.image_rm", "remove an image"),
     ("ssh",): ("celaje.cli.ssh", "log in to a machine, or run a command on it"),
     ("proxy",): ("celaje.cli.proxy", "connect to a port of a machine"),
+    ("volume", "create"): ("celaje.cli.volume_create", "make a disk that outlives machines"),
+    ("volume", "ls"): ("celaje.cli.volume_ls", "list the volumes that there are"),
+    ("volume", "grow"): ("celaje.cli.volume_grow", "make a volume larger"),
+    ("volume", "snapshot"): ("celaje.cli.volume_snapshot", "keep what a volume holds now"),
+    ("volume", "import"): ("celaje.cli.volume_import", "make a volume of a disk image's file"),
+    ("volume", "export"): ("celaje.cli.volume_export", "write a volume to a disk image's file"),
+    ("volume", "check"): ("celaje.cli.volume_check", "check volumes, snapshots and their chunks"),
+    ("volume", "rm"): ("celaje.cli.volume_rm", "remove a volume"),
+    ("snapshot", "ls"): ("celaje.cli.snapshot_ls", "list the snapshots of volumes"),
+    ("snapshot", "rm"): ("celaje.cli.snapshot_rm", "remove a snapshot"),
     ("version",): ("celaje.cli.version", "show which celaje this is"),
 }
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 
 from celaje.disk.base import Base, ManifestBase
-from celaje.disk.chunk_store import CHUNK
+from celaje.disk.chunk_store import CHUNK, ZERO_NAME
 from celaje.disk.cluster_map import ABSENT, CLEAN, CLUSTER, DIRTY, DIRTY_TOO, PAGE, PAGE_SHIFT, ClusterMap
 from celaje.disk.cut import Cut
 from celaje.disk.description import FILE_NAME, VolumeDescription, checked_size
@@ -440,6 +440,15 @@ class Volume:
                 states[first:end] = states[first:end].translate(table)
                 self._map.note_lazily(first, end)
             at = end
+
+    def is_empty(self, number: int) -> bool:
+        """Whether a chunk reads as zeros for certain: nothing is below, and nothing has been written."""
+        states = self._states[number * _CHUNK_CLUSTERS : (number + 1) * _CHUNK_CLUSTERS]
+        if states.count(ABSENT) != len(states):
+            return False
+        if isinstance(self.base, ManifestBase):
+            return self.base.manifest.name(number) == ZERO_NAME
+        return number * CHUNK >= self.base.size
 
     def states(self, first: int, end: int) -> bytes:
         """The states of some clusters (`cluster_map.py`), fewer at the volume's end."""

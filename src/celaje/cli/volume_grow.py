@@ -1,0 +1,19 @@
+"""`celaje volume grow`: makes a volume larger."""
+
+from __future__ import annotations
+
+from celaje.cli import arguments
+from celaje.cli.arguments import Parser
+from celaje.cli.byte_size import byte_size
+from celaje.disk.volumes import VolumeStore
+
+
+def run(words: list[str]) -> int:
+    """Grow it. NotFound, InputError where it is in use or would shrink."""
+    parser = Parser("volume grow", "Makes a volume that nothing uses larger; what is new reads as zeros.")
+    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje volume ls`)")
+    parser.add_argument("size", type=arguments.size, metavar="SIZE", help="the new size, such as 16G")
+    chosen = parser.parse_args(words)
+    described = VolumeStore().grow(chosen.volume, chosen.size)
+    print(f"{described.name} has {byte_size(described.size)}")
+    return 0

@@ -1,0 +1,72 @@
+"""`celaje volume ls`: the volumes that there are."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from celaje.cli.arguments import Parser
+from celaje.cli.byte_size import byte_size
+from celaje.cli.table import table
+from celaje.disk.description import Below, ImageBelow, SectionBelow, SnapshotBelow, VolumeDescription
+from celaje.disk.volumes import VolumeStore
+from celaje.errors import CelajeError
+
+HEADINGS = ("NAME", "ID", "SIZE", "TAKES", "OVER", "CREATED")
+
+
+def _over(base: Below) -> str:
+    match base:
+        case ImageBelow(sha256):
+            return f"image {sha256[:12]}"
+        case SnapshotBelow(snapshot):
+            return snapshot
+        case SectionBelow():
+            return "machine snapshot"
+    return "-"
+
+
+def _record(volume: VolumeDescription, allocated: int) -> dict[str, object]:
+    return {
+        "name": volume.name,
+        "id": volume.id,
+        "size": volume.size,
+        "allocated": allocated,
+        "over": _over(volume.base),
+        "last_snapshot": volume.baseline,
+        "created": volume.created / 1e9,
+    }
+
+
+def run(words: list[str]) -> int:
+    """List them. A volume that cannot be read is a line on stderr, and exit status 2."""
+    parser = Parser("volume ls", "Lists the volumes on this host: how large, and what they take themselves.")
+    parser.add_argument("--json", action="store_true", help="for programs: sizes in bytes, times in seconds since 1970")
+    chosen = parser.parse_args(words)
+    store, found, status = VolumeStore(), [], 0
+    for name in store.names():
+        try:
+            volume = store.describe(name)
+            found.append((volume, store.files.allocated(store.layout.volumes / name / "head")))
+        except (CelajeError, FileNotFoundError) as error:
+            print(f"celaje: {error}", file=sys.stderr)
+            status = CelajeError.exit_status
+    if chosen.json:
+        print(json.dumps([_record(*each) for each in found], indent=2))
+    elif found:
+        print(
+            table(
+                HEADINGS,
+                (
+                    (
+                        volume.name, volume.id, byte_size(volume.size), byte_size(allocated), _over(volume.base),
+                        time.strftime("%Y-%m-%d", time.gmtime(volume.created / 1e9)),
+                    )
+                    for volume, allocated in found
+                ),
+            )
+        )  # fmt: skip
+    elif status == 0:
+        print("There are no volumes yet; this makes the first: celaje volume create NAME --size 8G")
+    return status
