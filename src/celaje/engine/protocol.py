@@ -18,7 +18,7 @@ from typing import Protocol
 from celaje.engine.memory import GuestMemory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make each exit a microsecond slower
 class MmioRead:
     """The guest loads `size` bytes (1, 2, 4, 8) from `address`, where no memory is.
 
@@ -29,7 +29,7 @@ class MmioRead:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make each exit a microsecond slower
 class MmioWrite:
     """The guest stored `value` (unsigned, `size` bytes) to `address`, where no memory is.
 

@@ -77,8 +77,9 @@ class Plic:
 
     def _drive(self) -> None:
         # Under the lock, so that the lines change in the order of the states that they show.
+        pending = self._pending
         for context, output in enumerate(self._outputs):
-            level = self._best(context, self._threshold[context]) != 0
+            level = bool(pending & self._enable[context]) and self._best(context, self._threshold[context]) != 0
             if level != self._driven[context]:
                 self._driven[context] = level
                 output(level)
@@ -86,9 +87,10 @@ class Plic:
     def _claim(self, context: int) -> int:
         # A claim does not look at the threshold (chapter 8): that only holds back the notification.
         source = self._best(context, 0)
-        self._pending &= ~(1 << source)
-        self._claimed |= 1 << source if source else 0
-        self._drive()
+        if source:
+            self._pending &= ~(1 << source)
+            self._claimed |= 1 << source
+            self._drive()
         return source
 
     def _complete(self, context: int, source: int) -> None:
