@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celaje.network import icmp
+from celaje.network.flow import State
 from celaje.network.network import NetworkConfig
 from celaje.network.security_group import Direction, Rule, SecurityGroup
 from celaje.network.statistics import Drop
@@ -386,6 +387,8 @@ def test_tracked_flows_are_bounded_and_tables_agree(steps: list[tuple[int, int, 
         flows = {one: set(one.interface.flows.values()) for one in (a, b)}
         assert all(len(found) == len(one.interface.flows) <= 16 for one, found in flows.items())
         for one in (a, b):
+            tentative = {key: flow for key, flow in one.interface.flows.items() if flow.state is not State.ESTABLISHED}
+            assert one.interface.tentative == tentative
             for key, flow in one.interface.flows.items():
                 assert key == (flow.initiator_key if flow.initiator is one.interface else flow.responder_key)
                 other = flow.responder if flow.initiator is one.interface else flow.initiator

@@ -274,9 +274,11 @@ class Firewall:
         else:
             return False
         self.flows.add(flow)
-        if not begins:
-            self.flows.enter(flow, State.CLOSED if flags & RST else State.ESTABLISHED)
-            self.flows.advance(flow, from_initiator, flags, now)
+        if flags & RST:
+            self.flows.enter(flow, State.CLOSED)
+        elif not begins:
+            # Established once the other end has spoken: a stray segment is no connection.
+            self.flows.enter(flow, State.NEW if from_initiator else State.ANSWERED)
         return True
 
     def _track_icmp(

@@ -78,6 +78,7 @@ class Flow:
         "initiator",
         "initiator_key",
         "last",
+        "places",
         "port",
         "protocol",
         "responder",
@@ -115,6 +116,12 @@ class Flow:
         self.timeout = _TIMEOUTS.get(protocol, OTHER_TIMEOUTS)[State.NEW]
         self.last = now
         self.second = 0  # its place in the wheel
+        # Where it stands: the tables of its ends, and its key in each.
+        self.places: list[tuple[Interface, bytes]] = []
+        if initiator is not None:
+            self.places.append((initiator, initiator_key))
+        if responder is not None:
+            self.places.append((responder, responder_key))
 
 
 class FlowTable:
@@ -128,27 +135,32 @@ class FlowTable:
 
     def add(self, flow: Flow) -> None:
         """Tracks a flow; those that were known by its keys end."""
-        for interface, key in ((flow.initiator, flow.initiator_key), (flow.responder, flow.responder_key)):
-            if interface is None:
-                continue
+        for interface, key in flow.places:
             former = interface.flows.get(key)
             if former is not None:
                 self.remove(former)
             elif len(interface.flows) >= self._most:
                 self._evict(interface)
             interface.flows[key] = flow
+            interface.tentative[key] = flow
         self._place(flow)
 
     def remove(self, flow: Flow) -> None:
         """The flow is over. Harmless if it is already."""
-        for interface, key in ((flow.initiator, flow.initiator_key), (flow.responder, flow.responder_key)):
-            if interface is not None and interface.flows.get(key) is flow:
+        for interface, key in flow.places:
+            if interface.flows.get(key) is flow:
                 del interface.flows[key]
+                interface.tentative.pop(key, None)
         self._unplace(flow)
 
     def enter(self, flow: Flow, state: State) -> None:
         """The flow is in this state from its last packet on."""
         flow.state = state
+        for interface, key in flow.places:
+            if state is State.ESTABLISHED:
+                interface.tentative.pop(key, None)
+            else:
+                interface.tentative.setdefault(key, flow)
         if state is State.CUT:
             flow.timeout = CUT_TIMEOUT
         else:
@@ -215,18 +227,16 @@ class FlowTable:
             place.discard(flow)
 
     def _evict(self, interface: Interface) -> None:
-        """Ends the first flow that never came about among the oldest, or the longest idle of them. The others move to
-        the table's end, as if they were new."""
-        oldest = list(islice(interface.flows.items(), CONSIDERED))
-        victim = next((flow for _, flow in oldest if flow.state is not State.ESTABLISHED), None)
-        if victim is None:
-            victim = min((flow for _, flow in oldest), key=lambda flow: flow.last)
-        for key, flow in oldest:
-            if flow is victim:
-                break
-            interface.flows[key] = interface.flows.pop(key)
-        self.remove(victim)
+        """Ends the oldest flow that is not established, or, where all are, the longest idle of the oldest; these then
+        count as new."""
         self.evicted += 1
+        for tentative in interface.tentative.values():
+            self.remove(tentative)
+            return
+        oldest = list(islice(interface.flows.items(), CONSIDERED))
+        for key, _ in oldest:
+            interface.flows[key] = interface.flows.pop(key)
+        self.remove(min((flow for _, flow in oldest), key=lambda flow: flow.last))
 
 
 def flows_of(interface: Interface) -> Iterator[Flow]:

@@ -51,6 +51,7 @@ class Interface:
         "outward",
         "resume_at",
         "statistics",
+        "tentative",
         "to_guest",
         "transmit",
     )
@@ -74,3 +75,4 @@ class Interface:
         self.inward: Policy = NOTHING
         self.outward: Policy = NOTHING
         self.flows: dict[bytes, Flow] = {}
+        self.tentative: dict[bytes, Flow] = {}  # those of them that are not established

@@ -31,6 +31,7 @@ _frame = struct.Struct(">BB2xHHH2x6s6sHBBH2xHBB2xII")
 _CSUM_START = int.from_bytes(offload.CSUM_START.to_bytes(2, "little"), "big")
 _TCP_CSUM_OFFSET = int.from_bytes(offload.TCP_CSUM_OFFSET.to_bytes(2, "little"), "big")
 _MORE_OR_OFFSET = 0xBFFF  # of the fragment field: everything but "don't fragment"
+_NEW = State.NEW
 _ESTABLISHED = State.ESTABLISHED
 _SYN_FIN_RST = 7
 
@@ -168,7 +169,15 @@ class Switch:
             self.router.foreign(interface, message, source, destination, total)
             return
         flow = interface.flows.get(key)
-        if flow is None or flow.state is not _ESTABLISHED or tcp_flags & _SYN_FIN_RST:
+        # Datagrams that nobody has answered yet change nothing either.
+        if (
+            flow is None
+            or tcp_flags & _SYN_FIN_RST
+            or (
+                flow.state is not _ESTABLISHED
+                and (protocol != 17 or flow.state is not _NEW or flow.initiator is not interface)
+            )
+        ):
             self._beside_flows(interface, message, mac, source, destination, protocol, total, ttl, now)
             return
         flow.last = now
