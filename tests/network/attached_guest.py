@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 
 from celaje.network import client, messages
@@ -20,10 +21,10 @@ HANGS_SECONDS = 60.0
 
 
 class AttachedGuest:
-    """One machine, attached by the real client."""
+    """One machine, attached by the real client unless it is attached already."""
 
-    def __init__(self, request: Attach) -> None:
-        attachment = client.attach(request)
+    def __init__(self, request: Attach, attachment: client.Attachment | None = None) -> None:
+        attachment = attachment or client.attach(request)
         self.request = request
         self.attached: Attached = attachment.attached
         self.link: socket.socket = attachment.link
@@ -31,18 +32,22 @@ class AttachedGuest:
         mac = bytes.fromhex(request.mac.replace(":", ""))
         self.guest = Guest(mac, address, self._send, time.monotonic)
         self.gone = False
+        self._unsent: deque[bytes] = deque()
 
     def _send(self, parts: list[Buffer]) -> None:
-        while True:
-            try:
-                self.link.sendmsg(parts if len(parts) < 1000 else [b"".join(parts)])
-            except BlockingIOError:
-                select.select([], [self.link], [], 1.0)
-            except OSError:
-                self.gone = True
-                return
-            else:
-                return
+        self._unsent.append(b"".join(parts))
+        self._flush()
+
+    def _flush(self) -> None:
+        """As much as the link takes; it is a wire, so the rest is sent later, in order."""
+        try:
+            while self._unsent:
+                self.link.send(self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self.gone = True
 
     def turn(self, seconds: float = 0.0) -> None:
         """Take what came, waiting at most so long for it."""
@@ -58,6 +63,7 @@ class AttachedGuest:
                 self.gone = True
                 break
             self.guest.receive(message)
+        self._flush()
         self.guest.turn()
 
     def until(self, condition: Callable[[], object]) -> None:
