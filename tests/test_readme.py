@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.report import LATEST, fill, read
+from celaje.network import client, spawn
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,7 +24,17 @@ BLOCKS = re.findall(r"(?:<!-- run: (\S+) -->\n)?```sh\n(.*?)```", README, re.S)
 
 
 @pytest.fixture
-def shell(tmp_path: Path, outside_environment: dict[str, str]) -> dict[str, str]:
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short directory for sockets. Networks that machines have left running are stopped."""
+    with tempfile.TemporaryDirectory(prefix="celaje-") as directory:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        yield Path(directory)
+        for name in spawn.running():
+            client.stop(name)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, runtime: Path, outside_environment: dict[str, str]) -> dict[str, str]:
     """An environment with an empty HOME, this celaje first on PATH, and the images and the code cache from outside."""
     command = tmp_path / "bin" / "celaje"
     command.parent.mkdir()
@@ -32,6 +44,7 @@ def shell(tmp_path: Path, outside_environment: dict[str, str]) -> dict[str, str]
     return {
         **outside_environment,
         "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(runtime),
         "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
         "CELAJE_HOME": outside_environment.get("CELAJE_HOME", str(home / ".local/share/celaje")),

@@ -176,5 +176,5 @@ def test_a_run_leaves_the_images_files_as_they_were() -> None:
 
     image = store.publish("off", make)
     before = {path.name: path.stat().st_mtime_ns for path in image.directory.iterdir()}
-    assert command.main(["vm", "run", "off", "--engine", "evaluate", "--memory", "16M"]) == 0
+    assert command.main(["vm", "run", "off", "--network", "none", "--engine", "evaluate", "--memory", "16M"]) == 0
     assert {path.name: path.stat().st_mtime_ns for path in image.directory.iterdir()} == before

@@ -29,7 +29,7 @@ FindTool = Callable[[str], str]
 
 def machine(*words: str | Path) -> Console:
     """`celaje vm run` with these words, its console at the test's hands."""
-    command = [sys.executable, "-m", "celaje", "vm", "run", *map(str, words), "--timeout", "600"]
+    command = [sys.executable, "-m", "celaje", "vm", "run", *map(str, words), "--network", "none", "--timeout", "600"]
     return Console(command, stderr=subprocess.PIPE)
 
 
@@ -102,8 +102,9 @@ def test_what_a_guest_writes_to_an_image_is_gone_with_it(built_image: FindImage)
 
 
 def test_what_is_piped_in_is_typed_whole_though_nobody_listens_yet(built_image: FindImage) -> None:
+    words = [str(built_image("debian-mini")), "--network", "none", "--timeout", "300"]
     done = subprocess.run(
-        [sys.executable, "-m", "celaje", "vm", "run", str(built_image("debian-mini")), "--timeout", "300"],
+        [sys.executable, "-m", "celaje", "vm", "run", *words],
         input=b"uname -sm\npoweroff\n",
         capture_output=True,
         timeout=600,

@@ -58,9 +58,8 @@ def disk(text: str) -> DiskOption:
     return DiskOption(file, read_only, bus)
 
 
-def machine_options(chosen: argparse.Namespace, *, with_image: bool = False) -> MachineOptions:
-    """What was chosen. `with_image`: a machine with an image has a network where nothing else is said. UsageError for a
-    combination that means nothing."""
+def machine_options(chosen: argparse.Namespace) -> MachineOptions:
+    """What was chosen. UsageError for a combination that means nothing."""
     from celaje.host.machine_options import MachineOptions
 
     def text(path: Path | None) -> str | None:
@@ -78,5 +77,5 @@ def machine_options(chosen: argparse.Namespace, *, with_image: bool = False) -> 
         engine=chosen.engine,
         no_reboot=chosen.no_reboot,
         timeout=chosen.timeout,
-        network=network_options(chosen.network, with_image=with_image and chosen.image is not None),
+        network=network_options(chosen.network, with_image=chosen.image is not None),
     )

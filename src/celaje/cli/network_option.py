@@ -22,7 +22,7 @@ from celaje.host.network_options import (
 
 HELP = "`none`, or `user` and what is open: user,forward=tcp:127.0.0.1:2222:22,host=tcp:8080,allow=tcp:80"
 EPILOG = """\
-A network (--network user) gives the guest an address by DHCP, names, and the way out:
+A network (--network user, the default with an image) gives the guest an address by DHCP, names, and the way out:
   forward=tcp:127.0.0.1:2222:22   the host's 127.0.0.1:2222 is the guest's port 22; udp likewise; may be given again
   host=tcp:8080                   the guest's router has the host's port 8080, which is closed otherwise
   allow=tcp:80, allow=udp:5000-5010   ports of the guest that others may connect to besides 22 and the forwards'

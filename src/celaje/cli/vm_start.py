@@ -125,7 +125,7 @@ def _made(chosen: argparse.Namespace) -> Record:
     from celaje.host import disks, record
     from celaje.host.machine_options import resolved
 
-    options = machine_options(chosen, with_image=True).anchored()
+    options = machine_options(chosen).anchored()
     keys, data = ssh_keys(chosen.ssh_key), user_data(chosen.user_data)
     boot = resolved(options)
     if (keys or data is not None) and options.network is None:

@@ -14,6 +14,7 @@ import threading
 import msgspec
 
 from celaje.errors import CelajeError
+from celaje.host import record
 from celaje.host.network_options import NetworkOptions
 from celaje.machine.virtio.net import VirtioNet
 from celaje.machine.virtio.net_backend import SocketBackend
@@ -33,9 +34,10 @@ def derived_mac(name: str) -> str:
 
 
 def free_name(network: str, wish: str) -> str:
-    """A name for a machine that has none of its own: `wish`, as a host's name is written, or that and a number."""
+    """A name for a machine that has none of its own: `wish`, as a host's name is written, or that and a number. It is
+    no interface's of the network, and no machine's of `celaje vm start`."""
     base = re.sub(r"[^a-z0-9]+", "-", wish.lower()).strip("-")[:LONGEST_NAME].strip("-") or "machine"
-    taken = {one.interface for one in client.interfaces(network)}
+    taken = {one.interface for one in client.interfaces(network)} | set(record.names())
     number, name = 1, base
     while name in taken:
         number += 1
