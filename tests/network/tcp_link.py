@@ -181,4 +181,3 @@ class Link:
             while self.queue and self.queue[0][0] <= self.now:
                 heapq.heappop(self.queue)[2]()
         raise AssertionError("not over after an hour")
-

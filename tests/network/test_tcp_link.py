@@ -33,7 +33,7 @@ weathers = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(weathers, st.tuples(tcp_settings, tcp_settings), st.tuples(sequences, sequences), lengths, lengths)
 def test_all_bytes_arrive_in_order_and_both_ends_close(
     weather: Weather, both: tuple[TcpSettings, TcpSettings], initial: tuple[int, int], there: int, back: int

@@ -136,7 +136,8 @@ class TcpSender:
         congestion.acknowledged(count, self.mss, settings.send_capacity)
         if congestion.recovery is not None:
             if ack < congestion.recovery:
-                buffer.mark_first_lost()  # RFC 6582: a partial acknowledgment names the next loss
+                if not self.sack:
+                    buffer.mark_first_lost()  # RFC 6582: a partial acknowledgment names the next loss
             elif buffer.first_lost() is None:
                 congestion.recovery = None
             else:
