@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.machine_processes import Machines, end_servers
 
 _SOURCE = Path(__file__).resolve().parent.parent / "src"
 _SETTINGS = ("CELAJE_HOME", "CELAJE_DEBUG", "CELAJE_DEBIAN_MIRROR", "COLUMNS")
@@ -82,3 +85,27 @@ def debian_file() -> Callable[[str, str], Path]:
         return Path(path)
 
     return find
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Path]:
+    """A short directory for sockets. The template and the networks' processes that listen there end with the file."""
+    directory = Path(tempfile.mkdtemp(prefix="celaje-", dir="/tmp"))
+    setting = pytest.MonkeyPatch()
+    setting.setenv("XDG_RUNTIME_DIR", str(directory))
+    try:
+        yield directory
+    finally:
+        end_servers()
+        setting.undo()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def machines(runtime: Path, tmp_path: Path) -> Iterator[Machines]:
+    """Machines in processes of their own, none of which outlives the test."""
+    found = Machines(tmp_path / "firmware")
+    try:
+        yield found
+    finally:
+        found.end()

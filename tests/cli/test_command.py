@@ -147,7 +147,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_running_a_machine_imports_nothing_that_is_slow_to_import() -> None:
     """What a run does not need must not be paid for at its start: 0.4 s to the guest's first instruction."""
-    rooms = "celaje.cli.vm_run, celaje.host.machine_options, celaje.host.engines, celaje.machine.terminal"
+    rooms = "celaje.cli.vm_run, celaje.host.configuration, celaje.host.engines, celaje.machine.terminal"
     listed = subprocess.run(
         [sys.executable, "-c", f"import sys, {rooms}; print(sorted(sys.modules))"],
         capture_output=True,

@@ -11,7 +11,8 @@ import pytest
 from celaje.cli import command, vm_run
 from celaje.cli.machine_options import disk, machine_options
 from celaje.errors import UsageError
-from celaje.host.machine_options import DiskOption, configuration, resolved
+from celaje.host.configuration import configuration, resolved
+from celaje.host.machine_options import DiskOption
 from celaje.image import store
 from celaje.image.bundle import Bundle
 from celaje.machine.machine import Disk, MachineConfig

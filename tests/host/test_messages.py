@@ -37,6 +37,8 @@ ANSWERS = [kind for kind in get_args(Answer) if kind is not messages.Statistics]
 @given(answer=st.sampled_from(ANSWERS).flatmap(st.from_type))
 def test_an_answer_arrives_as_it_was_sent(answer: Answer) -> None:
     answer = msgspec.structs.replace(answer, version=messages.VERSION)
+    if isinstance(answer, messages.Description):
+        answer = msgspec.structs.replace(answer, started=5.25)
     try:
         data = messages.encoded(answer)
     except (UnicodeEncodeError, OverflowError):  # hypothesis' surrogates and large numbers are nothing that is sent

@@ -8,7 +8,7 @@ import pytest
 
 from celaje.host.console_ring import PIECE, ConsoleRing
 from celaje.host.ring_console import TYPED_AHEAD, RingConsole
-from tests.host.conftest import wait_until
+from tests.machine_processes import wait_until
 
 CAPACITY = 4 * PIECE
 

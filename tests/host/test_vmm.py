@@ -23,7 +23,7 @@ from celaje.host.control import Control
 from celaje.host.machine_options import DiskOption
 from celaje.host.record import MachineDirectory, RestoredFrom
 from celaje.host.vmm import private_bytes
-from tests.host.conftest import Machines, alive, end, wait_until
+from tests.machine_processes import Machines, alive, end, wait_until
 from tests.system.test_vm_run import FAIL_7, PASS, RESET
 
 

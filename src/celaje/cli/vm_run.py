@@ -87,8 +87,8 @@ def run(words: list[str]) -> int:
     options = machine_options(chosen)
 
     from celaje.cli.statistics_file import statistics_file
+    from celaje.host.configuration import configuration, resolved
     from celaje.host.engines import factory
-    from celaje.host.machine_options import configuration, resolved
     from celaje.machine.machine import Machine
     from celaje.machine.terminal import standard_streams
 

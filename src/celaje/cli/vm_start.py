@@ -123,7 +123,7 @@ def _made(chosen: argparse.Namespace) -> Record:
     import msgspec
 
     from celaje.host import disks, record
-    from celaje.host.machine_options import resolved
+    from celaje.host.configuration import resolved
 
     options = machine_options(chosen).anchored()
     keys, data = ssh_keys(chosen.ssh_key), user_data(chosen.user_data)

@@ -23,11 +23,11 @@ import msgspec
 
 from celaje.errors import CelajeError, HostError, UsageError
 from celaje.host import messages
+from celaje.host.configuration import configuration
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
 from celaje.host.engines import factory
-from celaje.host.machine_options import configuration
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
 from celaje.host.network_card import NetworkCard, attach_request
 from celaje.host.record import MachineDirectory, Outcome, Run
@@ -67,7 +67,6 @@ class MachineProcess:
             lock = directory.lock()
             stack.callback(os.close, lock)
             self.record = directory.record()
-            directory.write_run(Run(process=os.getpid(), started=self._started))
             self._console = RingConsole(ConsoleRing(directory.ring, write=True))
             stack.callback(self._console.close)
             self._disks = Disks()
@@ -78,6 +77,7 @@ class MachineProcess:
             stack.callback(self._machine.close)
             self._disks.scsi = self._machine.scsi
             self._attach_again()
+            directory.write_run(Run(process=os.getpid(), started=self._started))
             listener = _listening(directory)
             stack.callback(_unlink_socket, directory)
             self._server = ControlServer(listener, self._serve)

@@ -1,22 +1,20 @@
-"""Machines in processes of their own: a template for each file of tests, and nothing left running after a test."""
+"""Machines in processes of their own, for tests: how they are made, waited for and ended."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from celaje.host import record, starting
+from celaje.host.configuration import resolved
 from celaje.host.control import wait_until_off
-from celaje.host.machine_options import MachineOptions, resolved
+from celaje.host.machine_options import MachineOptions
 from celaje.host.record import MachineDirectory
+from celaje.network import client, spawn
 from tests.system.test_vm_run import ECHO
 
 SECONDS = 60.0
@@ -73,28 +71,8 @@ class Machines:
             assert wait_until_off(directory, SECONDS)
 
 
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Path]:
-    """A short directory for sockets, and the end of the template that listens there."""
-    directory = Path(tempfile.mkdtemp(prefix="celaje-", dir="/tmp"))
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    try:
-        yield directory
-        os.environ["XDG_RUNTIME_DIR"] = str(directory)
-        end(starting.template_process())
-    finally:
-        if before is None:
-            os.environ.pop("XDG_RUNTIME_DIR", None)
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
-def machines(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    found = Machines(tmp_path / "firmware")
-    try:
-        yield found
-    finally:
-        found.end()
+def end_servers() -> None:
+    """End the template and the networks' processes of this runtime directory."""
+    end(starting.template_process())
+    for network in spawn.running():
+        client.stop(network)
