@@ -232,6 +232,7 @@ def test_other_operations_are_not_implemented(a: Machine) -> None:
         bytes.fromhex("123401000002000000000000") + b"\1a\0\0\1\0\1\1b\0\0\1\0\1",
         bytes.fromhex("123401000000000000000000"),
         dns.message.make_query("a", "A").to_wire() + b"trailing",
+        dns.message.make_query("a", "A").to_wire()[:11] + b"\1" + dns.message.make_query("a", "A").to_wire()[12:],
     ],
 )
 def test_a_malformed_query_is_answered_as_such(a: Machine, query: bytes) -> None:
@@ -261,6 +262,22 @@ def test_an_answer_for_a_machine_that_is_gone_goes_nowhere(world: World, a: Mach
     world.network.detach(a.interface)
     world.outside.questions.pop()[1](None)
     assert a.hears_messages() == []
+
+
+def test_no_machine_asks_more_than_a_thousand_times_a_second(world: World, a: Machine) -> None:
+    query = a.udp(DNS, 5353, 53, b"\0")
+    for _ in range(1100):
+        a.says(query)
+    assert a.interface.statistics.dropped == {Drop.MALFORMED: 1024, Drop.RATE: 76}
+    world.passes(1)
+    assert len(asks(a, "a")) == 1
+
+
+def test_a_query_longer_than_any_is_malformed(world: World, a: Machine) -> None:
+    heard: list[bytes] = []
+    query = dns.message.make_query("a", "A").to_wire()
+    world.network.resolve(a.interface, query + bytes(4097 - len(query)), heard.append)
+    assert dns.message.from_wire(heard.pop()).rcode() == dns.rcode.FORMERR
 
 
 def test_a_domain_of_one_label_serves() -> None:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from celaje.network import udp
+from celaje.network import icmp, udp
 from celaje.network.checksum import pseudo_header_sum
 from celaje.network.statistics import Drop
 from tests.network.conversation import (
@@ -146,7 +146,30 @@ def test_a_packet_beyond_the_mtu_must_be_cut(world: World, a: Machine) -> None:
     assert delivered(a, ACK, bytes(1460))
     assert not delivered(a, ACK, bytes(1461))
     assert not delivered(a, ACK, bytes(65496), gso_size=1448)
-    assert a.interface.statistics.dropped == {Drop.OVERSIZED: 2}
+    assert not world.network.deliver(a.interface, FAR, a.address, 17, [bytes(8), bytes(65508)])
+    assert a.interface.statistics.dropped == {Drop.OVERSIZED: 3}
+
+
+@pytest.mark.parametrize("size", [1473, 2952, 2953, 40000, 65507])
+def test_a_datagram_beyond_the_mtu_comes_in_fragments(world: World, a: Machine, size: int) -> None:
+    a.says(a.udp(FAR, 1000, 53, b"?"))
+    data = bytes(range(251)) * 261
+    for _ in range(2):
+        header = udp.header(FAR, 53, a.address, 1000, size)
+        assert world.network.deliver(a.interface, FAR, a.address, 17, [header, data[:size]])
+        heard = [(one.frame[18:22], one.transport) for one in a.hears()]
+        assert len({fields[:2] for fields, _ in heard}) == 1  # one identification
+        offsets = [int.from_bytes(fields[2:], "big") for fields, _ in heard]
+        assert [offset >> 13 for offset in offsets] == [1] * (len(heard) - 1) + [0]
+        assert [(offset & 0x1FFF) * 8 for offset in offsets] == [1480 * number for number in range(len(heard))]
+        assert b"".join(piece for _, piece in heard) == udp_datagram(FAR, 53, a.address, 1000, data[:size])
+
+
+def test_a_long_pong_comes_in_fragments(world: World, a: Machine) -> None:
+    world.network.set_groups(a.interface, ("everything",))
+    long = icmp.echo(icmp.ECHO_REQUEST, 1, 1, bytes(3000))
+    assert world.network.deliver(a.interface, FAR, a.address, 1, [long])
+    assert b"".join(message[46:] for message in a.hears_messages()) == long
 
 
 def test_datagrams_come_back_to_where_one_went_out(world: World, a: Machine) -> None:

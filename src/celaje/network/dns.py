@@ -32,6 +32,7 @@ UDP_LIMIT = 512  # bytes of a response over UDP, unless the client says that it 
 OWN_LIMIT = 1232  # bytes that this server says it takes
 TIME_TO_LIVE = 60  # seconds; machines come and go
 MESSAGE_LIMIT = 65535
+QUERY_LIMIT = 4096  # a question, EDNS options and a signature are less; parsing 64 KiB takes longer than is fair
 
 _HEADER = 12
 _RESPONSE = 0x80
@@ -99,6 +100,9 @@ class NameServer:
 
         if len(query) < _HEADER or query[2] & _RESPONSE:
             return False
+        if len(query) > QUERY_LIMIT:
+            respond(_error(query, dns.rcode.FORMERR))
+            return True
         try:
             message = dns.message.from_wire(query)
         except Exception:  # a parser of forty record types, given anything: whatever it says

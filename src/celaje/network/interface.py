@@ -20,6 +20,9 @@ Transmit = Callable[[list[Buffer]], bool]
 ERROR_BURST = 50
 ERRORS_A_SECOND = 100
 
+# DNS, DHCP and neighbour discovery, each of which costs the network more than a packet (EC2's limit for DNS).
+REQUESTS_A_SECOND = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
@@ -49,6 +52,7 @@ class Interface:
         "mac",
         "name",
         "outward",
+        "requests",
         "resume_at",
         "statistics",
         "tentative",
@@ -70,6 +74,7 @@ class Interface:
         self.from_guest: TokenBucket | None = None
         self.to_guest: Shaper | None = None
         self.errors = TokenBucket(ERRORS_A_SECOND, ERROR_BURST, now)
+        self.requests = TokenBucket(REQUESTS_A_SECOND, REQUESTS_A_SECOND, now)
         # The firewall's: groups, what they come to, and tracked flows (see flow.py for the keys).
         self.groups: tuple[str, ...] = ()
         self.inward: Policy = NOTHING

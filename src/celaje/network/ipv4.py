@@ -14,6 +14,7 @@ import struct
 
 HEADER = 20
 DONT_FRAGMENT = 0x4000
+MORE_FRAGMENTS = 0x2000
 LONGEST = 65535  # bytes of a packet
 
 ICMP = 1
@@ -34,12 +35,34 @@ def is_multicast(address: int) -> bool:
     return address >> 28 == 0xE
 
 
-def header(source: int, destination: int, protocol: int, length: int, ttl: int = 64, tos: int = 0) -> bytes:
-    """The header of a packet with `length` bytes after it, not to be fragmented (so its identification says nothing,
-    RFC 6864)."""
+def header(
+    source: int,
+    destination: int,
+    protocol: int,
+    length: int,
+    ttl: int = 64,
+    tos: int = 0,
+    identification: int = 0,
+    fragment: int = DONT_FRAGMENT,
+) -> bytes:
+    """The header of a packet with `length` bytes after it. Unless `fragment` (flags, and offset in units of 8 bytes)
+    says otherwise, it is not to be fragmented, and its identification says nothing (RFC 6864)."""
     total = HEADER + length
     # The fields are summed as 16-bit words; 32-bit numbers are their own sums modulo 0xFFFF (see checksum.py).
-    words = 0x4500 + tos + total + DONT_FRAGMENT + (ttl << 8) + protocol + source + destination
-    return _header.pack(
-        0x45, tos, total, 0, DONT_FRAGMENT, ttl, protocol, 0xFFFF - (words % 0xFFFF or 0xFFFF), source, destination
-    )
+    words = 0x4500 + tos + total + identification + fragment + (ttl << 8) + protocol + source + destination
+    sum_ = 0xFFFF - (words % 0xFFFF or 0xFFFF)
+    return _header.pack(0x45, tos, total, identification, fragment, ttl, protocol, sum_, source, destination)
+
+
+def fragments(
+    source: int, destination: int, protocol: int, transport: bytes, mtu: int, ttl: int, tos: int, identification: int
+) -> list[bytes]:
+    """The packets in which more than `mtu` bytes travel; `transport` has its checksum."""
+    size = (mtu - HEADER) & ~7
+    packets = []
+    for at in range(0, len(transport), size):
+        piece = transport[at : at + size]
+        flags = MORE_FRAGMENTS if at + size < len(transport) else 0
+        head = header(source, destination, protocol, len(piece), ttl, tos, identification, flags | at >> 3)
+        packets.append(head + piece)
+    return packets

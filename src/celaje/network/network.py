@@ -160,7 +160,8 @@ class Network:
 
         TCP's and UDP's checksum field holds the pseudo header's sum (checksum.pseudo_header_sum; the guest or its
         device does the rest), any other protocol's is complete. With `gso_size`, TCP only, data longer than that is
-        cut into segments by the guest's device; without, the packet must fit the MTU.
+        cut into segments by the guest's device; without, a segment must fit the MTU. A datagram that does not travels
+        in fragments.
 
         False if it was dropped (and counted): the firewall does not admit it, or the guest does not read. A packet of
         a flow that is not known yet is admitted as `admit` says, its client being `source`; services' packets always

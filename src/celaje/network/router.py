@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from celaje.network import arp, dhcp, dns, ethernet, icmp, ipv4, ipv6, offload, udp
 from celaje.network.buffers import Buffer
-from celaje.network.checksum import is_correct, pseudo_header_sum
+from celaje.network.checksum import checksum, is_correct, pseudo_header_sum
 from celaje.network.firewall import Firewall
 from celaje.network.flow import UDP_SUFFIX, State, four_tuple
 from celaje.network.interface import Interface
@@ -59,6 +59,7 @@ class Router:
         self._outside = outside
         self._ipv6 = ipv6.Ipv6Router(self.mac, mtu)
         self._clock = clock
+        self._identification = 0  # of the last datagram that was sent in fragments
         switch.router = self
 
     def is_own(self, address: int) -> bool:
@@ -91,6 +92,8 @@ class Router:
 
     def ipv6(self, interface: Interface, message: memoryview) -> None:
         """Neighbour discovery and echo on the link; other packets go nowhere."""
+        if not self._may_ask(interface):
+            return
         answer = self._ipv6.answer(message[IP:])
         if answer is None:
             interface.statistics.drop(Drop.MALFORMED)
@@ -142,6 +145,13 @@ class Router:
         else:
             interface.statistics.drop(Drop.FIREWALL)
 
+    def _may_ask(self, interface: Interface) -> bool:
+        """Whether the interface has a request left of those that a second allows."""
+        if interface.requests.take(1, self._clock()):
+            return True
+        interface.statistics.drop(Drop.RATE)
+        return False
+
     def _answer_echo(self, interface: Interface, destination: int, transport: memoryview) -> None:
         if not is_correct(transport):
             interface.statistics.drop(Drop.CHECKSUM)
@@ -166,6 +176,8 @@ class Router:
         data = self._datagram(interface, message, source, destination, transport)
         if data is None:
             return
+        if not self._may_ask(interface):
+            return
         request = dhcp.parse(data)
         if request is None:
             interface.statistics.drop(Drop.MALFORMED)
@@ -184,6 +196,8 @@ class Router:
     ) -> None:
         data = self._datagram(interface, message, source, destination, transport)
         if data is None:
+            return
+        if not self._may_ask(interface):
             return
         port = udp.ports(transport)[0]
 
@@ -259,15 +273,43 @@ class Router:
             link = offload.tcp_segments(header_length, gso_size) if 0 < gso_size < data else offload.TCP_NEEDS_CSUM
         else:
             link = offload.UDP_NEEDS_CSUM if protocol == 17 else offload.VALID
-        if length + 20 > (ipv4.LONGEST if 0 < gso_size < data else self._mtu):
+        fits = length + 20 <= (ipv4.LONGEST if 0 < gso_size < data else self._mtu)
+        if not fits and (protocol == 6 or length + 20 > ipv4.LONGEST):
             interface.statistics.drop(Drop.OVERSIZED)
             return False
         if source not in self._services and not self._admitted(interface, source, destination, protocol, first, now):
             interface.statistics.drop(Drop.FIREWALL)
             return False
+        if not fits:
+            return self._deliver_fragments(interface, source, protocol, parts, ttl, tos, now)
         header = ipv4.header(source, destination, protocol, length, ttl, tos)
         head = b"".join((link, ethernet.header.pack(interface.mac, self.mac, ethernet.IPV4), header))
         return self._switch.send(interface, [head, *parts], TRANSPORT + length, now)
+
+    def _deliver_fragments(
+        self,
+        interface: Interface,
+        source: int,
+        protocol: int,
+        parts: Sequence[Buffer],
+        ttl: int,
+        tos: int,
+        now: float,
+    ) -> bool:
+        """A datagram that is longer than the MTU, such as a DNS answer from elsewhere. Nothing can be left to be
+        computed of its checksum, which is in one fragment and about all of them."""
+        transport = b"".join(parts)
+        if protocol == ipv4.UDP:
+            sum_ = checksum(transport[:6], b"\0\0", transport[8:], initial=int.from_bytes(transport[6:8], "big"))
+            transport = transport[:6] + (sum_ or 0xFFFF).to_bytes(2, "big") + transport[8:]
+        self._identification = self._identification % 0xFFFF + 1
+        frame = offload.VALID + ethernet.header.pack(interface.mac, self.mac, ethernet.IPV4)
+        sent = True
+        for packet in ipv4.fragments(
+            source, interface.address, protocol, transport, self._mtu, ttl, tos, self._identification
+        ):
+            sent = self._switch.send(interface, [frame, packet], len(frame) + len(packet), now) and sent
+        return sent
 
     def _admitted(
         self, interface: Interface, source: int, destination: int, protocol: int, transport: Buffer, now: float
