@@ -23,11 +23,11 @@ from typing import TypeVar
 
 import pytest
 
-from celaje.network import icmp, ipv4, ipv6
+from celaje.network import icmp, ipv4, ipv6, udp
 from celaje.network.interface import InterfaceConfig
 from celaje.network.network import Network, NetworkConfig
 from celaje.network.security_group import Rule, SecurityGroup
-from tests.network.conversation import METADATA, ROUTER, ROUTER_MAC, Outside
+from tests.network.conversation import FAR, METADATA, ROUTER, ROUTER_MAC, Outside
 
 _NEW_NETWORK_NAMESPACE = 0x40000000
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
@@ -97,7 +97,8 @@ class Link:
     """A network between such guests, moved by a thread."""
 
     def __init__(self, offloads: bool = True) -> None:
-        self.network = Network(NetworkConfig(), Outside(), time.monotonic)
+        self.outside = Outside()
+        self.network = Network(NetworkConfig(), self.outside, time.monotonic)
         self.network.set_security_groups([SecurityGroup("all", (Rule(None),)), SecurityGroup("none")])
         self.guests = [LinuxGuest(number, offloads) for number in (1, 2)]
         self.interfaces = [
@@ -183,6 +184,20 @@ def test_datagrams_of_all_sizes_go_there_and_back(link: Link) -> None:
             data, sender = one.recvfrom(2000)
             one.sendto(data, sender)
             assert len(other.recv(2000)) == size
+
+
+def test_a_datagram_from_outside_that_is_longer_than_the_mtu_is_put_together_again(link: Link) -> None:
+    data = os.urandom(20000)
+    with link.guests[0].socket(socket.SOCK_DGRAM) as one:
+        one.bind((link.addresses[0], 5000))
+        one.sendto(b"?", (ipv4.text(FAR), 53))
+        while not any(packet.protocol == ipv4.UDP for packet in link.outside.hears()):
+            time.sleep(0.01)
+        guest = link.interfaces[0]
+        with link.lock:
+            header = udp.header(FAR, 53, guest.address, 5000, len(data))
+            assert link.network.deliver(guest, FAR, guest.address, ipv4.UDP, [header, data])
+        assert one.recv(30000) == data
 
 
 @pytest.mark.parametrize("target", ["neighbour", "router", "metadata"])
