@@ -29,6 +29,8 @@ _PACKAGES = {
     "e2fsck": "e2fsprogs",
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from celaje.cli import command, vm_start
+from celaje.cli import command, machine_options
 from celaje.disk.volumes import VolumeStore
 from celaje.errors import InputError
 from celaje.host import inventory, record
@@ -130,7 +130,7 @@ def test_a_start_that_cannot_be_is_refused_and_leaves_nothing(
     )
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
-    assert "leave out --network none" in say(
+    assert "give it one: --network user" in say(
         capsys, "vm", "start", "two", "--firmware", echo, "--ssh-key", str(key), status=2
     )
     assert record.names() == ["one"]
@@ -279,25 +279,25 @@ def test_a_machine_without_a_network_is_reached_by_its_console(capsys: Capture, 
 def test_what_is_no_public_key_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "key").write_text(text)
     with pytest.raises(InputError, match=said):
-        vm_start.ssh_keys([tmp_path / "key"])
+        machine_options.ssh_keys([tmp_path / "key"])
 
 
 def test_keys_are_read_once_each(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("# mine\nssh-ed25519 AAAA me\n\necdsa-sha2-nistp256 BBBB\n")
-    assert vm_start.ssh_keys([tmp_path / "key"] * 2) == ("ssh-ed25519 AAAA me", "ecdsa-sha2-nistp256 BBBB")
+    assert machine_options.ssh_keys([tmp_path / "key"] * 2) == ("ssh-ed25519 AAAA me", "ecdsa-sha2-nistp256 BBBB")
     with pytest.raises(InputError, match="ssh-keygen"):
-        vm_start.ssh_keys([tmp_path / "none"])
+        machine_options.ssh_keys([tmp_path / "none"])
 
 
 def test_user_data_has_a_limit(tmp_path: Path) -> None:
-    assert vm_start.user_data(None) is None
+    assert machine_options.user_data(None) is None
     (tmp_path / "data").write_bytes(bytes(16_384))
-    assert vm_start.user_data(tmp_path / "data") == bytes(16_384)
+    assert machine_options.user_data(tmp_path / "data") == bytes(16_384)
     (tmp_path / "data").write_bytes(bytes(16_385))
     with pytest.raises(InputError, match="at most 16,384 bytes"):
-        vm_start.user_data(tmp_path / "data")
+        machine_options.user_data(tmp_path / "data")
     with pytest.raises(InputError, match="cannot be read"):
-        vm_start.user_data(tmp_path / "none")
+        machine_options.user_data(tmp_path / "none")
 
 
 def test_machines_started_at_once_by_different_commands_all_run(machines: Machines, echo: str) -> None:

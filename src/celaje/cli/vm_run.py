@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
-from celaje.cli.machine_options import DISK_EPILOG, IMAGE_HELP, add_options, machine_options
+from celaje.cli.machine_options import (
+    DISK_EPILOG,
+    IMAGE_HELP,
+    add_guest_options,
+    add_options,
+    guest_options,
+    machine_options,
+)
 from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
 from celaje.machine.verdict import Verdict, VerdictKind
 
@@ -54,6 +61,7 @@ def parser() -> Parser:
     found = Parser("vm run", "Runs a computer in this terminal: an image, a kernel, a firmware.", EPILOG)
     found.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE_HELP)
     add_options(found)
+    add_guest_options(found)
     found.add_argument("--stats", metavar="FILE", help="write statistics as JSON when the machine has ended")
     return found
 
@@ -66,12 +74,19 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
     return status, f"{text}: {verdict.reason}" if verdict.reason else text
 
 
-def network_card(options: MachineOptions, network: NetworkOptions, opened: contextlib.ExitStack) -> VirtioNet:
-    """A card in the network, which its process is started for. Ports that the host chose are told on stderr."""
-    from celaje.host.network_card import NetworkCard, attach_request, free_name
+def network_card(
+    options: MachineOptions,
+    network: NetworkOptions,
+    guest: tuple[tuple[str, ...], bytes | None],
+    opened: contextlib.ExitStack,
+) -> VirtioNet:
+    """A card in the network, which its process is started for; `guest` is the keys and the user data for it. Ports that
+    the host chose are told on stderr."""
+    from celaje.host.network_card import NetworkCard, attach_request, free_name, metadata
+    from celaje.host.record import new_instance
 
     name = free_name(network.network, Path(options.image or options.kernel or options.firmware or "").stem)
-    card = NetworkCard(attach_request(name, network))
+    card = NetworkCard(attach_request(name, network, metadata=metadata(new_instance(), name, *guest)))
     opened.callback(card.close)
     if any(not forward.port for forward in network.forwards):
         for port in card.attached.ports:
@@ -85,6 +100,7 @@ def run(words: list[str]) -> int:
     """Run the machine. Returns the exit status of its verdict; raises CelajeError for wrong use or input."""
     chosen = parser().parse_args(words)
     options = machine_options(chosen)
+    guest = guest_options(chosen, options)
 
     from celaje.cli.statistics_file import statistics_file
     from celaje.host.configuration import configuration, resolved
@@ -96,7 +112,7 @@ def run(words: list[str]) -> int:
         boot = resolved(options)
         devices: list[VirtioDevice] = []
         if options.network is not None:
-            devices.append(network_card(options, options.network, opened))
+            devices.append(network_card(options, options.network, guest, opened))
         unused = opened.enter_context(contextlib.ExitStack())
         for device in devices:
             unused.callback(device.close)

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser, size
-from celaje.cli.machine_options import DISK_EPILOG, IMAGE_HELP, add_options, machine_options
+from celaje.cli.machine_options import (
+    DISK_EPILOG,
+    IMAGE_HELP,
+    add_guest_options,
+    add_options,
+    guest_options,
+    machine_options,
+)
 from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
-from celaje.errors import CelajeError, InputError, UsageError
+from celaje.errors import CelajeError, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.inventory import Sighting
     from celaje.host.record import MachineDirectory, Record
-
-USER_DATA_MOST = 16_384  # bytes, as EC2 has it
-KEY_KINDS = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 
 EPILOG = f"""\
 With an image, or a kernel or firmware, a new machine is made: it keeps its disks until `celaje vm rm NAME`. The name
@@ -43,38 +47,8 @@ def parser() -> Parser:
     add_options(found)
     add = found.add_argument
     add("--root-size", type=size, metavar="SIZE", help="of the root disk, such as 8G (as the image's)")
-    add("--ssh-key", action="append", default=[], type=Path, metavar="FILE.pub", help="may log in; may be given again")
-    add("--user-data", type=Path, metavar="FILE", help="what the guest runs, or reads, at its first start")
+    add_guest_options(found)
     return found
-
-
-def ssh_keys(files: list[Path]) -> tuple[str, ...]:
-    """The lines of public keys in `files`. InputError for what is none."""
-    lines: list[str] = []
-    for path in files:
-        try:
-            text = path.expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the key {path} cannot be read ({error}); make one: ssh-keygen -t ed25519") from error
-        found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        if not found or not all(line.startswith(KEY_KINDS) and len(line.split()) >= 2 for line in found):
-            hint = f"give {path}.pub" if "PRIVATE KEY" in text else "it is a line such as `ssh-ed25519 AAAA… name`"
-            raise InputError(f"{path} is no public key of SSH; {hint}")
-        lines += found
-    return tuple(dict.fromkeys(lines))
-
-
-def user_data(path: Path | None) -> bytes | None:
-    """The content of the file. InputError if it cannot be read, or is too long."""
-    if path is None:
-        return None
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the user data {path} cannot be read: {error.strerror}") from error
-    if len(data) > USER_DATA_MOST:
-        raise InputError(f"user data has at most {USER_DATA_MOST:,} bytes; {path} has {len(data):,}: fetch the rest")
-    return data
 
 
 def run(words: list[str]) -> int:
@@ -126,10 +100,8 @@ def _made(chosen: argparse.Namespace) -> Record:
     from celaje.host.configuration import resolved
 
     options = machine_options(chosen).anchored()
-    keys, data = ssh_keys(chosen.ssh_key), user_data(chosen.user_data)
+    keys, data = guest_options(chosen, options)
     boot = resolved(options)
-    if (keys or data is not None) and options.network is None:
-        raise UsageError("keys and user data reach the guest through its network; leave out --network none")
     new = record.new_record(chosen.name, options, dataclasses.replace(boot, disk=None, disk_sha256=None))
     if record.MachineDirectory.of(chosen.name).exists():
         raise record.taken(chosen.name)

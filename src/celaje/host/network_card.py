@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 import threading
+from collections.abc import Sequence
 
 import msgspec
 
@@ -43,6 +44,16 @@ def free_name(network: str, wish: str) -> str:
         number += 1
         name = f"{base}-{number}"
     return name
+
+
+def metadata(instance: str, name: str, keys: Sequence[str], user_data: bytes | None) -> messages.MetadataFacts:
+    """What a guest is told about itself: `keys` are lines of authorized_keys."""
+    return messages.MetadataFacts(
+        instance_id=instance,
+        host_name=name,
+        public_keys={f"key-{number}": line for number, line in enumerate(keys)},
+        user_data=user_data,
+    )
 
 
 def attach_request(

@@ -119,6 +119,11 @@ def generated_mac() -> str:
     return ":".join(f"{byte:02x}" for byte in (0x02, *secrets.token_bytes(5)))
 
 
+def new_instance() -> str:
+    """What tells a guest that it is another machine than any before, written as EC2 does."""
+    return f"i-{secrets.token_hex(9)[:17]}"
+
+
 def machines_directory() -> Path:
     """Where this user's machines are; it need not exist yet."""
     return paths.home() / "machines"
@@ -340,7 +345,7 @@ def new_record(name: str, options: MachineOptions, boot: Boot) -> Record:
         options=options,
         boot=boot,
         mac=generated_mac(),
-        instance=f"i-{secrets.token_hex(9)[:17]}",
+        instance=new_instance(),
     )
 
 

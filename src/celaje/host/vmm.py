@@ -29,14 +29,13 @@ from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
 from celaje.host.engines import factory
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
-from celaje.host.network_card import NetworkCard, attach_request
+from celaje.host.network_card import NetworkCard, attach_request, metadata
 from celaje.host.record import MachineDirectory, Outcome, Run
 from celaje.host.ring_console import RingConsole
 from celaje.machine.machine import Machine
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.input import VirtioPowerButton
-from celaje.network.messages import MetadataFacts
 
 log = logging.getLogger(__name__)
 
@@ -107,14 +106,9 @@ class MachineProcess:
         options = self.record.options.network
         if options is None:
             return None
-        keys = {f"key-{number}": line for number, line in enumerate(self.record.ssh_keys)}
-        facts = MetadataFacts(
-            instance_id=self.record.instance,
-            host_name=self.record.name,
-            public_keys=keys,
-            user_data=self.record.user_data,
-        )
-        return NetworkCard(attach_request(self.record.name, options, mac=self.record.mac, metadata=facts))
+        record = self.record
+        facts = metadata(record.instance, record.name, record.ssh_keys, record.user_data)
+        return NetworkCard(attach_request(record.name, options, mac=record.mac, metadata=facts))
 
     def _make_machine(self) -> Machine:
         options = self.record.options
