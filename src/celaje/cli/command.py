@@ -30,6 +30,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "stats"): ("celaje.cli.vm_stats", "show a machine's counters"),
     ("vm", "rm"): ("celaje.cli.vm_rm", "remove machines and their root disks"),
     ("vm", "ssh-config"): ("celaje.cli.vm_ssh_config", "print what ~/.ssh/config needs"),
+    ("vm", "snapshot"): ("celaje.cli.vm_snapshot", "write a running machine to a file"),
+    ("vm", "restore"): ("celaje.cli.vm_restore", "make a machine that goes on from such a file"),
     ("vm", "verify"): ("celaje.cli.vm_verify", "check a machine snapshot against its hashes"),
     ("image", "build"): ("celaje.cli.image_build", "make an image from Debian's packages"),
     ("image", "create"): ("celaje.cli.image_create", "make an image of a disk"),

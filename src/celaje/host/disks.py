@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from celaje.disk.volume import Progress, Volume, no_progress
 from celaje.disk.volumes import ImageSource, VolumeStore
 from celaje.errors import HostError, InputError, NotFound, UsageError
@@ -88,11 +90,11 @@ class Disks:
             else:
                 backend = self._store.open(disk.source, read_only=disk.read_only)
             try:
-                target = self.scsi.attach(backend)
+                target = self.scsi.attach(backend, disk.target)
             except BaseException:
                 backend.close()
                 raise
-            self._held[disk.source] = _Held(disk, backend, target)
+            self._held[disk.source] = _Held(msgspec.structs.replace(disk, target=target), backend, target)
             return target, backend.serial.decode("ascii", "replace")
 
     def detach(self, source: str) -> None:
@@ -118,11 +120,10 @@ class Disks:
         with self._lock:
             return tuple(held.disk for held in self._held.values() if held.target is not None)
 
-    def volumes(self) -> list[Volume]:
-        """The open volumes that are written, the root first."""
+    def backends(self) -> list[tuple[AttachedDisk, BlockBackend]]:
+        """Every disk and what is behind it, the root (without a target) first."""
         with self._lock:
-            opened = [held.backend for held in self._held.values() if not held.disk.read_only]
-        return [backend for backend in opened if isinstance(backend, Volume)]
+            return [(held.disk, held.backend) for held in self._held.values()]
 
     def snapshot(self, identifier: str, progress: Progress = no_progress) -> str:
         """Take a snapshot of a volume in use; returns its identifier. Blocks this thread, not the guest. NotFound."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 
-from celaje.errors import CelajeError, HostError, NotFound
+from celaje.errors import CelajeError, GuestError, HostError, NotFound
 from celaje.host import messages
 from celaje.host.control import Control
 from celaje.host.record import MachineDirectory, Record, RestoredFrom, names
@@ -51,6 +52,20 @@ def look(directory: MachineDirectory) -> Sighting:
             return look(directory)
         return Sighting(record, SILENT, process, str(error))
     return Sighting(record, described.state, process, description=described)
+
+
+def look_until_begun(directory: MachineDirectory, seconds: float = 30.0) -> Sighting:
+    """The machine once its guest executes. GuestError, with what went wrong, if it ends before."""
+    ends = time.monotonic() + seconds
+    while True:
+        seen = look(directory)
+        if seen.description is not None and seen.description.starts:
+            return seen
+        if not seen.alive:
+            raise GuestError(f"the machine {directory.name} did not begin: {seen.detail}")
+        if time.monotonic() > ends:
+            raise HostError(f"the machine {directory.name} has not begun for {seconds:.0f} s; see {directory.log}")
+        time.sleep(0.005)
 
 
 def look_around() -> tuple[list[Sighting], list[CelajeError]]:

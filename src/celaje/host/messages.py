@@ -12,7 +12,7 @@ SOCK_SEQPACKET, where a message is a packet.
                                   ->
                                   <-           Done | DiskAttached
       Snapshot | SnapshotVolume   ->
-                                  <-           Progress, again and again, then Done | VolumeSnapshot
+                                  <-           Progress, again and again, then SnapshotTaken | VolumeSnapshot
       WaitForEnd                  ->
                                   <-           Ended, when it has; the process closes its sockets after that
       OpenConsole                 ->
@@ -46,11 +46,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message", fo
 
 
 class AttachedDisk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A disk on a machine's SCSI controller: a volume's identifier, or a raw file's absolute path."""
+    """A disk on a machine's SCSI controller: a volume's identifier, or a raw file's absolute path. `target` is where on
+    the controller, None the first that is free."""
 
     source: str
     is_file: bool = False
     read_only: bool = False
+    target: int | None = None
 
 
 # Requests.
@@ -228,6 +230,12 @@ class DiskAttached(Message, frozen=True, tag="disk-attached"):
     serial: str
 
 
+class SnapshotTaken(Message, frozen=True, tag="snapshot-taken"):
+    """The machine's snapshot is whole and durable. The guest stood still for `pause_seconds`."""
+
+    pause_seconds: float
+
+
 class VolumeSnapshot(Message, frozen=True, tag="volume-snapshot"):
     """The snapshot that was taken is published."""
 
@@ -272,6 +280,7 @@ Answer = (
     | Progress
     | Description
     | DiskAttached
+    | SnapshotTaken
     | VolumeSnapshot
     | Statistics
     | Ended

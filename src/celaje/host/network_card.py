@@ -61,11 +61,12 @@ def attach_request(
     options: NetworkOptions,
     *,
     mac: str | None = None,
+    address: str | None = None,
     public_address: str | None = None,
     metadata: messages.MetadataFacts | None = None,
 ) -> messages.Attach:
     """What to ask of the network for the machine `name`. `mac` and `public_address` are used where the options, and
-    the machine's name, do not say another."""
+    the machine's name, do not say another; without `address` the network chooses one."""
     forwards = tuple(messages.Forward(one.protocol, one.address, one.port, one.guest_port) for one in options.forwards)
     allowed = tuple((one.protocol, one.first_port, one.last_port) for one in options.allowed)
     return messages.Attach(
@@ -73,6 +74,7 @@ def attach_request(
         interface=name,
         host_name=name,
         mac=options.mac or mac or derived_mac(name),
+        address=address,
         groups=messages.default_groups(name, forwards, allowed),
         forwards=forwards,
         host_ports=tuple(messages.HostPort(one.protocol, one.port, one.router_port) for one in options.host_ports),

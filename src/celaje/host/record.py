@@ -59,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a machine is. `mac` and `instance`, by which the guest knows whether it is a new machine, never change.
 
     `root` is the volume that is its root disk; `attached` disks are on its SCSI controller behind those of the options.
+    `address` is the one that it wants in its network. A machine that `goes_on` begins where the snapshot that it is
+    `restored_from` was taken; a machine that is started again boots.
     """
 
     format: int = FORMAT
@@ -72,7 +74,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attached: tuple[AttachedDisk, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     user_data: bytes | None = None
+    address: str | None = None
     restored_from: RestoredFrom | None = None
+    goes_on: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

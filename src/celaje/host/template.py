@@ -42,6 +42,7 @@ IMPORTED = (
     "celaje.host.vmm",
     "celaje.engine.translate.engine",
     "celaje.machine.machine",
+    "celaje.machine.snapshot.capture",
     "celaje.network.client",
     "celaje.image.store",
 )

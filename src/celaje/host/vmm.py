@@ -28,11 +28,13 @@ from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
 from celaje.host.engines import factory
+from celaje.host.machine_snapshot import save
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
 from celaje.host.network_card import NetworkCard, attach_request, metadata
 from celaje.host.record import MachineDirectory, Outcome, Run
 from celaje.host.ring_console import RingConsole
 from celaje.machine.machine import Machine
+from celaje.machine.snapshot.restore import Restored
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.input import VirtioPowerButton
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 PROCESS_NAME = b"celaje-vmm"
 _PR_SET_NAME = 15
 FAILED = "failed"
+BEGIN_SECONDS = 0.005  # between two looks whether the guest has begun
+PROGRESS_SECONDS = 0.1  # at most so often somebody hears how far a snapshot is
 LOOK_SECONDS = 1.0  # between two looks whether somebody who waits is still there
 LAST_WORDS_SECONDS = 1.0  # how long those who wait for the end have to hear of it
 
@@ -62,17 +66,21 @@ class MachineProcess:
         self._paused = False
         self._pausing = threading.Lock()
         self._changing = threading.Lock()  # the record
+        self._snapshots = threading.Lock()  # one at a time: there is one dirty log
         with contextlib.ExitStack() as stack:
             lock = directory.lock()
             stack.callback(os.close, lock)
             self.record = directory.record()
+            restored = self._restored()
+            if restored is not None:
+                stack.callback(restored.close)
             self._console = RingConsole(ConsoleRing(directory.ring, write=True))
             stack.callback(self._console.close)
             self._disks = Disks()
             self._card = self._make_card()
             if self._card is not None:
                 stack.callback(self._card.close)
-            self._machine = self._make_machine()
+            self._machine = self._make_machine(restored)
             stack.callback(self._machine.close)
             self._disks.scsi = self._machine.scsi
             self._attach_again()
@@ -83,6 +91,9 @@ class MachineProcess:
             stack.callback(self._server.close)
             self._console.start()
             self._server.start()
+            if self.record.goes_on:
+                self.record = msgspec.structs.replace(self.record, goes_on=False)
+                directory.write_record(self.record)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> MachineProcess:
@@ -92,6 +103,17 @@ class MachineProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _restored(self) -> Restored | None:
+        """The snapshot that this run goes on from. It does so once: the next run boots."""
+        record = self.record
+        if record.restored_from is None:
+            return None
+        if not record.goes_on:
+            self.record = msgspec.structs.replace(record, restored_from=None)
+            self.directory.write_record(self.record)
+            return None
+        return Restored(Path(record.restored_from.path))
 
     def _attach_again(self) -> None:
         for disk in self.record.attached:
@@ -108,16 +130,18 @@ class MachineProcess:
             return None
         record = self.record
         facts = metadata(record.instance, record.name, record.ssh_keys, record.user_data)
-        return NetworkCard(attach_request(record.name, options, mac=record.mac, metadata=facts))
+        return NetworkCard(
+            attach_request(record.name, options, mac=record.mac, address=record.address, metadata=facts)
+        )
 
-    def _make_machine(self) -> Machine:
+    def _make_machine(self, restored: Restored | None) -> Machine:
         options = self.record.options
         devices: list[VirtioDevice] = [] if self._card is None else [self._card.device]
         root = None if self.record.root is None else self._disks.root(self.record.root)
         config = configuration(
             options, self.record.boot, root=root, devices=[*devices, VirtioPowerButton()], hot_plug=True
         )
-        return Machine(config, factory(options.engine))
+        return Machine(config, factory(options.engine), restored)
 
     def run(self) -> Ended:
         """Run the machine to its end, which is told to whoever waits and written to the outcome file."""
@@ -168,6 +192,8 @@ class MachineProcess:
             return None
         if isinstance(request, messages.SnapshotVolume):
             return self._snapshot_volume(request, connection)
+        if isinstance(request, messages.Snapshot):
+            return self._snapshot(request, connection)
         handler = self._HANDLERS.get(type(request))
         if handler is None:
             raise UsageError(f"a machine's process does not answer {type(request).__name__} here")
@@ -263,6 +289,28 @@ class MachineProcess:
             connection.send(messages.Progress(what=request.volume, done=done, total=total))
 
         return messages.VolumeSnapshot(snapshot=self._disks.snapshot(request.volume, told))
+
+    def _snapshot(self, request: messages.Snapshot, connection: Connection) -> Answer:
+        if not self._snapshots.acquire(blocking=False):
+            raise UsageError(f"a snapshot of {self.record.name} is being taken already; wait until that is done")
+        try:
+            # A message a mebibyte would be thousands.
+            told = 0.0
+
+            def tell(done: int, total: int) -> None:
+                nonlocal told
+                now = time.monotonic()
+                if now - told >= PROGRESS_SECONDS or done == total:
+                    told = now
+                    connection.send(messages.Progress(what=Path(request.path).name, done=done, total=total))
+
+            while not self._machine.starts and not self._ended.wait(BEGIN_SECONDS):
+                pass  # it was started in this very moment
+            address = None if self._card is None else self._card.attached.address
+            taken = save(self._machine, self.record, address, self._disks, Path(request.path), tell)
+            return messages.SnapshotTaken(pause_seconds=taken.pause_seconds)
+        finally:
+            self._snapshots.release()
 
     def _measure(self, request: Request) -> Answer:
         engine = {

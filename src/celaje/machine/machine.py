@@ -332,10 +332,10 @@ class Machine:
         self._ended.set()
 
     def _run_until_reset(self, console: Console, deadline: float | None) -> Verdict:
-        self._boots += 1
         states = HartStates(self._config.cpus)
         with self._board_lock:
             board, sbi, information = self._make_board(console, states)
+            self._boots += 1
             self._running = AtRest(board, states, information)
             enter = _entry(information)
             if self._holds:

@@ -235,7 +235,7 @@ def test_disks_are_cut_while_the_machine_is_at_rest_and_travel_with_it(alphabet:
 
     with running(machine, console):
         wait_until(lambda: len(console.output) > 100)
-        take(machine, path, cut, owner=b"the machine's record")
+        take(machine, path, cut, owner=lambda: b"the machine's record")
     assert resting == [True]
     assert disk.closed
     with SnapshotFile(path) as file:

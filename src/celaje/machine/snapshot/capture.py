@@ -10,10 +10,11 @@ Whoever migrates a machine does the same with another writer at the end.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import celaje
@@ -72,18 +73,20 @@ def take(
     machine: Machine,
     path: Path,
     cut: Callable[[], Sequence[DiskCut]] = tuple,
-    owner: bytes = b"",
+    owner: Callable[[], bytes] = bytes,
     progress: Progress = lambda done, total: None,
+    files: Mapping[str, Path] = MappingProxyType({}),
 ) -> Taken:
     """Write a snapshot of the running `machine` to `path`, mode 0600. From any thread but a hart's.
 
-    `cut` is called while the machine is at rest and gives its writable disks as they are then. GuestError where the
-    machine has ended or never stays long enough; HostError where the disk is full; InputError where `path` is taken.
+    `cut` is called while the machine is at rest and gives its writable disks as they are then, `owner` soon after that.
+    `files` travel along, each as the section of its name. GuestError where the machine has ended or never stays long
+    enough; HostError where the disk is full; InputError where `path` is taken.
     """
     for _ in range(3):
         try:
             with SnapshotWriter(path) as writer:
-                return _take(machine, writer, cut, owner, progress)
+                return _take(machine, writer, cut, owner, progress, files)
         except _StartedAnew:
             continue
         except OSError as error:
@@ -92,8 +95,16 @@ def take(
 
 
 def _take(
-    machine: Machine, writer: SnapshotWriter, cut: Callable[[], Sequence[DiskCut]], owner: bytes, progress: Progress
+    machine: Machine,
+    writer: SnapshotWriter,
+    cut: Callable[[], Sequence[DiskCut]],
+    owner: Callable[[], bytes],
+    progress: Progress,
+    files: Mapping[str, Path],
 ) -> Taken:
+    for name, path in files.items():
+        content = path.read_bytes()
+        writer.write(writer.add(name, len(content)), [content])
     with machine.standing() as board:
         if board is None:
             raise GuestError("the machine does not run, so there is nothing to take a snapshot of")
@@ -146,7 +157,7 @@ def _take(
         information=rest.information or 0,
         htif=None if board.htif is None else (board.htif.tohost, board.htif.fromhost),
         htif_wants_input=board.htif is not None and board.htif.wants_input,
-        owner=owner,
+        owner=owner(),
     )
     writer.finish(encode(state), progress)
     return Taken(paused, rounds, dirty.count(1))

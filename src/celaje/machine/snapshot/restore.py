@@ -108,9 +108,10 @@ class Restored:
             at_rest.append((HartState(held.state), None if held.start is None else StartRequest(*held.start)))
         states.restore(at_rest)
 
-        # The interrupt controller comes last: what the others say while they are put back is in its state already.
+        # The interrupt controller comes first: a device that is put back drives its line as it was, which changes
+        # nothing then, and one that has something new to say (a network card announces itself) is heard.
         pairs = [(one.state, device) for one, (_, device) in zip(self.state.devices, devices, strict=True)]
-        for state, device in sorted(pairs, key=lambda pair: isinstance(pair[1], Plic)):
+        for state, device in sorted(pairs, key=lambda pair: not isinstance(pair[1], Plic)):
             device.restore(state)
         if board.htif is not None:
             board.htif.resume(self.state.htif_wants_input)

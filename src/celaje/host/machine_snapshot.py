@@ -1,0 +1,252 @@
+"""A machine's snapshot as a host sees it: beside what `machine/snapshot` keeps, which disks and card the machine has,
+and what it starts from again after a reset.
+
+A file may come from anybody. So nothing in it opens a file of this host, or a port of it to the guest: disks are
+volumes, whose contents are in the file over an image that is found here by its hash; a kernel that was given as a file
+is in the file; and ports of the host that were open to the guest are opened again only by who restores (`--network`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from celaje.disk.description import ImageBelow
+from celaje.disk.section import MachineCut, decoded_base
+from celaje.disk.volume import Volume
+from celaje.disk.volumes import SectionSource, VolumeStore
+from celaje.errors import CelajeError, InputError, NotFound, UsageError
+from celaje.host import record as records
+from celaje.host.disks import Disks
+from celaje.host.machine_options import Boot
+from celaje.host.messages import AttachedDisk
+from celaje.host.network_options import NetworkOptions
+from celaje.host.record import MachineDirectory, Record, RestoredFrom
+from celaje.image import store
+from celaje.image.store import Image
+from celaje.machine.machine import Machine
+from celaje.machine.snapshot.capture import Taken, take
+from celaje.machine.snapshot.file import Progress
+from celaje.machine.snapshot.restore import Restored
+from celaje.machine.snapshot.state import DiskState
+
+FORMAT = 1
+Role = Literal["kernel", "initrd", "firmware"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the host's part of a snapshot says. `disks` are its volumes, the root (without a target) first; `files` are
+    the roles of ROLES that are sections of the file."""
+
+    format: int = FORMAT
+    record: Record
+    address: str | None
+    disks: list[AttachedDisk]
+    files: list[Role]
+
+
+def save(
+    machine: Machine, record: Record, address: str | None, disks: Disks, path: Path, progress: Progress
+) -> Taken:
+    """Write a snapshot of the running machine of `record`, whose private address is `address`, to `path`.
+
+    UsageError for a machine with a disk that is a plain file; otherwise as `capture.take`.
+    """
+    held: list[AttachedDisk] = []
+
+    def cut() -> list[MachineCut]:
+        volumes: list[Volume] = []
+        for disk, backend in disks.backends():
+            if not isinstance(backend, Volume):
+                raise _plain(disk.source)
+            held.append(disk)
+            volumes.append(backend)
+        return [MachineCut(volume, volume.description.id) for volume in volumes]
+
+    if record.options.disks:
+        raise _plain(record.options.disks[0].path)
+    # What an image brought is found by the image's hash; what a person gave is nowhere but here.
+    given: dict[Role, str | None] = {role: getattr(record.options, role) for role in ROLES}
+    files = {role: Path(text) for role, text in given.items() if text is not None}
+
+    def owner() -> bytes:
+        return msgspec.json.encode(Owner(record=record, address=address, disks=held, files=sorted(files)))
+
+    return take(machine, path, cut, owner, progress, {str(role): file for role, file in files.items()})
+
+
+def _plain(path: str) -> UsageError:
+    return UsageError(
+        f"the disk {path} is a plain file, which no snapshot can hold still; "
+        f"make it a volume (celaje volume import NAME {path}) and attach that"
+    )
+
+
+def open_snapshot(path: Path) -> tuple[Restored, Owner]:
+    """The snapshot at `path`, checked as far as a restore needs. NotFound, InputError."""
+    found = Restored(path)
+    try:
+        owner = msgspec.json.decode(found.state.owner, type=Owner)
+        if owner.format != FORMAT:
+            raise InputError(
+                f"the machine snapshot {path} has format {owner.format}, and this celaje knows format {FORMAT}; "
+                "restore it with the celaje that took it"
+            )
+    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as error:
+        found.close()
+        raise InputError(f"the machine snapshot {path} does not say what its machine is ({error})") from error
+    except BaseException:
+        found.close()
+        raise
+    return found, owner
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewMachine:
+    """A machine that was made of a snapshot and is not started yet; `closed` are ports of the host that it had open."""
+
+    directory: MachineDirectory
+    volumes: tuple[str, ...]
+    closed: tuple[int, ...]
+
+    def unmake(self) -> None:
+        """Leave nothing of it."""
+        with contextlib.suppress(CelajeError, OSError):
+            self.directory.remove()
+        _remove_volumes(self.volumes)
+
+
+def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -> NewMachine:
+    """The machine `name`, which goes on from the snapshot at `path` when it is started next.
+
+    Its card is plugged in as it was, or as `network` says. UsageError where the name is taken, NotFound for an image
+    that is not here, InputError for a file that is not what it must be.
+    """
+    path = path.absolute()
+    directory = MachineDirectory.of(name)
+    if directory.exists():
+        raise records.taken(name)
+    found, owner = open_snapshot(path)
+    volumes: list[str] = []
+    try:
+        old = owner.record
+        network, closed = card(path, old.options.network, network)
+        files = {role: str(directory.path / role) for role in ROLES if role in owner.files}
+        kernel, initrd, firmware = (files.get(role) for role in ROLES)
+        options = dataclasses.replace(
+            old.options, disks=(), network=network, kernel=kernel, initrd=initrd, firmware=firmware
+        )
+        images = {one.base: _image_under(one) for one in found.state.disks}
+        brought = next((image for image in images.values() if image is not None), None)
+        if brought is not None:
+            kernel, initrd, firmware = (files.get(role) or _text(brought.file(role)) for role in ROLES)
+        boot = Boot(kernel, initrd, firmware, old.boot.append)
+        made = _volumes(name, found, owner, images, volumes)
+        new = msgspec.structs.replace(
+            records.new_record(name, options, boot),
+            mac=old.mac,
+            instance=old.instance,
+            address=owner.address,
+            ssh_keys=old.ssh_keys,
+            user_data=old.user_data,
+            root=made.pop(None).source if None in made else None,
+            attached=tuple(made.values()),
+            restored_from=RestoredFrom(path=str(path), size=found.file.size),
+            goes_on=True,
+        )
+        records.create(new)
+        for role in owner.files:
+            _extract(found, role, directory.path / role)
+    except BaseException:
+        if not directory.exists():
+            _remove_volumes(volumes)
+        else:
+            NewMachine(directory, tuple(volumes), ()).unmake()
+        raise
+    finally:
+        found.close()
+    return NewMachine(directory, tuple(volumes), closed)
+
+
+def card(
+    path: Path, saved: NetworkOptions | None, wanted: NetworkOptions | None
+) -> tuple[NetworkOptions | None, tuple[int, ...]]:
+    """The network of a restored machine, and the ports of the host that are closed to it now."""
+    if saved is None:
+        if wanted is not None:
+            raise UsageError(f"the machine in {path} has no network card; leave out --network")
+        return None, ()
+    if wanted is not None:
+        return dataclasses.replace(wanted, mac=saved.mac), ()
+    return dataclasses.replace(saved, host_ports=()), tuple(port.port for port in saved.host_ports)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _image_under(disk: DiskState) -> Image | None:
+    """The image here whose disk is under a saved disk; None where it was not made over one, or a volume here has it."""
+    try:
+        lower = decoded_base(disk.base)
+    except ValueError as error:
+        raise InputError(f"the machine snapshot cannot be restored: {error}") from error
+    if not isinstance(lower, ImageBelow):
+        return None
+    for name in store.names():
+        with contextlib.suppress(CelajeError):  # a broken image is somebody else's
+            image = store.described(name)
+            file = image.description.files.get("disk")
+            if file is not None and file.sha256 == lower.sha256:
+                return image
+    return None
+
+
+def _volumes(
+    name: str, found: Restored, owner: Owner, images: dict[bytes, Image | None], made: list[str]
+) -> dict[int | None, AttachedDisk]:
+    """A volume for each disk, by target; `made` gets their identifiers as they are made."""
+    volume_store = VolumeStore()
+    saved = {disk.name: disk for disk in found.state.disks}
+    if sorted(saved) != sorted(disk.source for disk in owner.disks):
+        raise InputError(f"the machine snapshot {found.path} does not have the disks that it speaks of")
+    result: dict[int | None, AttachedDisk] = {}
+    for number, attached in enumerate(owner.disks):
+        disk, target = saved[attached.source], attached.target
+        section = found.file.section(disk.section)
+        image = images[disk.base]
+        source = SectionSource(
+            found.path, section.offset, disk.extents, disk.size, decoded_base(disk.base),
+            image=None if image is None else image.file("disk"),
+        )  # fmt: skip
+        wish = f"{name}-root" if target is None else f"{name}-disk{number}"
+        made.append(volume_store.create(wish, source=source, size=disk.size).id)
+        if target in result:
+            raise InputError(f"the machine snapshot {found.path} has two disks in one place")
+        result[target] = AttachedDisk(source=made[-1], read_only=attached.read_only, target=target)
+    return result
+
+
+def _extract(found: Restored, role: str, place: Path) -> None:
+    """A file that travelled with the machine, each block checked."""
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        for block in found.file.blocks(found.file.section(role)):
+            file.write(block)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _remove_volumes(identifiers: Sequence[str]) -> None:
+    volume_store = VolumeStore()
+    for identifier in identifiers:
+        with contextlib.suppress(NotFound):
+            volume_store.remove(identifier)
+
