@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from celaje.network import client, messages, spawn
-from celaje.network.attachment import MetadataService
 from celaje.network.messages import Answer, Attach, Attached, NetworkSettings, Refused, Request
+from celaje.network.metadata import MetadataHandler
 from celaje.network.process import NetworkProcess
 from celaje.network.resolver import HostResolvers
 from tests.network.attached_guest import HANGS_SECONDS, AttachedGuest
@@ -107,7 +107,7 @@ class LocalNetwork:
 @contextlib.contextmanager
 def local_network(
     settings: NetworkSettings = SETTINGS,
-    metadata: MetadataService | None = None,
+    metadata: MetadataHandler | None = None,
     resolvers: Path | None = None,
 ) -> Iterator[LocalNetwork]:
     """A network, gone afterwards. No callback of its loop may have failed."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from celaje.errors import InputError
+from celaje.network.destinations import METADATA
 from celaje.network.http_server import Handler, HttpRequest, HttpResponse
-from celaje.network.messages import MetadataFacts
+from celaje.network.messages import MetadataFacts, Refused, Update
 from celaje.network.metadata import VERSIONS, InstanceFacts, Tokens, instance_metadata, metadata_service
+from tests.network.attached_guest import attach_request
+from tests.network.local_network import local_network
 
 TOKEN = "x-aws-ec2-metadata-token"
 LIFE = "x-aws-ec2-metadata-token-ttl-seconds"
@@ -213,3 +217,27 @@ def test_the_service_speaks_http_and_closes_where_the_client_does() -> None:
     receive(b"PUT /latest/api/token HTTP/1.0\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n")
     assert said.pop().startswith(b"HTTP/1.1 200 OK")
     assert closed
+
+
+def test_a_guest_asks_over_its_network_and_hears_of_changes(runtime: Path) -> None:
+    with local_network(metadata=instance_metadata) as network:
+        told = MetadataFacts("i-0a", "web")
+        guest = network.attach(attach_request(metadata=told))
+
+        def ask(path: str) -> bytes:
+            stream = guest.guest.connect(METADATA, 80)
+            stream.write(f"GET /latest/{path} HTTP/1.0\r\n\r\n".encode())
+            network.until(lambda: stream.closed or stream.eof)
+            return bytes(stream.received).partition(b"\r\n\r\n")[2]
+
+        assert ask("meta-data/local-ipv4") == guest.attached.address.encode()
+        assert ask("meta-data/mac") == b"52:54:00:00:00:01"
+        assert ask("meta-data/security-groups")
+        assert ask("user-data").startswith(b"404")
+        update = Update(interface="web", metadata=MetadataFacts("i-0a", "web", user_data=b"#!"))
+        network.request(update)
+        assert ask("user-data") == b"#!"
+        refused = network.request(Update(interface="web", metadata=MetadataFacts("i", "w", extra={"mac/x": ""})))
+        assert isinstance(refused, Refused)
+        assert "'meta-data/mac/x' is below the leaf 'meta-data/mac'" in refused.reason
+        assert ask("user-data") == b"#!"
