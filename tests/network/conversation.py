@@ -72,9 +72,9 @@ class Outside:
 class World:
     """A network with a clock that stands still until it is told to go on."""
 
-    def __init__(self, config: NetworkConfig | None = None) -> None:
+    def __init__(self, config: NetworkConfig | None = None, outside: Outside | None = None) -> None:
         self.now = 1000.0
-        self.outside = Outside()
+        self.outside = outside or Outside()
         self.network = Network(config or NetworkConfig(), self.outside, lambda: self.now)
         self.network.set_security_groups([EVERYTHING])
         self._count = 0
