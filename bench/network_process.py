@@ -112,6 +112,7 @@ def main() -> None:
     guest.start()
     forwarded = pipe.recv()
     process = client.statistics("bench").process
+    print(f"celaje-net is process {process}", flush=True)
     try:
         count, begin = [0], threading.Event()
         pipe.send(("send", seconds))

@@ -3,7 +3,8 @@
 It is for rules that admit so many ports that listening on all of them for the guest would be wrong: a client would be
 accepted where nobody is. Asking is paced, since an emulated guest spends its own time on every answer. Ports that
 servers commonly have, and those that were open last time, are asked every few seconds, all others in turn. A guest
-that has answered nothing yet (it boots, or has no network) is only asked the common ones.
+that has answered nothing yet (it boots, or has no network) is only asked the common ones, or a single one where none
+of these is wanted.
 
 No I/O: `ask(port)` sends a SYN, `tick` is called when `deadline` comes.
 """
@@ -64,7 +65,7 @@ class PortProbe:
         """Ask what is due; sets `deadline`."""
         if now >= self._common_at:
             self._common_at = now + COMMON_SECONDS
-            for port in sorted(self.open.union(COMMON) & self._members):
+            for port in sorted(self.open.union(COMMON) & self._members) or self.wanted[:1]:
                 self._ask(port)
         elif self._answered and self.wanted:
             for port in self.wanted[self._next : self._next + BATCH]:

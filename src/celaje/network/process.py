@@ -36,6 +36,7 @@ from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
 
 IDLE_SECONDS = 600.0
+POLL_SECONDS = 0.5  # how late the network may learn that a flow or a question has timed out
 LOCK_SECONDS = 10.0  # to wait for a process that is about to end
 
 log = logging.getLogger(__name__)
@@ -113,13 +114,16 @@ class NetworkProcess:
         """Somebody has attached or detached."""
         attachments = self.control.attachments.values()
         shaped = any(one.interface.to_guest is not None for one in attachments)
-        self.loop.after_round = self._received if shaped else None
+        self.loop.after_round = self._polled if shaped else None
         idle = not attachments
         self.loop.set(self._idle, self.loop.clock() + self._idle_seconds if idle else None)
 
     def _received(self) -> None:
-        """Frames came: what the network has to do next may be due sooner."""
-        self.loop.set(self._poll, self.network.poll(self.loop.now))
+        """Frames came: what the network has to do next may be due sooner than it said, though nothing but the frames of
+        limited interfaces by less than a second."""
+        soon = self.loop.now + POLL_SECONDS
+        if self._poll.deadline is None or self._poll.deadline > soon:
+            self.loop.set(self._poll, soon)
 
     def _polled(self) -> None:
         self.loop.set(self._poll, self.network.poll(self.loop.now))

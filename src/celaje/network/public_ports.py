@@ -27,6 +27,7 @@ from celaje.network.tcp_segment import ACK, RST, SYN, TcpSegment
 
 WIDE = 256
 PROBE_PORT = 32_767  # of the router, where probes come from
+ANSWER_SECONDS = 3.0  # that an emulated guest may take to answer a probe
 CONNECTIONS_A_TURN = 64
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class PublicPorts:
         self._admitted = AdmittedPorts(frozenset(), ())
         loop = flows.nat.loop
         self._probe = PortProbe(loop.now, self._ask, self._found)
-        self._asked: dict[int, int] = {}  # port to the client that it is asked for
+        self._asked: dict[int, float] = {}  # port to when it was asked, the oldest first
         self._timer = loop.timer(self._tick)
         flows.expected = self._expected
         try:
@@ -212,7 +213,10 @@ class PublicPorts:
 
     def _tick(self) -> None:
         loop = self._flows.nat.loop
-        for port in tuple(self._asked):
+        while self._asked:
+            port, asked = next(iter(self._asked.items()))
+            if loop.now - asked < ANSWER_SECONDS:
+                break
             self._forget(port)
         self._probe.tick(loop.now)
         loop.set(self._timer, self._probe.deadline)
@@ -223,7 +227,8 @@ class PublicPorts:
         client = next((one for first, last, one in self._admitted.wide if first <= port <= last), None)
         if client is None or not nat.network.admit(flows.interface, ipv4.TCP, client, nat.router, PROBE_PORT, port):
             return
-        self._asked[port] = client
+        self._asked.pop(port, None)
+        self._asked[port] = nat.loop.now
         sequence = nat.initial_sequence((nat.router, PROBE_PORT), (flows.interface.address, port), nat.loop.now)
         nat.send_control(flows, (nat.router, PROBE_PORT), port, sequence, 0, SYN)
 
