@@ -25,6 +25,7 @@ _PACKAGES = {
     "qemu-riscv64": "qemu-user",
     "qemu-system-riscv64": "qemu-system-misc",
     "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
+    "qemu-img": "qemu-utils",
     "dtc": "device-tree-compiler",
     "e2fsck": "e2fsprogs",
     "mke2fs": "e2fsprogs",

@@ -65,9 +65,24 @@ def test_a_file_goes_in_and_out_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     assert "there is a file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [[], ["--compress", "zlib"], ["--compress", "zstd"]], ids=" ".join)
+def test_a_qcow2_image_goes_out_and_in(words: list[str], tmp_path: Path) -> None:
+    content = random.Random(2).randbytes(300_000 // 512 * 512) + bytes(1 << 20)
+    (tmp_path / "in.raw").write_bytes(content)
+    assert run("volume", "import", "disk", str(tmp_path / "in.raw")) == 0
+    assert run("volume", "export", "disk", str(tmp_path / "disk.qcow2"), *words) == 0
+    assert run("volume", "import", "again", str(tmp_path / "disk.qcow2")) == 0
+    assert run("volume", "export", "again", str(tmp_path / "out.raw")) == 0
+    assert (tmp_path / "out.raw").read_bytes() == content
+    assert run("volume", "import", "bytes", str(tmp_path / "disk.qcow2"), "--format", "raw") == 0
+    assert VolumeStore().describe("bytes").size == (tmp_path / "disk.qcow2").stat().st_size
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["export", "a", "out.raw", "--compress", "zlib"], "not compressed; give --format qcow2"),
+        (["import", "a", __file__, "--format", "qcow2"], "is no qcow2 image"),
         (["create", "a"], "needs a size"),
         (["create", "../a", "--size", "1G"], "letters, digits"),
         (["create", "a", "--size", "1G", "--image", "nothing"], "there is no image"),

@@ -1,8 +1,8 @@
 """Whole disks in and out: what is read of a file of some format becomes a volume, and a volume becomes a raw file.
 
-A format is a `Disk` to read from; the raw one is here. An import is a volume only when all of it is there, and
-durable; an export has its name only then. Zeros take no space on either side, and take no time where a format or the
-host knows of them.
+A format is a `Disk` to read from; the raw one is here, `qcow2` is another. An import is a volume only when all of it is
+there, and durable; an export has its name only then. Zeros take no space on either side, and take no time where a
+format or the host knows of them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,24 @@ class RawDisk:
     def data(self) -> Iterator[tuple[int, int]]:
         """What is no hole."""
         return self._files.data(self._fd, 0, self.size)
+
+
+class VolumeDisk:
+    """What an open volume holds."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self.size = volume.size
+
+    def readinto(self, buffers: Buffers, offset: int) -> None:
+        """Fill `buffers` from the volume, which keeps nothing of what is fetched for it."""
+        self._volume.read_at(buffers, offset)
+
+    def data(self) -> Iterator[tuple[int, int]]:
+        """The chunks that are not empty for certain."""
+        for at in range(0, self.size, CHUNK):
+            if not self._volume.is_empty(at // CHUNK):
+                yield at, min(at + CHUNK, self.size)
 
 
 @contextlib.contextmanager
