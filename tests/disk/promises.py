@@ -43,9 +43,9 @@ class Contents:
         """What is wrong with `found`, if anything is."""
         if len(found) not in (self.sizes or {len(self.flushed)}):
             return f"it has {len(found)} bytes"
-        expected = self.flushed.ljust(len(found), b"\0")[: len(found)]
-        if found == expected:
+        if found == self.flushed:
             return None
+        expected = self.flushed.ljust(len(found), b"\0")[: len(found)]
         for at in range(0, len(found), SECTOR):
             here = found[at : at + SECTOR]
             if here != expected[at : at + SECTOR] and not any(
@@ -140,7 +140,7 @@ class Promises:
                     yield f"the volume {name} is gone"
                 continue
             yield from self._volume(store, name, contents)
-        yield from (f"the checker, after using it: {damage}" for damage in check(store, deep=True, repair=True).damage)
+        yield from (f"the checker, after using it: {damage}" for damage in check(store, repair=True).damage)
         yield from (f"the checker, after repairing: {what}" for what in check(store).garbage)
 
     def _volume(self, store: VolumeStore, name: str, contents: Contents) -> Iterator[str]:

@@ -34,6 +34,7 @@ from celaje.disk.cluster_map import ABSENT, CLEAN, CLUSTER, DIRTY, DIRTY_TOO, PA
 from celaje.disk.cut import Cut
 from celaje.disk.description import FILE_NAME, VolumeDescription, checked_size
 from celaje.disk.files import (
+    NOWAIT,
     ZEROES,
     Buffers,
     Files,
@@ -100,6 +101,7 @@ class Volume:
         self._whole = ABSENT not in self._states
         self._told_full = False
         self._closed = False
+        self._users = 1  # who opened it, and each cut and hydration under way
 
     # --- reading ---
 
@@ -116,7 +118,12 @@ class Volume:
         """`readinto` if it need not wait for a storage device or a chunk store: True."""
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
         if self._whole or self._states.find(ABSENT, offset >> _SHIFT, offset + length + CLUSTER - 1 >> _SHIFT) < 0:
-            return read_at_once(self._files, self._head, buffers, offset)
+            try:
+                return NOWAIT != 0 and self._preadv(self._head, buffers, offset, NOWAIT) == length
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
+                    return False
+                raise
         return all(
             read_at_once(self._files, self._head, part, at) if own else self.base.readinto_at_once(part, at)
             for own, part, at in self._parts(buffers, offset, length)
@@ -325,12 +332,16 @@ class Volume:
             self._failure = error
 
     def close(self) -> None:
-        """Make everything durable and let go of files and the lock. Cuts that somebody still copies from fail."""
-        if self._closed:
-            return
-        self._closed = True
-        for cut in list(self._cuts):
-            cut.fail("the volume was closed before all of it was copied")
+        """Make everything durable and let go of files and the lock. Cuts that somebody still copies from fail.
+
+        Where another thread is reading just now, files and lock go when it notices.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for cut in self._cuts:
+                cut.fail("the volume was closed before all of it was copied")
         try:
             if not self.read_only and not self._failure:
                 self._flush(everything=True)
@@ -338,6 +349,14 @@ class Volume:
         except OSError as error:  # no flush was answered, so nothing is lost that was acknowledged
             log.error("volume %s: what was written last is not durable: %s", self.description.name, error)
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """One user less; the last one closes the files."""
+        with self._lock:
+            self._users -= 1
+            last = not self._users
+        if last:
             self._map.close()
             self._files.close(self._head)
             self.base.close()
@@ -367,12 +386,19 @@ class Volume:
         self.description = description
 
     def hydrate(self, progress: Progress = no_progress, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Bring everything that is absent into the head, chunk by chunk, until `stopped` says True. False then.
-
-        OSError if a chunk cannot be had or the disk is full.
+        """Bring everything that is absent into the head, chunk by chunk, until `stopped` says True or the volume is
+        closed. False then. OSError if a chunk cannot be had or the disk is full.
         """
-        if not self.base.size:
-            return True
+        with self._lock:
+            if self._closed:
+                return False
+            self._users += 1
+        try:
+            return not self.base.size or self._hydrate(progress, stopped)
+        finally:
+            self._leave()
+
+    def _hydrate(self, progress: Progress, stopped: Callable[[], bool]) -> bool:
         for number in range(-(-self.size // CHUNK)):
             first = number * _CHUNK_CLUSTERS
             if self._states.find(ABSENT, first, first + _CHUNK_CLUSTERS) >= 0:
@@ -380,6 +406,8 @@ class Volume:
                     return False
                 block = self._base_chunk(number)
                 with self._lock:
+                    if self._closed:
+                        return False
                     self._keep(number, block)
                     if self._states.find(ABSENT, first, first + _CHUNK_CLUSTERS) >= 0:
                         raise OSError(errno.ENOSPC, f"the disk is full; {self.directory} cannot take all of its base")
@@ -412,6 +440,7 @@ class Volume:
                 self._dirty = DIRTY + DIRTY_TOO - self._dirty
             cut = Cut(self, self._files, self._lock, self._states, counted, for_snapshot)
             self._cuts.append(cut)
+            self._users += 1
             return cut
 
     def adopt(self, snapshot: str) -> None:
@@ -428,6 +457,7 @@ class Volume:
             self._turn(before, CLEAN if adopted else self._dirty)
         with self._lock:
             self._cuts.remove(cut)
+        self._leave()
 
     def _turn(self, old: int, new: int) -> None:
         """Let every cluster of one state have another, a page of the map at a time so that no write waits for long."""
