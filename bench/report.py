@@ -55,9 +55,16 @@ def read(path: Path = LATEST) -> Report:
     return Report(**raw)
 
 
+# Name -> (what it is, with the unit that it is shown in; that unit in seconds or bytes)
 MEASURES = {
-    "boot_overhead_bytes": "memory beyond the guest's own while it boots, MB",
-    "idle_overhead_bytes": "the same, ten seconds idle at its shell, MB",
+    "boot_overhead_bytes": ("memory beyond the guest's own while it boots, MB", 1e6),
+    "idle_overhead_bytes": ("the same, ten seconds idle at its shell, MB", 1e6),
+    "machine_idle_bytes": ("the same of a machine's process forked from the template, MB", 1e6),
+    "process_start_seconds": ("a machine's process, from the request to its being up, ms", 1e-3),
+    "snapshot_pause_seconds_512": ("pause of a guest at work for its snapshot, 512 MiB, ms", 1e-3),
+    "snapshot_pause_seconds_4096": ("the same, 4 GiB, ms", 1e-3),
+    "restore_seconds_512": ("restore, from the request to the guest executing, 512 MiB, ms", 1e-3),
+    "restore_seconds_4096": ("the same, 4 GiB, ms", 1e-3),
 }
 
 
@@ -68,9 +75,9 @@ def readme_table(report: Report) -> str:
         qemu = f"{one.qemu_seconds:.2f}" if one.qemu_seconds is not None else "–"
         ratio = f"{one.ratio:.2f}" if one.ratio is not None else "–"
         lines.append(f"| {one.name} ({one.kind}) | {one.celaje_seconds:.2f} | {qemu} | {ratio} |")
-    for key, text in MEASURES.items():
+    for key, (text, unit) in MEASURES.items():
         if key in report.measures:
-            lines.append(f"| {text} | {report.measures[key] / 1e6:.0f} | | |")
+            lines.append(f"| {text} | {report.measures[key] / unit:.0f} | | |")
     beside = report.qemu or "no QEMU"
     lines += ["", f"{report.host}; {beside}; medians of {report.repeats} alternating pairs, {report.date}."]
     return "\n".join(lines)

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 import celaje
-from bench import boot, network, programs
+from bench import boot, machines, network, programs
 from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
-from bench.report import LATEST, README, RESULTS, Comparison, Report, fill
+from bench.report import LATEST, MEASURES, README, RESULTS, Comparison, Report, fill
 
 TICKS_PER_SECOND = 10_000_000
 RESULT = re.compile(r"^RESULT (\S+) (\d+) (\d+) (\d+)\s*$", re.M)
@@ -92,7 +92,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="celaje and QEMU side by side")
     parser.add_argument("--repeats", type=int, default=5, help="alternating pairs of each (5)")
     parser.add_argument(
-        "--only", action="append", help="only this program, or `start`, `boot` or `network` (repeat for several)"
+        "--only",
+        action="append",
+        help="only this program, or `start`, `boot`, `network` or `machines` (repeat for several)",
     )
     parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
     parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
@@ -143,10 +145,17 @@ def main(words: list[str] | None = None) -> int:
             for name, measured_pairs in network.pairs(contestants, files, chosen.repeats).items():
                 kind = network.KINDS[network.MEASUREMENTS[name][0]]
                 add(compare(name, kind, measured_pairs))
+    if wanted("machines"):
+        files = boot.files(chosen.kernel, chosen.initrd)
+        if isinstance(files, str) or missing:
+            report.skipped.append(f"machines: {missing or files}")
+        else:
+            report.measures |= machines.measures(files, chosen.repeats)
     for text in report.skipped:
         print("skipped:", text)
     for key, value in report.measures.items():
-        print(f"{key:24} {value / 1e6:.1f} MB")
+        text, unit = MEASURES[key]
+        print(f"{value / unit:8.1f}  {text}")
     report.write(RESULTS / f"{now:%Y%m%dT%H%M%S}.json")
     if chosen.latest:
         report.write(LATEST)

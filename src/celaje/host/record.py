@@ -244,7 +244,7 @@ class MachineDirectory:
 
     def write_run(self, run: Run) -> None:
         """A run begins."""
-        self._write("run.json", run)
+        self._write("run.json", run, durably=False)  # no process outlives a loss of power, and this is on every start
 
     def outcome(self) -> Outcome | None:
         """How the last run ended, if anybody could say so: None for one that goes on, or whose process was killed."""
@@ -271,13 +271,18 @@ class MachineDirectory:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
-    def _write(self, name: str, content: msgspec.Struct) -> None:
+    def _write(self, name: str, content: msgspec.Struct, durably: bool = True) -> None:
         place = self.path / name
         aside = self.path / f".{name}.{os.getpid()}"
+        data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
         try:
-            _write_durably(aside, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            if durably:
+                _write_durably(aside, data)
+            else:
+                aside.write_bytes(data)
             os.replace(aside, place)
-            _sync(self.path)
+            if durably:
+                _sync(self.path)
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise HostError(

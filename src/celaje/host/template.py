@@ -41,6 +41,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 IMPORTED = (
     "celaje.host.vmm",
     "celaje.engine.translate.engine",
+    "celaje.machine.boot.elf",
     "celaje.machine.machine",
     "celaje.machine.snapshot.capture",
     "celaje.network.client",
