@@ -243,8 +243,8 @@ class MachineDirectory:
         return self._read("run.json", Run)
 
     def write_run(self, run: Run) -> None:
-        """A run begins."""
-        self._write("run.json", run, durably=False)  # no process outlives a loss of power, and this is on every start
+        """A run begins. Not durable, so that no start waits for the disk: a loss of power ends the run too."""
+        self._write("run.json", run, durably=False)
 
     def outcome(self) -> Outcome | None:
         """How the last run ended, if anybody could say so: None for one that goes on, or whose process was killed."""
@@ -261,8 +261,8 @@ class MachineDirectory:
         return seen if run is not None and seen is not None and seen.process == run.process else None
 
     def write_process_exit(self, seen: ProcessExit) -> None:
-        """A process has been reaped."""
-        self._write("exit.json", seen)
+        """A process has been reaped. Not durable either."""
+        self._write("exit.json", seen, durably=False)
 
     def _read(self, name: str, kind: type[StructType]) -> StructType | None:
         """None where it is missing, or is not what it must be: what these files say is for a person to read."""
@@ -276,10 +276,7 @@ class MachineDirectory:
         aside = self.path / f".{name}.{os.getpid()}"
         data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
         try:
-            if durably:
-                _write_durably(aside, data)
-            else:
-                aside.write_bytes(data)
+            _write_aside(aside, data, durably)
             os.replace(aside, place)
             if durably:
                 _sync(self.path)
@@ -374,12 +371,13 @@ def _kept(boot: Boot, options: MachineOptions, aside: Path, directory: Path) -> 
     return dataclasses.replace(boot, **linked)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write_aside(path: Path, data: bytes, durably: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(descriptor)
+        if durably:
+            os.fsync(descriptor)
 
 
 def _sync(directory: Path) -> None:
