@@ -3,6 +3,7 @@
 #   make install   the environment only; then .venv/bin/celaje can be run
 #   make demo      builds a Debian image, boots it, runs a few commands in the guest
 #   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
+#   make test-full   the tests with the long repetitions; CELAJE_REPETITIONS=500 make test TESTS=… for one of them
 #   make lint      ruff, mypy, the floors of the house
 #   make bench     celaje and QEMU side by side, where QEMU is installed
 #   make wheels    proof that every runtime dependency comes as a wheel
@@ -13,7 +14,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test lint format bench wheels clean
+.PHONY: help install demo test test-full lint format bench wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +27,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
+
+test-full: $(VENV)/.dev
+	CELAJE_REPETITIONS=full $(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -90,6 +90,18 @@ def debian_file() -> Callable[[str, str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def repetitions() -> Callable[[int, int], int]:
+    """How often a test that repeats itself does: the first number; the second in `make test-full`, or any other that
+    CELAJE_REPETITIONS says."""
+    said = os.environ.get("CELAJE_REPETITIONS", "")
+
+    def choose(few: int, many: int) -> int:
+        return many if said == "full" else int(said or few)
+
+    return choose
+
+
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Path]:
     """A short directory for sockets. The template and the networks' processes that listen there end with the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -155,17 +156,30 @@ def ask(
 
 
 def wait_until_off(directory: MachineDirectory, seconds: float) -> bool:
-    """Wait until no process runs the machine, at most so long. Whether it is so."""
+    """Wait until no process runs the machine, at most so long. Whether it is so.
+
+    The process is gone then: the kernel lets go of its lock a moment before it does of its volumes'.
+    """
     ends = time.monotonic() + seconds
-    while directory.holder() is not None:
-        if time.monotonic() >= ends:
-            return False
-        with contextlib.suppress(NotFound, HostError), Control(directory) as control:
-            control.send(messages.WaitForEnd())
-            while control.receive(max(0.01, ends - time.monotonic())) is not None:
-                pass
-        time.sleep(0.005)
+    while (process := directory.holder()) is not None:
+        with contextlib.suppress(ProcessLookupError), _process(process) as descriptor:
+            if directory.holder() != process:
+                continue
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            if not poller.poll(max(0.0, ends - time.monotonic()) * 1000):
+                return False
     return True
+
+
+@contextlib.contextmanager
+def _process(identifier: int) -> Iterator[int]:
+    """A descriptor that can be read from when the process has gone. ProcessLookupError if there is none."""
+    descriptor = os.pidfd_open(identifier)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def kill(directory: MachineDirectory, seconds: float = 5.0) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from celaje.disk.volume import Progress, Volume, no_progress
-from celaje.disk.volumes import ImageSource, VolumeStore
+from celaje.disk.volumes import ImageSource, VolumeInUse, VolumeStore
 from celaje.errors import HostError, InputError, NotFound, UsageError
 from celaje.host.machine_options import Boot
 from celaje.host.messages import AttachedDisk, DiskDescription
@@ -56,6 +57,9 @@ def found(source: str, read_only: bool = False) -> AttachedDisk:
     return AttachedDisk(source=path, is_file=True, read_only=read_only)
 
 
+LINGERING_SECONDS = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     disk: AttachedDisk
@@ -74,9 +78,20 @@ class Disks:
 
     def root(self, identifier: str) -> Volume:
         """Open the root volume. NotFound; InputError where it is in use."""
-        volume = self._store.open(identifier)
+        volume = self._opened(identifier, read_only=False)
         self._held[identifier] = _Held(AttachedDisk(source=identifier), volume, None)
         return volume
+
+    def _opened(self, source: str, read_only: bool) -> Volume:
+        """Open a volume. A process that ends keeps its volumes locked for a moment after the machine's own lock."""
+        until = time.monotonic() + LINGERING_SECONDS
+        while True:
+            try:
+                return self._store.open(source, read_only=read_only)
+            except VolumeInUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.005)
 
     def attach(self, disk: AttachedDisk) -> tuple[int, str]:
         """Show the guest one more disk: (target, serial number). InputError, NotFound."""
@@ -88,7 +103,7 @@ class Disks:
             if disk.is_file:
                 backend = RawFile(disk.source, read_only=disk.read_only)
             else:
-                backend = self._store.open(disk.source, read_only=disk.read_only)
+                backend = self._opened(disk.source, disk.read_only)
             try:
                 target = self.scsi.attach(backend, disk.target)
             except BaseException:
