@@ -20,11 +20,13 @@ GUEST_MEMORY = re.compile(r"memfd:celaje-guest-memory")
 
 @dataclass(frozen=True)
 class Emulator:
-    """One of the two contestants. `firmware` and `kernel` give the command line for each way to start."""
+    """One of the two contestants. `firmware` and `kernel` give the command line for each way to start, `disk` the words
+    to add for a raw file on bus `virtio` or `scsi`."""
 
     name: str
     firmware: Callable[[Path, str], list[str]]
     kernel: Callable[[Path, Path, str, str], list[str]]
+    disk: Callable[[Path, str], list[str]]
 
 
 def _celaje(*arguments: str | Path) -> list[str]:
@@ -36,12 +38,20 @@ def _qemu(*arguments: str | Path) -> list[str]:
     return ["qemu-system-riscv64", *fixed, *map(str, arguments)]
 
 
+def _qemu_disk(file: Path, bus: str) -> list[str]:
+    drive = ["-drive", f"file={file},format=raw,if=none,id=disk"]
+    if bus == "virtio":
+        return [*drive, "-device", "virtio-blk-device,drive=disk"]
+    return [*drive, "-device", "virtio-scsi-device", "-device", "scsi-hd,drive=disk"]
+
+
 CELAJE = Emulator(
     "celaje",
     lambda elf, memory: _celaje("--firmware", elf, "--memory", memory),
     lambda kernel, initrd, append, memory: _celaje(
         "--kernel", kernel, "--initrd", initrd, "--append", append, "--memory", memory, "--no-reboot"
     ),
+    lambda file, bus: ["--disk", f"{file},bus={bus}"],
 )
 QEMU = Emulator(
     "qemu",
@@ -49,6 +59,7 @@ QEMU = Emulator(
     lambda kernel, initrd, append, memory: _qemu(
         "-kernel", kernel, "-initrd", initrd, "-append", append, "-m", memory
     ),
+    _qemu_disk,
 )
 
 

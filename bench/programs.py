@@ -13,6 +13,11 @@ FLAGS = (
     "-fno-stack-protector -fno-pie -no-pie -fno-tree-loop-distribute-patterns -nostdlib -static "
     "-Wl,--build-id=none,--no-warn-rwx-segments"
 ).split()
+# The same without a C library, for a Linux guest.
+LINUX_FLAGS = (
+    "-O2 -Wall -Wextra -Werror -march=rv64gc -mabi=lp64d -ffreestanding -fno-stack-protector -fno-pie -no-pie "
+    "-fno-tree-loop-distribute-patterns -nostdlib -static -Wl,--build-id=none"
+).split()
 
 # Program -> what it stands for. A program prints one RESULT line for each of its measurements.
 PROGRAMS = {

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import celaje
-from bench import boot, machines, network, programs
+from bench import boot, disk, machines, network, programs
 from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
 from bench.report import LATEST, MEASURES, README, RESULTS, Comparison, Report, fill
 
@@ -94,7 +94,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         action="append",
-        help="only this program, or `start`, `boot`, `network` or `machines` (repeat for several)",
+        help="only this program, or `start`, `boot`, `network`, `disk` or `machines` (repeat for several)",
     )
     parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
     parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
@@ -145,6 +145,14 @@ def main(words: list[str] | None = None) -> int:
             for name, measured_pairs in network.pairs(contestants, files, chosen.repeats).items():
                 kind = network.KINDS[network.MEASUREMENTS[name][0]]
                 add(compare(name, kind, measured_pairs))
+    if wanted("disk"):
+        files = boot.files(chosen.kernel, chosen.initrd)
+        if isinstance(files, str) or missing:
+            report.skipped.append(f"disk: {missing or files}")
+        else:
+            for bus in disk.BUSES:
+                for name, disk_pairs in disk.pairs(contestants, files, bus, chosen.repeats).items():
+                    add(compare(f"{bus} {name}", disk.KINDS[name], disk_pairs))
     if wanted("machines"):
         files = boot.files(chosen.kernel, chosen.initrd)
         if isinstance(files, str) or missing:

@@ -152,6 +152,21 @@ def test_the_configuration_describes_the_disk(disk: Disk) -> None:
     assert field(60, 8) == 0
 
 
+def test_a_disk_that_has_grown_says_so_and_has_the_new_sectors(path: Path, memory: GuestMemory) -> None:
+    backend = RawFile(path)
+    disk = Disk(backend, memory)
+    disk.initialize(FLUSH)
+    assert isinstance(disk.device, VirtioBlock)
+    disk.device.capacity_changed()
+    assert not disk.line.level
+    backend.grow(512 * (SECTORS + 10))
+    disk.device.capacity_changed()
+    assert disk.acknowledge() == 2
+    assert disk.mmio.read(0x100, 8) == SECTORS + 10
+    assert disk.read_sectors(SECTORS + 9) == bytes(512)
+    disk.mmio.close()
+
+
 def test_a_read_brings_the_sectors_asked_for(disk: Disk) -> None:
     assert disk.read_sectors(3, 5) == pattern(3, 5)
     assert disk.read_sectors(SECTORS - 1) == pattern(SECTORS - 1)

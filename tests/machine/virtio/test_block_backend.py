@@ -183,3 +183,15 @@ def test_a_write_goes_on_where_the_host_took_only_a_part(tmp_path: Path) -> None
     with (tmp_path / "file").open("w+b", buffering=0) as file:
         write_fully(file.fileno(), parts, 5)
         assert os.pread(file.fileno(), 100, 5) == b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [512, 4097])
+def test_a_file_does_not_shrink_and_has_whole_sectors(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(4096))
+    disk = RawFile(path)
+    with pytest.raises(InputError, match=f"has 4096 bytes; .* not {size}"):
+        disk.grow(size)
+    disk.grow(8192)
+    assert (disk.size, path.stat().st_size) == (8192, 8192)
+    disk.close()

@@ -123,6 +123,15 @@ class VirtioBlock(VirtioDevice):
             with self.lock:
                 self._writeback = data[0] != 0
 
+    def capacity_changed(self) -> None:
+        """Look at the size of the backend again, and tell the guest if it has changed (5.2.5.1). From any thread."""
+        with self.lock:
+            capacity = self._backend.size // SECTOR_SIZE
+            if capacity == self._capacity:
+                return
+            self._capacity = capacity
+        self.transport.configuration_changed()
+
     @property
     def _write_through(self) -> bool:
         """Whether a write is durable when it is done (5.2.6.2): for a driver that can neither flush nor choose."""

@@ -226,6 +226,16 @@ class RawFile:
         if not fallocate(self._fd, mode | FALLOCATE_KEEP_SIZE, offset, length):
             write_zeroes_by_hand(self._fd, offset, length)
 
+    def grow(self, size: int) -> None:
+        """Make the file `size` bytes long; whoever uses the disk is told by its device. InputError if it would shrink
+        or has no whole sectors; OSError."""
+        if size < self.size or size % SECTOR_SIZE:
+            raise InputError(
+                f"disk {self.path} has {self.size} bytes; it may have more, in whole sectors, but not {size}"
+            )
+        os.ftruncate(self._fd, size)
+        self.size = size
+
     def close(self) -> None:
         """Close the file, which unlocks it."""
         if self._fd >= 0:
