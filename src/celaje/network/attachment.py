@@ -19,6 +19,7 @@ from celaje.network.messages import Attach, Bandwidth, HostPort, MetadataFacts, 
 from celaje.network.metadata import InstanceFacts, MetadataHandler, metadata_service
 from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig
+from celaje.network.public_pool import PublicPool
 from celaje.network.public_ports import AdmittedPorts, PublicPorts, admitted_ports
 from celaje.network.security_group import Rule, SecurityGroup
 from celaje.network.stream_service import ServiceMaker, dns_over_tcp
@@ -84,12 +85,19 @@ class Attachment:
     from `start` on."""
 
     def __init__(
-        self, network: Network, config: NetworkConfig, nat: Nat, metadata: MetadataHandler | None, request: Attach
+        self,
+        network: Network,
+        config: NetworkConfig,
+        nat: Nat,
+        metadata: MetadataHandler | None,
+        pool: PublicPool | None,
+        request: Attach,
     ) -> None:
         self._network = network
         self._config = config
         self._nat = nat
         self._metadata = metadata
+        self._pool = pool
         self.request = request
         self._link: Link | None = None
         self._subnet = network_of(f"{ipv4.text(config.subnet)}/{config.prefix_length}")
@@ -112,11 +120,25 @@ class Attachment:
         try:
             self._set_services()
             self._set_metadata(self._metadata_service(request.metadata, request.groups))
-            self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted)
+            is_real = self._join_pool()
+            self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
         except BaseException:
-            nat.detached(self.interface)
-            network.detach(self.interface)
+            self._leave()
             raise
+
+    def _join_pool(self) -> bool:
+        """Whether the public address is one of the pool's, and this interface's now."""
+        public = self.request.public_address
+        if self._pool is None or public is None or not self._pool.has(address_number(public)):
+            return False
+        self.flows.exit = self._pool.add(address_number(public), self.interface)
+        return True
+
+    def _leave(self) -> None:
+        if self._pool is not None:
+            self._pool.remove(self.interface)
+        self._nat.detached(self.interface)
+        self._network.detach(self.interface)
 
     def start(self, connection: socket.socket, received: Callable[[], None], closed: Callable[[], None]) -> None:
         """From now on `connection` carries frames. `received` follows each batch of them; `closed` is called when the
@@ -138,8 +160,7 @@ class Attachment:
     def close(self) -> None:
         """Detached: nothing of it is left but its address."""
         self.ports.close()
-        self._nat.detached(self.interface)
-        self._network.detach(self.interface)
+        self._leave()
         if self._link is not None:
             self._link.close()
 

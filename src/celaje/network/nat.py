@@ -66,7 +66,7 @@ class InterfaceFlows:
         self.services: dict[tuple[int, int], ServiceMaker] = {}  # (address, port) of TCP that is answered here
         self.congested = False  # the machine does not read its link fast enough: nothing more is fetched for it
         self.stalled: set[Bridge] = set()  # those that wait for that to end
-        self.exit: Callable[[Packet], None] | None = None  # takes packets for other networks, instead of sockets
+        self.exit: Callable[[Packet], bool] | None = None  # takes packets for other networks, if they may go there
         self.expected: Expected | None = None
         self.next_port = _FIRST_EPHEMERAL
 
@@ -197,14 +197,12 @@ class Nat:
             self.loop.soon(self.settle)
 
     def _leaves(self, flows: InterfaceFlows, packet: Packet, port: int) -> bool:
-        """Whether the packet went out by the interface's own exit, whose rules about destinations are the same."""
+        """Whether the packet went out by the interface's own exit. What may not go there is told as everybody is
+        told."""
         address = packet.destination
         if (address, port) in flows.services or flows.opened.find(packet.protocol, address, port) is not None:
             return False
-        if flows.exit is None or self._destinations.refusal(address) is not None:
-            return False  # told as everybody is
-        flows.exit(packet)
-        return True
+        return flows.exit is not None and flows.exit(packet)
 
     # TCP.
 

@@ -32,6 +32,7 @@ from celaje.network.messages import Attach, NetworkSettings
 from celaje.network.metadata import MetadataHandler, instance_metadata
 from celaje.network.nat import Nat
 from celaje.network.network import Network
+from celaje.network.public_pool import PublicPool
 from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
 
@@ -69,6 +70,16 @@ class NetworkProcess:
         self._assignments = AssignmentFile(settings)
         self.network = Network(self._config, self.nat, self.loop.clock, self._assignments.read())
         self.nat.network = self.network
+        self._pool: PublicPool | None = None
+        if settings.pool is not None:
+            self._pool = PublicPool(
+                self.loop,
+                self.network,
+                network_of(settings.pool),
+                settings.mtu,
+                self.nat.counters,
+                lambda address: destinations.refusal(address) is not None,
+            )
         self._poll = self.loop.timer(self._polled)
         self._idle = self.loop.timer(self.loop.stop)
         self.control = ControlSocket(
@@ -86,6 +97,8 @@ class NetworkProcess:
 
     def close(self) -> None:
         self.control.close()
+        if self._pool is not None:
+            self._pool.close()
         self._resolver.close()
         self._routes.close()
         self.loop.close()
@@ -96,7 +109,7 @@ class NetworkProcess:
                 f"the network {self.settings.name!r} runs as {_described(self.settings)} and cannot be "
                 f"{_described(request.network)}; choose another name for that network, or stop this one's machines"
             )
-        attachment = Attachment(self.network, self._config, self.nat, self._metadata, request)
+        attachment = Attachment(self.network, self._config, self.nat, self._metadata, self._pool, request)
         self._assignments.write(self.network.assignments)
         return attachment
 
@@ -106,6 +119,7 @@ class NetworkProcess:
             **self.nat.tables(),
             "DNS questions": len(self._resolver.questions),
             "watched descriptors": len(self.loop),
+            "public addresses": 0 if self._pool is None else len(self._pool),
             "interfaces": len(self.control.attachments),
         }
         return counters, tables

@@ -125,13 +125,21 @@ class _Listener:
 
 
 class PublicPorts:
-    """Those of one interface. HostError if a forward cannot be had; then nothing is listened on."""
+    """Those of one interface. HostError if a forward cannot be had; then nothing is listened on. With `is_real` the
+    address lives on a device of ours, where every port is the guest's own: then nothing is listened on for it
+    either."""
 
     def __init__(
-        self, flows: InterfaceFlows, address: str | None, forwards: Iterable[Forward], admitted: AdmittedPorts
+        self,
+        flows: InterfaceFlows,
+        address: str | None,
+        forwards: Iterable[Forward],
+        admitted: AdmittedPorts,
+        is_real: bool = False,
     ) -> None:
         self._flows = flows
         self._address = address
+        self._is_real = is_real
         self._forwards: dict[Forward, _Listener] = {}
         self._public: dict[tuple[Transport, int], _Listener] = {}
         self._admitted = AdmittedPorts(frozenset(), ())
@@ -149,8 +157,13 @@ class PublicPorts:
 
     def listed(self) -> tuple[PublicPort, ...]:
         """What the host's programs can connect to, forwards first."""
-        public = sorted(self._public.values(), key=lambda one: (one.listed.protocol, one.port))
-        return tuple(one.listed for one in (*self._forwards.values(), *public))
+        forwards = [one.listed for one in self._forwards.values()]
+        if self._is_real and self._address is not None:
+            address = self._address
+            public = [PublicPort(protocol, port, address, port) for protocol, port in self._admitted.narrow]
+        else:
+            public = [one.listed for one in self._public.values()]
+        return (*forwards, *sorted(public, key=lambda one: (one.protocol, one.guest_port)))
 
     def close(self) -> None:
         for listener in (*self._forwards.values(), *self._public.values()):
@@ -191,9 +204,9 @@ class PublicPorts:
 
     def set_admitted(self, admitted: AdmittedPorts) -> None:
         """The rules admit these ports now. HostError if the public address is not one of this host's."""
-        if self._address is None:
-            return
         self._admitted = admitted
+        if self._address is None or self._is_real:
+            return
         wanted = {first + at for first, last, _ in admitted.wide for at in range(last - first + 1)} - {0}
         self._probe.want(sorted(wanted))
         for protocol, port in sorted(self._public.keys() - admitted.narrow):
