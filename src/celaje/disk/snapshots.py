@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from celaje import paths
 from celaje.disk.base import Base, ManifestBase
 from celaje.disk.chunk_store import CHUNK, ZERO_NAME, ChunkStore, keep, name_of
 from celaje.disk.cut import Cut
@@ -32,7 +33,7 @@ from celaje.disk.files import Files, publish
 from celaje.disk.layout import MANIFEST_SUFFIX, Layout, store_lock
 from celaje.disk.manifest import Manifest, read_manifest, read_summary, shortened
 from celaje.disk.volume import Progress, Volume, no_progress
-from celaje.errors import InputError, NotFound
+from celaje.errors import HostError, InputError, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +148,8 @@ class Snapshots:
                 names += name
         found = Manifest("", "", base.size, 0, "", bytes(names))
         if path and self._cache:
-            with contextlib.suppress(OSError):  # it can be made again
-                with contextlib.suppress(FileExistsError):
-                    self._files.mkdir(self._cache)
+            with contextlib.suppress(OSError, HostError):  # it can be made again
+                paths.made(self._cache)
                 publish(self._files, path, found.parts())
         return found
 

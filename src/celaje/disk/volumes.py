@@ -87,7 +87,7 @@ class VolumeStore:
         self.layout = Layout(paths.home() if home is None else home)
         self.files = files
         self.chunks = FolderChunkStore(self.layout.chunks, files)
-        cache = paths.made(paths.cache() / "manifests") if files is HOST else None
+        cache = paths.cache() / "manifests" if files is HOST else None
         self.snapshots = Snapshots(files, self.layout, self.chunks, cache, threads)
 
     # --- what there is ---
