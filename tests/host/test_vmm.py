@@ -302,6 +302,31 @@ def test_bytes_that_are_no_message_are_refused_and_the_machine_goes_on(machines:
         assert json.loads(raw.recv(1 << 17))["message"] == "description"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_other_users_are_refused(machines: Machines) -> None:
+    """Somebody else who got hold of the directory, which its mode keeps from them, is refused by the kernel's word."""
+    from celaje.host import template
+
+    directory = machines.started("one")
+    program = """
+import os, socket, sys
+places = [os.open(path, os.O_PATH) for path in sys.argv[1:]]
+os.setuid(65534)
+for place in places:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
+        raw.connect(f"/proc/self/fd/{place}")
+        print(raw.recv(1 << 17).decode())
+"""
+    sockets = [str(directory.path / "control"), str(template.socket_path())]
+    for path in sockets:  # connecting asks for the right to write
+        os.chmod(path, 0o777)
+    done = subprocess.run([sys.executable, "-c", program, *sockets], capture_output=True, text=True, timeout=60)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["message"] for answer in answers] == ["refused", "refused"], done.stderr
+    assert all("another user's" in answer["reason"] for answer in answers)
+    assert inventory.look(directory).state == "running"
+
+
 def test_the_template_refuses_what_it_cannot_do(machines: Machines) -> None:
     machines.started("one")
     from celaje.host import template

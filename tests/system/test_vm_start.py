@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from celaje.disk.volumes import VolumeStore
-from celaje.host import inventory
+from celaje.host import inventory, messages
+from celaje.host.control import Control
 from celaje.host.record import MachineDirectory
 from celaje.host.vmm import private_bytes
+from celaje.network import client
 from tests.machine_processes import Machines, end, wait_until
 
 CELAJE = [sys.executable, "-m", "celaje"]
@@ -108,6 +110,12 @@ def test_a_started_machine_answers_ssh_and_keeps_its_disks(
     disk = wait_for(guest, "grep -l . /sys/block/sd*/size").strip().split("/")[3]
     assert guest.run(f"head -c 4 /dev/{disk}") == "kept"
 
+    # Its network's process dies, and the next one has it again, at the same address.
+    (before,) = client.interfaces("default")
+    end(client.statistics("default").process)
+    guest.wait()
+    assert client.interfaces("default") == [before]
+
     # Paused and resumed, it goes on.
     celaje("vm", "pause", "web")
     celaje("vm", "resume", "web")
@@ -119,12 +127,34 @@ def test_a_started_machine_answers_ssh_and_keeps_its_disks(
     assert [volume.name for volume in VolumeStore().list()] == ["data"]
 
 
-def test_two_machines_reach_each_other_by_name_and_one_that_crashes_is_not_noticed(
+def test_disks_come_and_go_many_times_while_the_guest_runs(
+    machines: Machines, built_image: FindImage, key: Path, repetitions: Callable[[int, int], int]
+) -> None:
+    celaje("vm", "start", "web", built_image("debian-mini").resolve(), "--ssh-key", key.with_suffix(".pub"))
+    guest = Guest("web", key)
+    guest.wait()
+    volumes = [VolumeStore().create(f"v{number}", size=(number + 1) << 20).id for number in range(3)]
+    with Control(MachineDirectory.of("web")) as control:
+        for _ in range(repetitions(30, 100)):
+            for volume in volumes:
+                disk = messages.AttachedDisk(source=volume)
+                control.ask(messages.AttachDisk(disk=disk), messages.DiskAttached)
+            for volume in volumes:
+                control.ask(messages.DetachDisk(source=volume), messages.Done)
+        assert wait_for(guest, "! ls /sys/block | grep -q sd && echo none") == "none\n"
+        for volume in volumes:
+            control.ask(messages.AttachDisk(disk=messages.AttachedDisk(source=volume)), messages.DiskAttached)
+    found = wait_for(guest, "[ $(ls -d /sys/block/sd* | wc -l) = 3 ] && cat /sys/block/sd*/size")
+    assert sorted(map(int, found.split())) == [2048, 4096, 6144]
+
+
+def test_two_debians_and_a_bare_program_run_at_once_and_one_that_crashes_is_not_noticed(
     machines: Machines, built_image: FindImage, key: Path
 ) -> None:
     image = built_image("debian-mini").resolve()
     for name in ("one", "two"):
         celaje("vm", "start", name, image, "--ssh-key", key.with_suffix(".pub"), "--memory", "256M")
+    bare = machines.started("bare")
     guests = [Guest(name, key) for name in ("one", "two")]
     for guest in guests:
         guest.wait()
@@ -132,3 +162,7 @@ def test_two_machines_reach_each_other_by_name_and_one_that_crashes_is_not_notic
     end(MachineDirectory.of("two").holder())
     assert inventory.look(MachineDirectory.of("two")).state == "died"
     assert guests[0].run("echo fine") == "fine\n"
+    with Control(bare) as control:
+        control.ask(messages.OpenConsole(), messages.Done)
+        control.send(messages.ConsoleInput(data=b"x"))
+        assert control.receive() == messages.ConsoleOutput(data=b"x")
