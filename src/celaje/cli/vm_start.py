@@ -96,12 +96,14 @@ def _made(chosen: argparse.Namespace) -> Record:
     """A new machine's record and directory, and its root volume."""
     import msgspec
 
+    from celaje.cli.patience import patience
     from celaje.host import disks, record
     from celaje.host.configuration import resolved
 
     options = machine_options(chosen).anchored()
     keys, data = guest_options(chosen, options)
-    boot = resolved(options)
+    with patience("every byte of the image is compared with its hash (once) …"):
+        boot = resolved(options)
     new = record.new_record(chosen.name, options, dataclasses.replace(boot, disk=None, disk_sha256=None))
     if record.MachineDirectory.of(chosen.name).exists():
         raise record.taken(chosen.name)
