@@ -3,7 +3,8 @@
 #   make install   the environment only; then .venv/bin/celaje can be run
 #   make demo      builds a Debian image, boots it, runs a few commands in the guest
 #   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
-#   make test-full   the tests with the long repetitions; CELAJE_REPETITIONS=500 make test TESTS=… for one of them
+#   make test-full   the tests with the long repetitions and the image debian-13, which it builds if it is not there;
+#                  CELAJE_REPETITIONS=500 make test TESTS=… for one of them
 #   make lint      ruff, mypy, the floors of the house
 #   make bench     celaje and QEMU side by side, where QEMU is installed
 #   make wheels    proof that every runtime dependency comes as a wheel
@@ -29,7 +30,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
 
 test-full: $(VENV)/.dev
-	CELAJE_REPETITIONS=full $(BIN)/python -m pytest $(TESTS)
+	$(BIN)/celaje image ls --json | grep -q '"debian-13"' || $(BIN)/celaje image build debian-13
+	CELAJE_REPETITIONS=full $(BIN)/python -m pytest -m "full or not full" $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -66,10 +67,19 @@ def ar_of(members: dict[str, bytes]) -> bytes:
     return b"".join(parts)
 
 
-def deb_of(files: dict[str, bytes], compression: str = ".xz", extra: list[tarfile.TarInfo] | None = None) -> bytes:
-    """A Debian package with these files."""
+def deb_of(
+    files: dict[str, bytes],
+    compression: str = ".xz",
+    extra: list[tarfile.TarInfo] | None = None,
+    name: str = "",
+    **control: bytes,
+) -> bytes:
+    """A Debian package with these files; with a `name`, its control archive says it, and has the members `control`."""
     data = COMPRESSIONS[compression](tar_of(files, extra))
-    return ar_of({"debian-binary": b"2.0\n", "control.tar.xz": lzma.compress(b""), f"data.tar{compression}": data})
+    text = f"Package: {name}\nVersion: 1.0-1\nArchitecture: riscv64\n".encode()
+    members = {"./control": text, **{f"./{member}": content for member, content in control.items()}}
+    said = tar_of(members) if name else b""
+    return ar_of({"debian-binary": b"2.0\n", "control.tar.xz": lzma.compress(said), f"data.tar{compression}": data})
 
 
 class DiskInMemory:
@@ -102,12 +112,15 @@ class FabricatedArchive:
     def keys(self) -> ArchiveKeys:
         return ArchiveKeys([bytes(self.key.extract_certificate())])
 
-    def package(self, name: str, content: bytes = b"", depends: str = "", version: str = "1.0-1") -> None:
+    def package(
+        self, name: str, content: bytes = b"", depends: str = "", version: str = "1.0-1", fields: str = ""
+    ) -> None:
         path = f"pool/main/{name[0]}/{name}/{name}_{version}_riscv64.deb"
         self.files[path] = content
         lines = [f"Package: {name}", f"Version: {version}", f"Filename: {path}", f"Size: {len(content)}"]
         if depends:
             lines.append(f"Depends: {depends}")
+        lines += fields.splitlines()
         self.stanzas.append("\n".join([*lines, f"SHA256: {hashlib.sha256(content).hexdigest()}", ""]))
 
     def sign(self, text: str, key: pysequoia.Tsk | None = None) -> bytes:
@@ -211,6 +224,7 @@ def make_disk(tool: Callable[[str], str], tmp_path: Path) -> MakeDisk:
 
     def make(files: dict[str, bytes | str], partitioned: bool = True) -> bytes:
         root = tmp_path / "root"
+        shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         for path, content in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)

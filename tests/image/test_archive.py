@@ -208,3 +208,41 @@ def test_a_stanza_that_makes_no_sense_is_refused(stanza: str, said: str) -> None
 def test_an_index_that_is_none_is_refused() -> None:
     with pytest.raises(ImageError, match="does not begin"):
         PackageIndex("<html>not here</html>")
+
+
+def stanza(name: str, *fields: str) -> str:
+    lines = [f"Package: {name}", "Version: 1", f"Filename: pool/{name}.deb", "Size: 5", f"SHA256: {HASH}", *fields]
+    return "\n".join(lines) + "\n"
+
+
+SMALL = PackageIndex(
+    "\n".join(
+        [
+            stanza("base-files", "Essential: yes", "Pre-Depends: awk"),
+            stanza("dash", "Priority: required"),
+            stanza("gawk", "Provides: awk (= 5), other"),
+            stanza("mawk", "Priority: required", "Provides: awk"),
+            stanza("tool", "Depends: awk, first | second"),
+            stanza("first"),
+            stanza("second"),
+        ]
+    )
+)
+
+
+def names_of(names: list[str]) -> list[str]:
+    return [package.name for package in SMALL.closure(names)]
+
+
+def test_the_base_is_what_is_required_or_essential() -> None:
+    assert SMALL.base() == ["base-files", "dash", "mawk"]
+
+
+def test_a_need_that_only_others_provide_is_met_by_a_package_of_the_base_first() -> None:
+    assert names_of(["base-files"]) == ["base-files", "mawk"]
+    assert names_of(["base-files", "gawk"]) == ["base-files", "gawk"]
+
+
+def test_an_alternative_that_is_asked_for_anyhow_meets_the_need() -> None:
+    assert names_of(["tool"]) == ["first", "mawk", "tool"]
+    assert names_of(["tool", "second"]) == ["mawk", "second", "tool"]

@@ -44,6 +44,12 @@ def test_else_debians_links_lead_to_what_boots(make_disk: MakeDisk) -> None:
     assert (found.kernel, found.initrd, found.command_line) == (b"second", b"second initrd", "")
 
 
+def test_a_link_to_a_kernel_alone_leads_to_the_initrd_of_its_version(make_disk: MakeDisk) -> None:
+    found = boot_files(DiskInMemory(make_disk({**KERNELS, "vmlinuz": "boot/vmlinux-2"})))
+    assert (found.path, found.initrd) == ("/boot/vmlinux-2", b"second initrd")
+    assert boot_files(DiskInMemory(make_disk({"vmlinuz": "boot/kernel", "boot/kernel": b"it"}))).initrd == b""
+
+
 @pytest.mark.parametrize("partitioned", [True, False])
 def test_else_the_newest_version_boots(make_disk: MakeDisk, partitioned: bool) -> None:
     found = boot_files(DiskInMemory(make_disk(KERNELS, partitioned)))

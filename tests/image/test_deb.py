@@ -125,3 +125,14 @@ def test_a_tree_goes_through_tar_and_back_unchanged() -> None:
     assert list(deb.unpack_tar(buffer, "tree")) == list(tree)
     assert len(tar_of({})) == 10240
     assert len(buffer.getvalue()) % 10240 == 0
+
+
+def test_the_control_archive_has_what_a_package_says_to_dpkg(tmp_path: Path) -> None:
+    path = tmp_path / "tool.deb"
+    path.write_bytes(deb_of({"./usr/bin/tool": b"tool"}, name="tool", postinst=b"#!/bin/sh\n"))
+    found = deb.control(path)
+    assert found.read("control").startswith(b"Package: tool\n")
+    assert found.read("postinst") == b"#!/bin/sh\n"
+    path.write_bytes(deb_of({"./usr/bin/tool": b"tool"}))
+    with pytest.raises(ImageError, match=r"tool.deb"):
+        deb.control(path)

@@ -2,7 +2,7 @@
 
 Looked for on the first file system (of a GUID partition table, or the whole disk) that has one of
     /boot/extlinux/extlinux.conf         its default entry (U-Boot: doc/README.pxe; the syslinux project's format)
-    /vmlinuz, /vmlinux                   Debian's links to the newest kernel, beside them /initrd.img
+    /vmlinuz, /vmlinux                   Debian's links to the newest kernel, beside them /initrd.img (else as below)
     /boot/vmlinuz-V, /boot/vmlinux-V     the newest version V, beside it /boot/initrd.img-V
 """
 
@@ -103,12 +103,19 @@ def _by_extlinux(system: Ext4) -> BootFiles | None:
 
 def _by_links(system: Ext4) -> BootFiles | None:
     for folder in ("/", "/boot"):
-        initrd = join(folder, "initrd.img")
         for name in _KERNELS:
-            path = join(folder, name)
-            if system.find(path):
-                return _taken(system, path, initrd if system.find(initrd) else "")
+            found = system.find(join(folder, name))
+            if found is not None:
+                link = join(folder, "initrd.img")
+                return _taken(system, found[0], link if system.find(link) else _initrd_beside(system, found[0]))
     return None
+
+
+def _initrd_beside(system: Ext4, kernel: str) -> str:
+    """The initrd of the same version; empty where there is none, or the kernel's name says no version."""
+    folder, _, name = kernel.rpartition("/")
+    initrd = f"{folder}/initrd.img-{name.partition('-')[2]}"
+    return initrd if "-" in name and system.find(initrd) else ""
 
 
 def _by_version(system: Ext4) -> BootFiles | None:
@@ -116,9 +123,8 @@ def _by_version(system: Ext4) -> BootFiles | None:
     kernels = [name for name in names if name.partition("-")[0] in _KERNELS and "-" in name]
     if not kernels:
         return None
-    newest = max(kernels, key=lambda name: _version(name.partition("-")[2]))
-    initrd = f"initrd.img-{newest.partition('-')[2]}"
-    return _taken(system, f"/boot/{newest}", f"/boot/{initrd}" if initrd in names else "")
+    newest = f"/boot/{max(kernels, key=lambda name: _version(name.partition('-')[2]))}"
+    return _taken(system, newest, _initrd_beside(system, newest))
 
 
 def _version(text: str) -> list[tuple[int, int, str]]:
