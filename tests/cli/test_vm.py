@@ -12,6 +12,7 @@ import termios
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from celaje.cli import command, machine_options
@@ -239,6 +240,32 @@ def test_disks_are_attached_and_detached_running_or_not(capsys: Capture, machine
     assert say(capsys, "vm", "start", "one").startswith("one runs")
     assert "there is no volume 'none'" in say(capsys, "vm", "attach", "one", "none", status=2)
     assert "there is no file ./none" in say(capsys, "vm", "attach", "one", "./none", status=2)
+
+
+def test_a_machines_volumes_are_kept_for_it_and_change_while_it_runs(capsys: Capture, machines: Machines) -> None:
+    store = VolumeStore()
+    store.create("data", size=1 << 20)
+    root = store.create("root", size=1 << 20)
+    directory = machines.made("one")
+    directory.write_record(msgspec.structs.replace(directory.record(), root=root.id))
+    say(capsys, "vm", "attach", "one", "data")
+    assert "celaje vm detach one data" in say(capsys, "volume", "rm", "data", status=2)
+    assert "celaje vm rm one" in say(capsys, "volume", "rm", "root", status=2)
+    for _ in range(2):  # off, then running
+        size = store.describe("root").size
+        for name in ("data", "root"):
+            assert f"{name} has" in say(capsys, "volume", "grow", name, f"{2 * size >> 20}M")
+            taken = say(capsys, "volume", "snapshot", name, "--description", "before").split()[0]
+            found = store.snapshots.describe(taken)
+            assert (found.size, found.description) == (2 * size, "before")
+        if directory.holder() is None:
+            say(capsys, "vm", "start", "one")
+    seen = inventory.look(directory)
+    assert seen.description is not None
+    assert [disk.size for disk in seen.description.disks] == [4 << 20, 4 << 20]
+    say(capsys, "vm", "rm", "--force", "one")
+    assert store.names() == ["data"]
+    assert say(capsys, "volume", "rm", "data") == "data is removed\n"
 
 
 def test_a_volume_that_another_machine_has_is_refused(capsys: Capture, machines: Machines) -> None:

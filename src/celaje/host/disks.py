@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,8 @@ class Disks:
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
         self.scsi: VirtioScsi | None = None
+        self.look_at_sizes: Callable[[], None] = lambda: None
+        """Has the machine see that its root disk has another size."""
 
     def root(self, identifier: str) -> Volume:
         """Open the root volume. NotFound; InputError where it is in use."""
@@ -140,15 +143,17 @@ class Disks:
         with self._lock:
             return [(held.disk, held.backend) for held in self._held.values()]
 
-    def snapshot(self, identifier: str, progress: Progress = no_progress) -> str:
+    def snapshot(self, identifier: str, progress: Progress = no_progress, description: str = "") -> str:
         """Take a snapshot of a volume in use; returns its identifier. Blocks this thread, not the guest. NotFound."""
-        return self._store.snapshot(self._volume(identifier), progress).id
+        return self._store.snapshot(self._volume(identifier), progress, description).id
 
     def grow(self, identifier: str, size: int) -> None:
         """Make a volume in use larger, and tell the guest. NotFound, InputError."""
         self._volume(identifier).grow(size)
         target = self._held[identifier].target
-        if target is not None and self.scsi is not None:
+        if target is None:
+            self.look_at_sizes()
+        elif self.scsi is not None:
             self.scsi.capacity_changed(target)
 
     def _volume(self, identifier: str) -> Volume:

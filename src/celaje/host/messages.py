@@ -112,6 +112,7 @@ class SnapshotVolume(Message, frozen=True, tag="snapshot-volume"):
     """Take a snapshot of a volume that the machine has open, by its identifier."""
 
     volume: str
+    description: str = ""
 
 
 class GrowVolume(Message, frozen=True, tag="grow-volume"):

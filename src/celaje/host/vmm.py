@@ -83,6 +83,7 @@ class MachineProcess:
             self._machine = self._make_machine(restored)
             stack.callback(self._machine.close)
             self._disks.scsi = self._machine.scsi
+            self._disks.look_at_sizes = self._machine.look_at_sizes
             self._attach_again()
             directory.write_run(Run(process=os.getpid(), started=self._started))
             listener = _listening(directory)
@@ -288,7 +289,7 @@ class MachineProcess:
         def told(done: int, total: int) -> None:
             connection.send(messages.Progress(what=request.volume, done=done, total=total))
 
-        return messages.VolumeSnapshot(snapshot=self._disks.snapshot(request.volume, told))
+        return messages.VolumeSnapshot(snapshot=self._disks.snapshot(request.volume, told, request.description))
 
     def _snapshot(self, request: messages.Snapshot, connection: Connection) -> Answer:
         if not self._snapshots.acquire(blocking=False):

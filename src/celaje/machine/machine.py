@@ -225,6 +225,12 @@ class Machine:
         """Press the power button. False where there is none, or the guest does not listen to it. From any thread."""
         return any(device.press() for device in self._devices if isinstance(device, PowerButton))
 
+    def look_at_sizes(self) -> None:
+        """Tell the guest of virtio disks whose backends have another size now. From any thread."""
+        for device in self._devices:
+            if isinstance(device, VirtioBlock):
+                device.capacity_changed()
+
     def pause(self) -> None:
         """When this returns no guest code is executed and no virtio device touches memory or backend, until `resume`.
 
