@@ -8,6 +8,8 @@ import shutil
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 from celaje.errors import HostError, NotFound, UsageError
 from celaje.host import inventory
@@ -16,6 +18,9 @@ from celaje.network import client, spawn
 
 USER = "admin"
 PIECE = 1 << 16
+PATIENCE_SECONDS = 300.0  # how long a guest may take until its server answers
+FIRST_ATTEMPT_SECONDS, LONGEST_ATTEMPT_SECONDS = 1.0, 5.0  # a guest on a busy host may need its time for an answer
+PAUSE_SECONDS = 0.2  # before a guest that refused is asked again
 
 
 def celaje_command() -> str:
@@ -53,6 +58,8 @@ def ssh_words(target: str) -> tuple[str, list[str]]:
 def reachable(name: str) -> Record:
     """The record of a machine that runs in a network. NotFound, UsageError."""
     seen = inventory.look(MachineDirectory.of(name))
+    if seen.state == inventory.PAUSED:
+        raise UsageError(f"the machine {name} is paused and answers nobody; first: celaje vm resume {name}")
     if not seen.alive:
         raise NotFound(f"the machine {name} does not run; start it: celaje vm start {name}")
     if seen.record.options.network is None:
@@ -66,18 +73,56 @@ def ssh_config(record: Record) -> str:
     return "\n".join([f"Host {record.name}.celaje", *(f"    {name} {value}" for name, value in options.items())])
 
 
-def connect(host: str, port: int) -> socket.socket:
-    """A TCP connection to a machine: by its name, or by its private or public address. NotFound, HostError."""
+def connect(
+    host: str, port: int, patience: float = PATIENCE_SECONDS, pause: Callable[[float], None] = time.sleep
+) -> socket.socket:
+    """A TCP connection to a machine: by its name, or by its private or public address.
+
+    A guest that is starting, or says nothing, is waited for, `patience` seconds at most, also while its network's
+    process starts anew. NotFound where no machine that runs is meant; HostError where the rules or the guest refuse.
+    """
+    network, name = _meant(host)
+    began = time.monotonic()
+    attempt = FIRST_ATTEMPT_SECONDS
+    while True:
+        try:
+            return client.proxy(network, name, port, attempt)
+        except (client.Unanswered, NotFound) as error:
+            waited = time.monotonic() - began
+            if waited > patience:
+                console = f"; look at its console: celaje vm console {name}" if name in names() else ""
+                raise HostError(
+                    f"{host} has not answered on tcp port {port} for {waited:.0f} s{console}"
+                ) from error
+            if isinstance(error, client.Unanswered) and error.silent:
+                attempt = min(attempt + FIRST_ATTEMPT_SECONDS, LONGEST_ATTEMPT_SECONDS)
+            elif isinstance(error, client.Unanswered) and not _may_come(name, patience):
+                raise
+            else:
+                pause(PAUSE_SECONDS)
+            network, name = _meant(host)  # it may have ended meanwhile
+
+
+def _meant(host: str) -> tuple[str, str]:
+    """(network, interface) of whom a person calls `host`. NotFound, UsageError."""
     name = host.removesuffix(".celaje")
     if name in names():
-        network = reachable(name).options.network
-        assert network is not None
-        return client.proxy(network.network, name, port)
-    for network_name in spawn.running():
-        for one in client.interfaces(network_name):
+        options = reachable(name).options.network
+        assert options is not None
+        return options.network, name
+    for network in spawn.running():
+        for one in client.interfaces(network):
             if host in (one.interface, one.host_name, one.address, one.public_address):
-                return client.proxy(network_name, one.interface, port)
+                return network, one.interface
     raise NotFound(f"no running machine is called {host}, or has that address; celaje vm ls lists them")
+
+
+def _may_come(name: str, patience: float) -> bool:
+    """Whether a server that is not there may come yet: the machine has started within the last `patience` seconds."""
+    if name not in names():
+        return False
+    described = inventory.look(MachineDirectory.of(name)).description
+    return described is None or time.time() - described.started < patience
 
 
 def relay(connection: socket.socket, source: int = 0, sink: int = 1) -> None:

@@ -5,6 +5,7 @@ The same tree is an initramfs and, with a kernel beside it, a root file system. 
     init, inittab, rcS, rcK, console, profile     the way to root's shell on the console, and off again
     services                                      what goes on beside it:
       devices, mdev.conf, disk-links, power-button  devices that come and go, /dev/disk/by-id
+      clock                                         the date after the machine went on from a snapshot
       network, dhcp, hostname                       addresses, routes, resolver, name
       metadata, user-data, ssh                      keys, name and script of an instance; logging in from outside
       grow-partition (in the initramfs), grow-root  a disk that has become larger
@@ -20,13 +21,13 @@ from celaje.image.tree import Tree
 BUSYBOX = "usr/bin/busybox"
 _FIRST_COMMANDS = b"[\0[[\0"
 _NEEDED = (
-    "acpid awk blockdev cat cmp crc32 cttyhack cut dd find findfs grep head hostname init ip ln mdev modprobe mount nc "
-    "od poweroff readlink sh sleep sort switch_root tail tar timeout touch tr udhcpc usleep wget xargs"
+    "acpid awk blockdev cat cmp crc32 cttyhack cut date dd find findfs grep head hostname init ip ln mdev modprobe "
+    "mount nc od poweroff readlink sh sleep sort switch_root tail tar timeout touch tr udhcpc usleep wget xargs"
 ).split()
 _DIRECTORIES = "dev etc home mnt opt proc run srv sys usr/local/bin usr/local/sbin var/lib var/log".split()
 _PROGRAMS = {
     **{f"etc/init.d/{name}": name for name in "rcS rcK console services devices network hostname metadata".split()},
-    **{f"etc/init.d/{name}": name for name in "user-data ssh grow-root".split()},
+    **{f"etc/init.d/{name}": name for name in "user-data ssh grow-root clock".split()},
     "etc/acpi/PWRF/00000080": "power-button",  # where busybox's acpid looks for it
     "etc/udhcpc/default.script": "dhcp",
     "usr/lib/mdev/disk-links": "disk-links",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +22,14 @@ ATTEMPTS = 5  # a process may end, idle, between being found and being asked
 AnswerType = TypeVar("AnswerType", bound=Answer)
 
 _CAUSES: dict[str, type[CelajeError]] = {"unknown": NotFound, "malformed": InputError, "settings": InputError}
+
+
+class Unanswered(HostError):
+    """A guest does not answer on a port: `silent` if it says nothing at all, else it refuses."""
+
+    def __init__(self, reason: str, silent: bool):
+        super().__init__(reason)
+        self.silent = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +102,21 @@ def stop(name: str) -> bool:
     return True
 
 
-def proxy(name: str, host: str, port: int) -> socket.socket:
+def proxy(name: str, host: str, port: int, seconds: float = ANSWER_SECONDS) -> socket.socket:
     """A stream socket whose bytes are those of a TCP connection to a machine of the network `name`.
 
     `host` is an interface's name, host name, private or public address. NotFound if nobody has it, HostError if the
-    connection is refused. Shutting down one direction half-closes the connection.
+    rules refuse, Unanswered if the guest does or says nothing for `seconds`. Shutting down one direction half-closes
+    the connection.
     """
     connection = _connected(name)
     with connection:
+        connection.settimeout(seconds)
         connection.send(messages.encoded(messages.Proxy(host=host, port=port)))
-        with _named_timeout(name):
+        try:
             data, descriptors, _, _ = socket.recv_fds(connection, messages.LONGEST_MESSAGE, 1)
+        except TimeoutError as error:
+            raise Unanswered(f"{host!r} has not answered on tcp port {port} for {seconds:.0f} s", True) from error
         try:
             if not data:
                 raise _gone(name)
@@ -171,18 +182,10 @@ def _received(connection: socket.socket) -> Answer | None:
     return messages.decoded_answer(data) if data else None
 
 
-@contextlib.contextmanager
-def _named_timeout(name: str) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise HostError(
-            f"the process of the network {name!r} did not answer for {ANSWER_SECONDS:.0f} s; see {_log(name)}"
-        ) from error
-
-
 def _expected(answer: Answer, expected: type[AnswerType]) -> AnswerType:
     if isinstance(answer, Refused):
+        if answer.cause == "unanswered":
+            raise Unanswered(answer.reason, False)
         raise _CAUSES.get(answer.cause, HostError)(answer.reason)
     if not isinstance(answer, expected):
         raise HostError(

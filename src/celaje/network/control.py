@@ -187,16 +187,19 @@ class ControlSocket:
                 caller.send(messages.Connected(), theirs)
             else:
                 reason = f"{request.host!r} does not answer on tcp port {request.port}; is a server running there?"
-                caller.send(Refused(cause="unreachable", reason=reason))
+                caller.send(Refused(cause="unanswered", reason=reason))
+            caller.awaited = None
             theirs.close()
 
         bridge.on_decided = decided
+        caller.awaited = bridge
 
 
 class _Caller:
     """A connection that has attached nothing, at least not yet."""
 
     def __init__(self, control: ControlSocket, connection: socket.socket) -> None:
+        self.awaited: Bridge | None = None  # the connection that it asked for, until the guest has answered
         self._control = control
         self._connection: socket.socket | None = connection
         control.loop.watch(connection.fileno(), READ, self._ready)
@@ -256,3 +259,6 @@ class _Caller:
         self._connection = None
         self._control.loop.unwatch(connection.fileno())
         self._control._callers.discard(self)
+        awaited, self.awaited = self.awaited, None
+        if awaited is not None:
+            awaited.abort()

@@ -160,7 +160,8 @@ class Measure(Message, frozen=True, tag="measure"):
 
 
 class Proxy(Message, frozen=True, tag="proxy"):
-    """A TCP connection from 127.0.0.1 to a machine, which its rules must admit."""
+    """A TCP connection from 127.0.0.1 to a machine, which its rules must admit. It is given up when whoever asks closes
+    this one first; refused as "unanswered" where the guest has no server on that port, or no TCP yet."""
 
     host: str  # an interface's name, host name, private or public address
     port: int
@@ -245,7 +246,7 @@ class Stopping(Message, frozen=True, tag="stopping"):
 class Refused(Message, frozen=True, tag="refused"):
     """`reason` is for a person, and ends with what to do."""
 
-    cause: Literal["malformed", "version", "settings", "taken", "unknown", "limit", "host", "unreachable"]
+    cause: Literal["malformed", "version", "settings", "taken", "unknown", "limit", "host", "unreachable", "unanswered"]
     reason: str
 
 
