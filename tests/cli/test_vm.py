@@ -89,9 +89,12 @@ def test_a_guest_that_does_not_listen_to_its_power_button_is_switched_off_unless
     capsys: Capture, machines: Machines, echo: str
 ) -> None:
     start(capsys, "one", echo)
-    assert "celaje vm kill one" in say(capsys, "vm", "stop", "one", "--no-kill", status=3)
+    assert "celaje vm kill one" in say(capsys, "vm", "stop", "one", "--no-kill", "--timeout", "0.2", status=3)
     assert inventory.look(MachineDirectory.of("one")).state == "running"
-    assert "did not listen" in say(capsys, "vm", "stop", "one")
+    say(capsys, "vm", "pause", "one")
+    assert "first: celaje vm resume one" in say(capsys, "vm", "stop", "one", status=2)
+    say(capsys, "vm", "resume", "one")
+    assert "did not listen" in say(capsys, "vm", "stop", "one", "--timeout", "0.2")
     assert inventory.look(MachineDirectory.of("one")).state == "off"
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser, seconds
 from celaje.cli.machine_names import add_names, for_each
-from celaje.errors import GuestError, UsageError
+from celaje.errors import GuestError, HostError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.record import MachineDirectory
 
 TIMEOUT = 90.0
+# A guest that boots does not listen yet, and may have a driver before it has anybody who acts on the button.
+IGNORED_SECONDS = 0.5
+PRESSED_SECONDS = 5.0
 
 
 def run(words: list[str]) -> int:
@@ -38,18 +41,31 @@ def _stop(directory: MachineDirectory, timeout: float, kill: bool) -> str:
     from celaje.host import control, messages
 
     name, ends = directory.name, time.monotonic() + timeout
-    try:
-        control.ask(name, messages.PressPowerButton(), messages.Done)
-    except UsageError as error:  # the guest does not listen, or is paused
-        if not kill:
-            raise GuestError(str(error)) from error
-        control.kill(directory)
-        return f"{name} is off; its guest did not listen to the power button, so it was switched off"
+    if control.ask(name, messages.Describe(), messages.Description).state == "paused":
+        raise UsageError(f"{name} is paused, so its guest cannot shut down; first: celaje vm resume {name}")
     with patience(f"{name} shuts down …"):
-        off = control.wait_until_off(directory, max(0.0, ends - time.monotonic()))
+        heard = off = False
+        while not off and (left := ends - time.monotonic()) > 0:
+            pressed = _press(name)
+            heard = heard or pressed
+            off = control.wait_until_off(directory, min(left, PRESSED_SECONDS if pressed else IGNORED_SECONDS))
     if off:
         return f"{name} is off"
+    fault = "did not shut down" if heard else "did not listen to its power button"
     if not kill:
-        raise GuestError(f"{name} has not shut down within {timeout:.0f} s; switch it off: celaje vm kill {name}")
+        raise GuestError(f"the guest of {name} {fault} within {timeout:g} s; switch it off: celaje vm kill {name}")
     control.kill(directory)
-    return f"{name} is off; it did not shut down within {timeout:.0f} s, so it was switched off"
+    return f"{name} is off; its guest {fault} within {timeout:g} s, so it was switched off"
+
+
+def _press(name: str) -> bool:
+    """Whether the guest listens to its power button; it is pressed then. One that has ended has heard it."""
+    from celaje.host import control, messages
+
+    try:
+        control.ask(name, messages.PressPowerButton(), messages.Done)
+    except UsageError:
+        return False
+    except (NotFound, HostError):  # it ended in this moment
+        return True
+    return True
