@@ -19,7 +19,7 @@ from celaje.network import client, spawn
 from tests.system.network_guest import ANSWER_SECONDS, NetworkGuest, network_initrd
 
 ROUTER = "10.77.0.1"
-MEBIBYTES = int(os.environ.get("CELAJE_TEST_TRANSFER_MIB", "32"))
+MEBIBYTES = int(os.environ.get("CELAJE_TEST_TRANSFER_MIB", "8"))
 """What one guest sends to the other: 1024 for the gigabyte of a long run."""
 
 Boots = tuple[Path, Path]
