@@ -169,7 +169,7 @@ def test_echo_that_the_host_refuses_is_counted_said_once_and_told(
     def refused(address: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(network.nat._sockets, "connect_echo", refused)
+    monkeypatch.setattr(network.nat.sockets, "connect_echo", refused)
     for sequence in range(3):
         machine.guest.ping(0x08080808, 77, sequence)
     network.until(lambda: len(machine.guest.icmp) == 3)
@@ -188,7 +188,7 @@ def test_echo_keeps_the_guests_identifier_and_sequence(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
     theirs.setblocking(False)
-    monkeypatch.setattr(network.nat._sockets, "connect_echo", lambda address: ours)
+    monkeypatch.setattr(network.nat.sockets, "connect_echo", lambda address: ours)
     machine.guest.ping(0x08080808, 77, 5, b"payload")
     request = heard(network, theirs)[0]
     assert request[0] == icmp.ECHO_REQUEST

@@ -157,6 +157,10 @@ class Attachment:
         # The link takes messages without us between from now on.
         self.interface.transmit = self._link.transmit
 
+    def has_ended(self) -> bool:
+        """Whether the machine has gone, though nobody was told yet."""
+        return self._link is not None and self._link.has_ended()
+
     def close(self) -> None:
         """Detached: nothing of it is left but its address."""
         self.ports.close()

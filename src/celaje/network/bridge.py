@@ -59,6 +59,7 @@ class Bridge(GuestStream):
     def connect(self, syn: TcpSegment) -> None:
         """The guest's SYN waits while the socket is being connected."""
         self._connecting = True
+        self.flows.opening += 1
         self.connection.hold(syn)
         self._watch(WRITE)
 
@@ -79,10 +80,19 @@ class Bridge(GuestStream):
     def _connected(self, stream: HostSocket) -> None:
         error = stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error == 0:
-            self._connecting = False
+            try:
+                stream.getpeername()
+            except OSError:
+                return  # the event was a former descriptor's of this number
+            self._decide()
             self.connection.accept()
         else:
             self.failed(error)
+
+    def _decide(self) -> None:
+        if self._connecting:
+            self._connecting = False
+            self.flows.opening -= 1
 
     def failed(self, error: int) -> None:
         """The host's side could not be connected."""
@@ -219,6 +229,7 @@ class Bridge(GuestStream):
             stream.close()
 
     def released(self) -> None:
+        self._decide()
         self._decided(False)
         self._close()
         self.flows.stalled.discard(self)

@@ -16,7 +16,7 @@ from celaje.network.bridge import Bridge
 from celaje.network.event_loop import READ, EventLoop
 from celaje.network.messages import Answer, Attach, Interface, Refused, Request
 
-MOST_CALLERS = 512  # connections that have attached nothing
+MOST_CALLERS = 256  # connections that have attached nothing
 LOOPBACK = 0x7F000001
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,9 @@ class ControlSocket:
 
     def _attached(self, caller: _Caller, request: Attach) -> None:
         name = request.interface
+        former = self.attachments.get(name)
+        if former is not None and former.has_ended():
+            self._detached(name)
         if name in self.attachments:
             reason = f"an interface {name!r} is attached to the network {request.network.name!r} already; "
             caller.send(Refused(cause="taken", reason=reason + "stop that machine, or choose another name"))

@@ -17,8 +17,13 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 EVENTS_A_ROUND = 256
 FAILURES_LOGGED = 100
+STALE_TOLERATED = 1_000
 
 log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Timer:
@@ -32,10 +37,6 @@ class Timer:
         self.deadline: float | None = None  # None: not due at all
         self.queued: float | None = None  # the earliest time that it stands for in the heap
 
-    def cancel(self) -> None:
-        """It is not called any more, unless it is set again."""
-        self.deadline = None
-
 
 class EventLoop:
     """Calls back when descriptors are ready and when times have come."""
@@ -48,6 +49,7 @@ class EventLoop:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._heap: list[tuple[float, int, Timer]] = []
+        self._stale = 0  # entries of the heap that stand for nothing any more
         self._sequence = 0  # orders timers of one instant
         self._soon: list[Callable[[], None]] = []
         self._stopped = False
@@ -85,9 +87,24 @@ class EventLoop:
         """`timer` is due at `deadline` and no other time; None cancels it."""
         timer.deadline = deadline
         if deadline is not None and (timer.queued is None or deadline < timer.queued):
+            if timer.queued is not None:
+                self._stale += 1
             timer.queued = deadline
             self._sequence += 1
             heapq.heappush(self._heap, (deadline, self._sequence, timer))
+
+    def discard(self, timer: Timer) -> None:
+        """`timer` is never set again: it lets go of what it would call. Entries of timers that are gone, which may be
+        due in hours, leave the heap before they are most of it."""
+        timer.deadline = None
+        timer.callback = _nothing
+        if timer.queued is not None:
+            timer.queued = None
+            self._stale += 1
+        if self._stale > STALE_TOLERATED and self._stale > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if entry[2].queued == entry[0]]
+            heapq.heapify(self._heap)
+            self._stale = 0
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call once, at the end of the present round."""
@@ -139,6 +156,7 @@ class EventLoop:
         while heap and heap[0][0] <= self.now:
             stood_for, _, timer = heapq.heappop(heap)
             if timer.queued != stood_for:
+                self._stale -= 1
                 continue  # it was set to an earlier time since, and has been called
             timer.queued = None
             if timer.deadline is None:

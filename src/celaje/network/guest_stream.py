@@ -132,7 +132,7 @@ class GuestStream:
             del flows.streams[self.key]
             remote = self.remote
             flows.nat.network.forget(flows.interface, PROTOCOL, remote[0], remote[1], self.port)
-        flows.nat.loop.set(self.timer, None)
+        flows.nat.loop.discard(self.timer)
         self.connection.drop()
         self.released()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -28,6 +30,8 @@ class HostSocket(Protocol):
 
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
+    def getpeername(self) -> object: ...
+
     def getsockopt(self, level: int, option: int, /) -> int: ...
 
     def close(self) -> None: ...
@@ -35,6 +39,9 @@ class HostSocket(Protocol):
 
 class HostSockets(Protocol):
     """Makes sockets. Each raises OSError as the host does."""
+
+    def keep(self, made: socket.socket) -> socket.socket:
+        """A socket that was accepted; OSError, and it is closed, if the process has too many already."""
 
     def connect_tcp(self, address: str, port: int) -> HostSocket:
         """A stream socket that is being connected; it becomes writable once it is decided, and SO_ERROR says how."""
@@ -73,10 +80,27 @@ def close_with_reset(stream: HostSocket) -> None:
 
 
 class KernelSockets:
-    """The real ones."""
+    """The real ones. The last RESERVED descriptors that the process may open are kept for machines and callers, so
+    that no guest's connections shut them out: for sockets of NAT's they are not there (EMFILE)."""
+
+    RESERVED = 512
+
+    def __init__(self) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = limit == resource.RLIM_INFINITY
+        # Linux gives the lowest number that is free, so a number says how many are in use.
+        self._most = sys.maxsize if unlimited else max(limit - self.RESERVED, limit // 2)
+
+    def keep(self, made: socket.socket) -> socket.socket:
+        """`made`, unless it is one too many: then it is closed, and EMFILE raised."""
+        if made.fileno() >= self._most:
+            made.close()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return made
 
     def connect_tcp(self, address: str, port: int) -> HostSocket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        made = self.keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM | flags))
         try:
             tune(made)
             error = made.connect_ex((address, port))
@@ -88,12 +112,13 @@ class KernelSockets:
         return made
 
     def connect_udp(self, address: str, port: int) -> HostSocket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        made = self.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags))
         return _connected(made, (address, port))
 
     def connect_echo(self, address: str) -> HostSocket:
         flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        made = socket.socket(socket.AF_INET, flags, socket.IPPROTO_ICMP)
+        made = self.keep(socket.socket(socket.AF_INET, flags, socket.IPPROTO_ICMP))
         return _connected(made, (address, 0))
 
 

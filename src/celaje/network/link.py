@@ -6,6 +6,7 @@ while anything waits NAT fetches no more for that machine. Beyond the bound fram
 
 from __future__ import annotations
 
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +71,12 @@ class Link:
         self._waiting.append(message)
         self._waiting_bytes += len(message)
         return True
+
+    def has_ended(self) -> bool:
+        """Whether the machine has closed its end, whatever it sent before."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def close(self) -> None:
         """No more messages either way."""

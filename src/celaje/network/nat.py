@@ -33,6 +33,7 @@ from celaje.network.tcp import InitialSequences, TcpSettings
 from celaje.network.tcp_segment import ACK, HEADER_BYTES, RST, SYN, TcpSegment, header, reset_for
 
 MOST_STREAMS = 12_288  # TCP connections of one interface
+MOST_OPENING = 1_024  # of these, outward ones that the other side has not answered
 MOST_DATAGRAM_FLOWS = 1_024
 MOST_ECHO_FLOWS = 64
 DATAGRAM_SWEEP_SECONDS = 5.0
@@ -51,8 +52,20 @@ class InterfaceFlows:
     """What NAT keeps for one interface."""
 
     __slots__ = (
-        "congested", "datagrams", "echoes", "exit", "expected", "interface", "nat", "next_port", "opened", "remainders",
-        "services", "stalled", "streams",
+        "congested",
+        "datagrams",
+        "echoes",
+        "exit",
+        "expected",
+        "interface",
+        "nat",
+        "next_port",
+        "opened",
+        "opening",
+        "remainders",
+        "services",
+        "stalled",
+        "streams",
     )  # fmt: skip
 
     def __init__(self, nat: Nat, interface: Interface) -> None:
@@ -68,6 +81,7 @@ class InterfaceFlows:
         self.stalled: set[Bridge] = set()  # those that wait for that to end
         self.exit: Callable[[Packet], bool] | None = None  # takes packets for other networks, if they may go there
         self.expected: Expected | None = None
+        self.opening = 0  # streams outward that are being connected
         self.next_port = _FIRST_EPHEMERAL
 
     def relieve(self) -> None:
@@ -108,7 +122,7 @@ class Nat:
         self.unsettled: list[GuestStream] = []
         self.counters: Counter[str] = Counter()
         self.router = config.router
-        self._sockets = sockets
+        self.sockets = sockets
         self._destinations = destinations
         self._resolve = resolve
         self._flows: dict[Interface, InterfaceFlows] = {}
@@ -253,8 +267,11 @@ class Nat:
                 self._refuse(flows, quote, refusal)
                 return
             host = (ipv4.text(address), port)
+        if flows.opening >= MOST_OPENING:
+            self.count("TCP connections put off, too many are being opened")
+            return  # the guest asks again
         try:
-            made = self._sockets.connect_tcp(*host)
+            made = self.sockets.connect_tcp(*host)
         except OSError as error:
             self._no_stream(flows, address, syn, quote, error)
             return
@@ -336,7 +353,7 @@ class Nat:
             host = (ipv4.text(address), port)
         self._make_room(flows, flows.datagrams, MOST_DATAGRAM_FLOWS)
         try:
-            made = self._sockets.connect_udp(*host)
+            made = self.sockets.connect_udp(*host)
         except OSError as error:
             self._no_socket(flows, packet, error)
             return None
@@ -360,7 +377,7 @@ class Nat:
                 return
             self._make_room(flows, flows.echoes, MOST_ECHO_FLOWS)
             try:
-                made = self._sockets.connect_echo(ipv4.text(packet.destination))
+                made = self.sockets.connect_echo(ipv4.text(packet.destination))
             except PermissionError:
                 self.count_and_say_once(
                     "echo requests that the host refuses",

@@ -86,6 +86,7 @@ class _Listener:
         for _ in range(CONNECTIONS_A_TURN):
             try:
                 stream, peer = self._socket.accept()
+                nat.sockets.keep(stream)
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:

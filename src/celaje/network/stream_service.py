@@ -25,6 +25,10 @@ MOST_UNSENT = 1 << 20  # bytes of answers that wait for the guest; then its ques
 IDLE_SECONDS = 60.0
 
 
+def _nobody(_data: bytes) -> None:
+    pass
+
+
 class ServiceStream(GuestStream):
     """A guest's connection to a service."""
 
@@ -77,6 +81,10 @@ class ServiceStream(GuestStream):
         if connection.eof and not self._ended:
             self._ended = True
             self._receive(b"")
+
+    def released(self) -> None:
+        self._receive = _nobody  # what it refers to refers to this
+        self._unsent.clear()
 
     def patience(self) -> float:
         return IDLE_SECONDS
