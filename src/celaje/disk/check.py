@@ -187,7 +187,7 @@ def _leftovers(store: VolumeStore, report: Report, wanted: dict[bytes, str], rep
                 _volume(store, name, Report(), names, deep=False)
             unnamed = sum(1 for name in store.chunks.list() if name not in names)
             if unnamed:
-                report.garbage.append(f"{unnamed} chunks in {store.layout.chunks} are in no snapshot or volume")
+                report.garbage.append(f"{unnamed} chunks of the chunk store are in no snapshot or volume")
     if repair and report.garbage:
         if report.damage:
             report.notes.append("nothing is removed while something is damaged: it might be needed to mend it")

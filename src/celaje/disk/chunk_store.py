@@ -10,8 +10,7 @@ Durability is asked for once for many: a chunk that was `put`, or that `has` fou
 certain to outlive a loss of power only when `settle` has returned. That `has` counts too is not pedantry: another
 process may have put the chunk a moment ago and not settled yet. The content is durable before the name appears.
 
-A bucket of an S3-compatible object store fits the same protocol (put, get, head, delete, list; `settle` has nothing to
-do there, since an answered PUT is durable).
+`bucket` has them in an S3-compatible object store instead.
 """
 
 from __future__ import annotations
@@ -67,6 +66,9 @@ class ChunkStore(Protocol):
 
     def where(self, name: bytes) -> str:
         """How a person finds the chunk."""
+
+    def unfinished(self) -> Iterator[Path]:
+        """Files that processes left when they were killed while putting a chunk, if nobody is putting one now."""
 
 
 class FolderChunkStore:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from celaje.disk.chunk_store import FolderChunkStore
+from celaje.disk.chunk_store import ChunkStore
 from celaje.disk.description import FILE_NAME, SnapshotBelow, lower_of, parse
 from celaje.disk.files import Files, contents, is_aside, remove_tree
 from celaje.disk.layout import MANIFEST_SUFFIX, Layout, store_lock
@@ -45,7 +45,7 @@ def manifests(files: Files, layout: Layout) -> Iterator[tuple[Path, Manifest]]:
             yield directory / "base", read_manifest(files, directory / "base")
 
 
-def leftovers(files: Files, layout: Layout, chunks: FolderChunkStore) -> list[Path]:
+def leftovers(files: Files, layout: Layout, chunks: ChunkStore) -> list[Path]:
     """What killed processes left half made, if nobody is making anything now."""
     found = [layout.volumes / name for name in files.names(layout.volumes) if is_aside(name)]
     found += [layout.snapshots / name for name in files.names(layout.snapshots) if is_aside(name)]
@@ -55,7 +55,7 @@ def leftovers(files: Files, layout: Layout, chunks: FolderChunkStore) -> list[Pa
     return found + list(chunks.unfinished())
 
 
-def sweep(files: Files, layout: Layout, chunks: FolderChunkStore, *, wait: bool) -> Swept | None:
+def sweep(files: Files, layout: Layout, chunks: ChunkStore, *, wait: bool) -> Swept | None:
     """Take away what nothing refers to. None if something is being made and `wait` is not set. InputError; OSError."""
     if not layout.is_made(files):
         return Swept(0, 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from celaje import paths
 from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
-from celaje.disk.chunk_store import FolderChunkStore
+from celaje.disk.chunk_store import ChunkStore, FolderChunkStore
 from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
 from celaje.disk.description import (
     FILE_NAME,
@@ -81,12 +81,21 @@ Source = ImageSource | SnapshotSource | SectionSource
 
 
 class VolumeStore:
-    """The volumes, snapshots and chunks under `home` (default: CELAJE_HOME). `threads` copy a snapshot's chunks."""
+    """The volumes, snapshots and chunks under `home` (default: CELAJE_HOME). `threads` copy a snapshot's chunks.
 
-    def __init__(self, home: Path | None = None, files: Files = HOST, threads: int | None = None) -> None:
+    `chunks`: where chunks are kept (default: in a folder under `home`).
+    """
+
+    def __init__(
+        self,
+        home: Path | None = None,
+        files: Files = HOST,
+        threads: int | None = None,
+        chunks: ChunkStore | None = None,
+    ) -> None:
         self.layout = Layout(paths.home() if home is None else home)
         self.files = files
-        self.chunks = FolderChunkStore(self.layout.chunks, files)
+        self.chunks: ChunkStore = FolderChunkStore(self.layout.chunks, files) if chunks is None else chunks
         cache = paths.cache() / "manifests" if files is HOST else None
         self.snapshots = Snapshots(files, self.layout, self.chunks, cache, threads)
 
