@@ -30,7 +30,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
 
 test-full: $(VENV)/.dev
-	$(BIN)/celaje image ls --json | grep -q '"debian-13"' || $(BIN)/celaje image build debian-13
+	$(BIN)/celaje image build debian-13 --unless-current
 	CELAJE_REPETITIONS=full $(BIN)/python -m pytest -m "full or not full" $(TESTS)
 
 lint: $(VENV)/.dev

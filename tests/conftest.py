@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from celaje.image import recipes
+from celaje.image.description import parse
 from tests.machine_processes import Machines, end_servers
 
 _SOURCE = Path(__file__).resolve().parent.parent / "src"
@@ -59,6 +61,8 @@ def built_image(outside_environment: dict[str, str]) -> Callable[[str], Path]:
         directory = home_directory / "images" / name
         if not directory.exists():
             pytest.skip(f"the image {name} is not built (celaje image build {name})")
+        if parse((directory / "image.json").read_text(), name).revision != recipes.revision():
+            pytest.skip(f"the image {name} is another celaje's (celaje image build {name} makes this one's)")
         return directory
 
     return find

@@ -13,7 +13,7 @@ from celaje.cli.machine_options import disk, machine_options
 from celaje.errors import UsageError
 from celaje.host.configuration import configuration, resolved
 from celaje.host.machine_options import DiskOption
-from celaje.image import store
+from celaje.image import recipes, store
 from celaje.image.bundle import Bundle
 from celaje.machine.machine import Disk, MachineConfig
 
@@ -25,7 +25,9 @@ def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELAJE_CACHE", str(tmp_path / "cache"))
 
 
-def publish(name: str, boot: str = "kernel", command_line: str = "quiet root=/dev/vda") -> store.Image:
+def publish(
+    name: str, boot: str = "kernel", command_line: str = "quiet root=/dev/vda", revision: str = ""
+) -> store.Image:
     """An image with made-up files."""
     roles = {"kernel": ("kernel", "initrd", "disk"), "firmware": ("firmware", "kernel", "disk")}[boot]
 
@@ -33,7 +35,7 @@ def publish(name: str, boot: str = "kernel", command_line: str = "quiet root=/de
         files = {role: directory / role for role in roles}
         for role, path in files.items():
             path.write_bytes(role.encode() * 512)
-        return Bundle(boot, "riscv64", command_line, files, {"busybox-static": "1"}, CREATED)
+        return Bundle(boot, "riscv64", command_line, files, {"busybox-static": "1"}, CREATED, revision=revision)
 
     return store.publish(name, make)
 
@@ -43,6 +45,30 @@ def test_an_empty_list_says_how_to_make_the_first(capsys: pytest.CaptureFixture[
     assert "celaje image build debian-mini" in capsys.readouterr().out
     assert command.main(["image", "ls", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_build_unless_current_leaves_an_image_of_these_recipes_and_makes_any_other_anew(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def build(recipe: str, run_machine: object, progress: object, name: str) -> recipes.Built:
+        built.append(recipe)
+        return recipes.Built(publish(recipe, revision=recipes.revision()), ())
+
+    monkeypatch.setattr(recipes, "build", build)
+    words = ["image", "build", "debian-mini", "--unless-current"]
+    assert command.main(words) == 0
+    assert command.main(words) == 0
+    assert built == ["debian-mini"]
+    assert "debian-mini is there, and what these recipes make" in capsys.readouterr().out
+    publish("debian-mini", revision="another")
+    assert command.main(words) == 0
+    (store.images_directory() / "debian-mini" / "kernel").write_bytes(b"damaged")
+    assert command.main(words) == 0
+    assert built == ["debian-mini"] * 3
+    assert command.main(words[:-1]) == 0
+    assert built == ["debian-mini"] * 4
 
 
 def test_images_are_listed_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

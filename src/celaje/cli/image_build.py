@@ -23,7 +23,11 @@ def run(words: list[str]) -> int:
     parser.add_argument("recipe", metavar="IMAGE", help="one of the images below")
     parser.add_argument("--name", default="", help="what to call it (as the recipe)")
     parser.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="what runs the machine inside")
+    parser.add_argument("--unless-current", action="store_true", help="not if it is there and these recipes made it")
     chosen = parser.parse_args(words)
+    if chosen.unless_current and recipes.is_current(chosen.name or chosen.recipe):
+        print(f"{chosen.name or chosen.recipe} is there, and what these recipes make")
+        return 0
     with shown_on() as progress:
         built = recipes.build(chosen.recipe, builder(factory(chosen.engine)), progress, chosen.name)
     for note in built.notes:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a recipe makes: `files` by role (kernel, initrd, disk, firmware), all in one directory."""
+    """What a recipe makes: `files` by role (kernel, initrd, disk, firmware), all in one directory.
+
+    `revision` is that of the recipes, "" for an image that no recipe made.
+    """
 
     boot_method: str
     architecture: str
@@ -17,3 +20,4 @@ class Bundle:
     packages: dict[str, str]
     created: int
     notes: list[str] = field(default_factory=list)
+    revision: str = ""

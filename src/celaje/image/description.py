@@ -36,7 +36,8 @@ class FileDescription:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """An image's description. `created` is in seconds since 1970."""
+    """An image's description. `created` is in seconds since 1970; `revision` tells the recipes that made it from others
+    (recipes.revision), and is "" where none did."""
 
     name: str
     architecture: str
@@ -45,6 +46,7 @@ class Description:
     created: int
     files: Mapping[str, FileDescription]
     packages: Mapping[str, str]
+    revision: str = ""
 
     def to_json(self) -> str:
         """The text of image.json."""
@@ -83,6 +85,7 @@ def parse(text: str, where: str) -> Description:
         reader.number(held, "created"),
         files,
         packages,
+        reader.text("revision") if "revision" in held else "",
     )
     missing = _REQUIRED_ROLES.get(description.boot, {"kernel or firmware"}) - set(files)
     if description.boot not in _REQUIRED_ROLES or missing:

@@ -223,7 +223,14 @@ def _describe(name: str, bundle: Bundle) -> Description:
         for role, path in sorted(bundle.files.items())
     }
     return Description(
-        name, bundle.architecture, bundle.boot_method, bundle.command_line, bundle.created, files, bundle.packages
+        name,
+        bundle.architecture,
+        bundle.boot_method,
+        bundle.command_line,
+        bundle.created,
+        files,
+        bundle.packages,
+        bundle.revision,
     )
 
 
