@@ -19,7 +19,7 @@ import pytest
 
 from celaje.host import starting
 from celaje.network import client, messages, spawn
-from tests.host.conftest import end
+from tests.machine_processes import end
 
 BOOT_SECONDS = 240.0
 FULL_BOOT_SECONDS = 900.0
