@@ -9,13 +9,15 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from celaje.engine.memory import GuestMemory
 from celaje.machine.virtio.device import FEATURE_RING_INDIRECT, FEATURE_VERSION_1
 from celaje.machine.virtio.net import FEATURES, VirtioNet
 from celaje.machine.virtio.net_backend import SocketBackend
 from celaje.machine.virtio.segmentation import LARGEST_MESSAGE
-from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver
+from tests.machine.virtio.driver import BASE, MEMORY_SIZE, PATIENCE, WRITE, Buffer, Driver
 from tests.machine.virtio.frames import Segment, header, ipv4, large4
 
 MAC = bytes.fromhex("020000000001")
@@ -417,6 +419,48 @@ def test_a_saved_state_of_another_card_is_refused(card: Card, wrong: dict[str, i
     with pytest.raises(ValueError, match="saved"):
         card.mmio.restore(state | wrong)
     card.initialize(FEATURES, 64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([0, FEATURES, GUEST_CSUM | CSUM, GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([RECEIVE, TRANSMIT, CONTROL]),
+            st.lists(
+                st.tuples(
+                    st.integers(BASE - 64, BASE + MEMORY_SIZE), st.integers(0, 3000), st.sampled_from([0, WRITE])
+                ),
+                min_size=1,
+                max_size=4,
+            ),
+        ),
+        max_size=8,
+    ),
+    st.lists(st.binary(max_size=200) | st.just(large4(bytes(9000), 1000)) | st.just(header() + SMALL), max_size=4),
+)
+def test_no_driver_and_no_wire_brings_the_device_down_for_good(
+    features: int, chains: list[tuple[int, list[Buffer]]], messages: list[bytes]
+) -> None:
+    memory, wire = GuestMemory(BASE, MEMORY_SIZE), Wire()
+    card = Card(memory, wire)
+    card.initialize(features, 64)
+    for index, buffers in chains:
+        queue = card.queues[index]
+        queue.offer(queue.chain(buffers))
+        card.notify(index)
+    for message in messages:
+        wire.send(message or b"-")
+    card.mmio.pause()
+    card.mmio.save()
+    card.mmio.resume()
+    card.initialize(FEATURES, 64)
+    card.transmit(header() + SMALL)
+    while wire.receive() != header() + SMALL:  # before it came what the chains above made
+        pass
+    card.mmio.close()
+    wire.end.close()
+    memory.close()
 
 
 def test_frames_both_ways_at_once_under_pauses_and_resets_arrive_whole(memory: GuestMemory, wire: Wire) -> None:

@@ -5,9 +5,10 @@ bytes, or 10 with a driver that accepts neither VERSION_1 nor MRG_RXBUF, as teac
 
 Where the work is done. A message for the other end leaves on the notifying hart's thread, straight from guest memory,
 with one system call that does not wait. Frames from the other end are awaited by a thread of the device's own, which
-sleeps in poll(2); it takes several for one waking and makes one interrupt of them. It also sends what the wire had no
-room for: then the chain stays in the queue and the harts' notifications are passed over until there is room again.
-Neither waits for the other: who finds the lock taken leaves a note (`_again`), and who gives it up looks for one.
+sleeps in poll(2); it takes several for one waking, and makes an interrupt of the first and one of the others. It also
+sends what the wire had no room for: then the chain stays in the queue and the harts' notifications are passed over
+until there is room again. Neither waits for the other: who finds the lock taken leaves a note (`_again`), and who gives
+it up looks for one.
 
 A frame that finds no buffers waits, and with it the wire, which the other end sees fill up. Frames in hand when the
 machine is saved are lost, as on any wire: those who wanted them there send them again.
@@ -345,6 +346,9 @@ class VirtioNet(VirtioDevice):
                     self._pending.popleft()
                     messages += 1
                     size += len(message)
+                    # Who waits for an answer gets it before it is known whether there is more.
+                    if messages == 1 and queue.interrupt_due():
+                        self.transport.interrupt()
             return True
         finally:
             if queue.interrupt_due():
