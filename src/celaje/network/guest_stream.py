@@ -71,7 +71,8 @@ class GuestStream:
     def segment(self, segment: TcpSegment) -> None:
         """A segment from the guest; its buffer stays as it is."""
         nat = self.flows.nat
-        self.active = nat.loop.now
+        if self.established:  # a SYN again makes nobody more patient
+            self.active = nat.loop.now
         self.events |= self.connection.receive(segment, nat.loop.now, True)
         if self.events & tcp.SUPERSEDED:
             self.finish()
@@ -104,6 +105,7 @@ class GuestStream:
         if events and not self.ended:
             if events & tcp.ESTABLISHED:
                 self.established = True
+                self.active = self.flows.nat.loop.now
                 self.opened()
             if events & tcp.READABLE:
                 self.from_guest()
