@@ -24,7 +24,6 @@ from celaje.network.tcp_segment import TcpSegment
 if TYPE_CHECKING:
     from celaje.network.nat import InterfaceFlows
 
-PIECE = 1 << 16  # bytes read from a socket at once
 PIECES_A_TURN = 4
 _GATHERED = 512  # pieces sent at once; Linux takes 1,024
 WORTHWHILE = 1 << 14  # bytes of room below which reading the socket waits
@@ -129,19 +128,20 @@ class Bridge(GuestStream):
         if stream is None or self._host_ended or (self.inward and not self.established):
             return
         connection = self.connection
+        piece = connection.piece
         flows = self.flows
         try:
             for _ in range(PIECES_A_TURN):
                 room = connection.room
                 if room < WORTHWHILE or flows.congested:
                     break
-                data = stream.recv(room if room < PIECE else PIECE)
+                data = stream.recv(room if room < piece else piece)
                 if not data:
                     self._host_ended = True
                     connection.close()
                     break
                 connection.write(data)
-                if len(data) < PIECE:
+                if len(data) < piece:
                     break  # that was all, probably; the loop says if not
         except BlockingIOError:
             pass

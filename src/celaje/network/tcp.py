@@ -322,7 +322,7 @@ class TcpConnection:
         if self.state is _TIME_WAIT:
             return 0
         sender = self._sender
-        had_room = self.room
+        had_room = ack <= sender.buffer.unacknowledged or self.room
         if not sender.receive(segment, start, ack, empty, now):
             return 0
         if sender.finished:
@@ -545,6 +545,11 @@ class TcpConnection:
         sender = self._sender
         free = sender.free()
         return 0 if sender.closing or free < self._settings.send_capacity >> 2 else free
+
+    @property
+    def piece(self) -> int:
+        """How many bytes the largest segment carries: written in pieces of this size, none leaves in two frames."""
+        return self._sender.largest
 
     def write(self, data: Buffer) -> int:
         """Queue bytes towards the guest; returns how many were taken: all, or what the capacity leaves.
