@@ -21,7 +21,7 @@ from celaje.errors import InputError
 from celaje.host import inventory, record
 from celaje.host.record import MachineDirectory
 from tests.machine_processes import Machines, wait_until
-from tests.system.test_vm_run import ECHO, FOREGROUND, wait_until_raw
+from tests.system.test_vm_run import ECHO, FOREGROUND, PASS, wait_until_raw
 
 Capture = pytest.CaptureFixture[str]
 CELAJE = [sys.executable, "-m", "celaje"]
@@ -46,8 +46,8 @@ def say(capsys: Capture, *words: str, status: int = 0) -> str:
     return told.out
 
 
-def start(capsys: Capture, name: str, echo: str, *words: str) -> str:
-    return say(capsys, "vm", "start", name, "--firmware", echo, "--memory", "16M", *words)
+def start(capsys: Capture, name: str, firmware: str, *words: str, status: int = 0) -> str:
+    return say(capsys, "vm", "start", name, "--firmware", firmware, "--memory", "16M", *words, status=status)
 
 
 def listed(capsys: Capture) -> list[dict[str, object]]:
@@ -125,6 +125,9 @@ def test_a_start_that_cannot_be_is_refused_and_leaves_nothing(
     (tmp_path / "empty").write_bytes(b"")
     assert "is empty" in say(capsys, "vm", "start", "one", "--firmware", str(tmp_path / "empty"), status=2)
     assert record.names() == []
+    (tmp_path / "large").write_bytes(bytes(32 << 20))
+    assert "did not begin" in start(capsys, "one", str(tmp_path / "large"), status=3)
+    assert record.names() == []
     start(capsys, "one", echo)
     assert "there is a machine one already" in say(capsys, "vm", "start", "one", "--firmware", echo, status=2)
     assert "--memory is for a new machine" in say(capsys, "vm", "start", "one", "--memory", "1G", status=2)
@@ -137,6 +140,14 @@ def test_a_start_that_cannot_be_is_refused_and_leaves_nothing(
     assert "give it one: --network user" in say(
         capsys, "vm", "start", "two", "--firmware", echo, "--ssh-key", str(key), status=2
     )
+    assert record.names() == ["one"]
+
+
+def test_a_machine_that_has_ended_when_its_start_returns_is_no_error(
+    capsys: Capture, machines: Machines, tmp_path: Path
+) -> None:
+    (tmp_path / "pass").write_bytes(PASS)
+    assert start(capsys, "one", str(tmp_path / "pass")).startswith("one ")
     assert record.names() == ["one"]
 
 

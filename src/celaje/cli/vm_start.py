@@ -69,11 +69,11 @@ def run(words: list[str]) -> int:
 
     try:
         starting.start(directory, say)
+        seen = inventory.look_until_begun(directory)
     except BaseException:
-        if new is not None and directory.run() is None:
+        if new is not None:
             _unmake(directory, new)
         raise
-    seen = inventory.look(directory)
     print("\n".join(_told(seen)))
     return 0
 
@@ -123,7 +123,7 @@ def _made(chosen: argparse.Namespace) -> Record:
 
 
 def _unmake(directory: MachineDirectory, new: Record) -> None:
-    """A machine that never came up leaves nothing behind."""
+    """A machine that never came up leaves nothing behind. One that came up meanwhile has the lock, and stays."""
     import contextlib
 
     from celaje.host import disks
@@ -139,7 +139,7 @@ def _told(seen: Sighting) -> list[str]:
     name = seen.record.name
     described = seen.description
     if described is None:
-        return [f"{name} has started, and is {seen.state} now: {seen.detail}; see celaje vm ls"]
+        return [f"{name} has ended already: {seen.detail}"]
     lines = [f"{name} runs"]
     if described.network is not None:
         lines[0] += f", with the address {described.network.address}"

@@ -55,14 +55,16 @@ def look(directory: MachineDirectory) -> Sighting:
 
 
 def look_until_begun(directory: MachineDirectory, seconds: float = 30.0) -> Sighting:
-    """The machine once its guest executes. GuestError, with what went wrong, if it ends before."""
+    """The machine once its guest executes, or has ended already. GuestError, with what went wrong, if it never did."""
     ends = time.monotonic() + seconds
     while True:
         seen = look(directory)
         if seen.description is not None and seen.description.starts:
             return seen
-        if not seen.alive:
+        if seen.state == DIED:
             raise GuestError(f"the machine {directory.name} did not begin: {seen.detail}")
+        if not seen.alive:
+            return seen
         if time.monotonic() > ends:
             raise HostError(f"the machine {directory.name} has not begun for {seconds:.0f} s; see {directory.log}")
         time.sleep(0.005)
