@@ -61,6 +61,7 @@ def course(disk: Disk) -> None:
         on.flush("empty")
     on.write("empty", 4096, content(7, 4096))  # clean, and overwritten in place
     on.flush("empty")
+    on.write("empty", 32768, content(18, 4096))  # absent, and never flushed before the snapshot has it
     with on.snapshot("empty", taken):
         on.write("empty", 2 * CHUNK + 4096, content(8, 4096))
     on.write("empty", CHUNK + 16384, content(17, 4096))

@@ -256,6 +256,17 @@ def test_a_clean_cluster_that_was_overwritten_before_a_kill_is_in_the_next_snaps
     assert snapshot_is_true(store, volume)
 
 
+def test_what_was_in_a_snapshot_unflushed_and_lost_by_a_kill_is_not_taken_from_it_by_the_next(
+    disk: Disk, store: VolumeStore
+) -> None:
+    volume = fresh(store)
+    store.snapshot(volume)
+    put(volume, 0, b"a" * 4096)
+    store.snapshot(volume)
+    killed(disk, volume)
+    assert snapshot_is_true(store, store.open("data"))
+
+
 def test_hydration_leaves_alone_what_the_guest_has_written(store: VolumeStore) -> None:
     first = fresh(store)
     put(first, 0, b"x" * CHUNK)

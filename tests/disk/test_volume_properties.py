@@ -166,6 +166,8 @@ class Volumes(RuleBasedStateMachine):
         task = self.store.snapshots.begin(self.open[volume])
         for _ in range(before):
             self.write(volume, chance.randrange(LARGEST // SECTOR), chance.choice([1, 8, 1100]), 1)
+            if chance.random() < 0.2:
+                self.grow(volume, chance.choice([SECTOR, 4096, CHUNK]))
 
         def copied(done: int, of: int) -> None:
             if chance.randrange(4) < during:

@@ -444,10 +444,16 @@ class Volume:
             return cut
 
     def adopt(self, snapshot: str) -> None:
-        """The cut for a snapshot has become `snapshot`, durably: the baseline from here on. OSError."""
+        """The cut for a snapshot has become `snapshot`, durably: the baseline from here on. OSError.
+
+        Two orders matter. What the guest had not flushed at the instant is in the snapshot; it must be here too before
+        the snapshot is what absent clusters have not changed since. And both must be durable before a byte of the map
+        says clean.
+        """
+        if not self._closed:
+            self._flush(everything=False)
         with self._lock:
             if not self._closed:
-                # Durable before a byte of the map may say clean with respect to it.
                 self._describe(msgspec.structs.replace(self.description, baseline=snapshot))
 
     def end_cut(self, cut: Cut, adopted: bool) -> None:
