@@ -127,6 +127,17 @@ sys.stdin.read()
     assert list(record.machines_directory().iterdir()) == []
 
 
+def test_a_look_by_the_process_that_has_the_lock_does_not_drop_it() -> None:
+    directory = make()
+    descriptor = directory.lock()
+    assert directory.holder() == os.getpid()
+    assert directory.holder() == os.getpid()
+    with pytest.raises(HostError, match="runs already"):
+        directory.lock()
+    os.close(descriptor)
+    assert directory.holder() is None
+
+
 def test_an_outcome_counts_for_the_run_that_it_is_of() -> None:
     directory = make()
     assert (directory.run(), directory.outcome(), directory.process_exit()) == (None, None, None)

@@ -158,7 +158,7 @@ def ask(
 def wait_until_off(directory: MachineDirectory, seconds: float) -> bool:
     """Wait until no process runs the machine, at most so long. Whether it is so.
 
-    The process is gone then: the kernel lets go of its lock a moment before it does of its volumes'.
+    The process is gone then: the kernel lets go of its lock and of its volumes' in no order that could be relied on.
     """
     ends = time.monotonic() + seconds
     while (process := directory.holder()) is not None:

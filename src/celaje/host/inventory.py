@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from celaje.errors import CelajeError, GuestError, HostError, NotFound
 from celaje.host import messages
-from celaje.host.control import Control
+from celaje.host.control import Control, wait_until_off
 from celaje.host.record import MachineDirectory, Record, RestoredFrom, names
 
 LOOK_SECONDS = 2.0  # a machine that does not answer by then is listed as one that does not answer
 
-RUNNING, PAUSED, STARTING, SILENT, OFF, DIED = "running", "paused", "starting", "silent", "off", "died"
+ENDING_SECONDS = 0.5  # a process that does not listen any more is gone by then, mostly
+
+RUNNING, PAUSED, STARTING, ENDING, SILENT = "running", "paused", "starting", "ending", "silent"
+OFF, DIED = "off", "died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,14 @@ def look(directory: MachineDirectory) -> Sighting:
         with Control(directory) as control:
             described = control.ask(messages.Describe(), messages.Description, seconds=LOOK_SECONDS)
     except NotFound:
-        return Sighting(record, STARTING, process)
+        run = directory.run()
+        if run is None or run.process != process:
+            return Sighting(record, STARTING, process)
+        if wait_until_off(directory, ENDING_SECONDS):
+            return look(directory)
+        return Sighting(record, ENDING, process)
     except HostError as error:
-        if directory.holder() is None:  # it ended in this moment
+        if wait_until_off(directory, ENDING_SECONDS):
             return look(directory)
         return Sighting(record, SILENT, process, str(error))
     return Sighting(record, described.state, process, description=described)

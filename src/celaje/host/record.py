@@ -10,8 +10,8 @@
     console.ring   what the guest said last (console_ring.py)
     log            what the process says about itself
 
-The lock is a POSIX record lock: who asks for its holder (F_GETLK) takes nothing, and learns the process. So looking
-at a machine never keeps it from starting.
+The lock is one of an open file description (F_OFD_SETLK), and the file says whose: who asks for its holder takes
+nothing, so looking at a machine never keeps it from starting, nor does a look by the process that has the lock drop it.
 
 The socket lies here, and not with the others in the runtime directory, because it must be found as long as the machine
 runs, also by somebody with another XDG_RUNTIME_DIR and after a logout that has taken that directory away. It is reached
@@ -43,6 +43,7 @@ from celaje.host.messages import AttachedDisk
 
 FORMAT = 1
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+LINGERING_SECONDS = 0.3  # for which a process that ends may still have its lock
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock where long has 64 bits
 
 StructType = TypeVar("StructType", bound=msgspec.Struct)
@@ -198,30 +199,42 @@ class MachineDirectory:
     def holder(self) -> int | None:
         """The process that runs the machine, None if none does."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+            while _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
+                with contextlib.suppress(ValueError):  # whoever has it is about to say so
+                    return int(os.pread(descriptor, 20, 0))
+                time.sleep(0.001)
+            return None
         finally:
             os.close(descriptor)
-        return None if kind == fcntl.F_UNLCK else int(process)
 
-    def lock(self) -> int:
-        """Have the machine for this process, until the descriptor that is returned is closed, or any other of this
-        file in this process. HostError if another has it."""
+    def lock(self, patience: float = LINGERING_SECONDS) -> int:
+        """Have the machine for this process, until the descriptor that is returned is closed. HostError if another has
+        it, and does not let go within `patience` seconds: one that ends has it for a moment more."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        until = time.monotonic() + patience
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            while True:
+                try:
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > until:
+                        raise HostError(
+                            f"the machine {self.name} runs already, or is being changed; see celaje vm ls, "
+                            f"or stop it: celaje vm stop {self.name}"
+                        ) from error
+                    time.sleep(0.005)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except BaseException:
             os.close(descriptor)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise HostError(
-                f"the machine {self.name} runs already, or is being changed; see celaje vm ls, "
-                f"or stop it: celaje vm stop {self.name}"
-            ) from error
+            raise
         return descriptor
 
     @contextlib.contextmanager
