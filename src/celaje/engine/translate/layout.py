@@ -5,8 +5,8 @@ One block a hart, addressed from one pointer (`st`); Python reads and writes it 
     0x0000  x registers, f registers, a sink for writes to x0
             the engine's own fields, the architectural state, the memory slots
     0x2000  five translation contexts (user, supervisor, supervisor with SUM, machine, machine with MPRV), each
-            256 data entries of 32 bytes  (tag of loads, tag of stores, host minus guest address, unused)
-            256 fetch entries of 16 bytes (tag, address of the page's first decoded operation)
+            512 data entries of 32 bytes  (tag of loads, tag of stores, host minus guest address, unused)
+            1024 fetch entries of 16 bytes (tag, address of the page's first decoded operation)
 
 A decoded page holds the operations of one physical page of guest code:
 
@@ -35,7 +35,7 @@ PAGE_SOURCE, PAGE_OPERATIONS = 0x100, 0x1400
 OPERATIONS_A_PAGE = 2050
 DECODED_PAGE_BYTES = PAGE_OPERATIONS + OPERATIONS_A_PAGE * OPERATION
 
-DATA_ENTRIES, FETCH_ENTRIES = 256, 256
+DATA_ENTRIES, FETCH_ENTRIES = 512, 1024
 DATA_ENTRY, FETCH_ENTRY = 32, 16
 FETCH_PART = DATA_ENTRIES * DATA_ENTRY
 CONTEXT_BYTES = FETCH_PART + FETCH_ENTRIES * FETCH_ENTRY
