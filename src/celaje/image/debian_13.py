@@ -39,6 +39,8 @@ _SETTINGS = {
     "etc/cloud/cloud.cfg.d/90_image.cfg": "cloud.cfg",
     "etc/dpkg/dpkg.cfg.d/documentation": "dpkg.cfg",
     "etc/initramfs-tools/conf.d/machine": "initramfs.conf",
+    "etc/modprobe.d/machine.conf": "modprobe.conf",
+    "etc/systemd/networkd.conf.d/machine.conf": "networkd.conf",
     "etc/systemd/system/systemd-networkd-wait-online.service.d/machine.conf": "wait-online.conf",
     "usr/share/initramfs-tools/modules.d/machine": "initramfs-modules",
     "configure": "configure",
