@@ -380,6 +380,20 @@ def test_a_host_port_that_is_closed_again_cuts_its_connections(conversation: Con
     assert not again.established
 
 
+@pytest.mark.parametrize(
+    "bandwidth", [messages.Bandwidth(to_guest=2_000_000), messages.Bandwidth(from_guest=2_000_000)]
+)
+def test_limited_bandwidth_loses_nothing(conversation: Conversation, bandwidth: messages.Bandwidth) -> None:
+    conversation.network.request(messages.Update(interface="web", bandwidth=bandwidth))
+    stream, host = conversation.connected()
+    data = noise(1_000_000)
+    stream.write(data)
+    assert conversation.received(host, len(data)) == data
+    conversation.sends(host, data)
+    conversation.network.until(lambda: len(stream.received) == len(data))
+    assert stream.received == data
+
+
 # Proxy.
 
 

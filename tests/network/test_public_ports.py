@@ -54,6 +54,13 @@ def test_a_rule_is_wide_beyond_256_ports() -> None:
     assert admitted_ports([Rule("in", "any")], SUBNET).wide == ((0, 65535, 0),)
 
 
+def test_many_narrow_rules_become_wide_ones() -> None:
+    rules = [Rule("in", "tcp", first_port=at, last_port=at + 99) for at in range(10_000, 12_000, 100)]
+    admitted = admitted_ports([*rules, Rule("in", "tcp", first_port=22, last_port=22)], SUBNET)
+    assert admitted.narrow == {("tcp", 22)}
+    assert len(admitted.wide) == len(rules)
+
+
 # Listening on the host.
 
 

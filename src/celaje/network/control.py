@@ -17,6 +17,7 @@ from celaje.network.event_loop import READ, EventLoop
 from celaje.network.messages import Answer, Attach, Interface, Refused, Request
 
 MOST_CALLERS = 256  # connections that have attached nothing
+PAUSE_SECONDS = 0.5
 LOOPBACK = 0x7F000001
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ControlSocket:
         self._received = received
         self._stop = stop
         self._callers: set[_Caller] = set()
+        self._pause = loop.timer(self._go_on)
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_UNIX, kind)
         self._socket.bind(str(path))
@@ -56,6 +58,7 @@ class ControlSocket:
 
     def close(self) -> None:
         """Everybody is detached, and every caller gets the end."""
+        self.loop.discard(self._pause)
         self.loop.unwatch(self._socket.fileno())
         self._socket.close()
         for attachment in tuple(self.attachments.values()):
@@ -64,12 +67,20 @@ class ControlSocket:
         for caller in tuple(self._callers):
             caller.close()
 
+    def _go_on(self) -> None:
+        self.loop.watch(self._socket.fileno(), READ, self._accept)
+
     def _accept(self, _events: int) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return  # nobody more, or no descriptors: then they wait
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.warning("a caller waits: %s", error.strerror)
+                self.loop.unwatch(self._socket.fileno())  # or it would be announced over and over
+                self.loop.set(self._pause, self.loop.now + PAUSE_SECONDS)
+                return
             connection.setblocking(False)
             if len(self._callers) >= MOST_CALLERS:
                 connection.close()

@@ -35,6 +35,7 @@ from celaje.network.network import Network
 from celaje.network.public_pool import PublicPool
 from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
+from celaje.network.scheduling import ask_for_short_slices
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.5  # how late the network may learn that a flow or a question has timed out
@@ -173,6 +174,11 @@ def serve(settings: NetworkSettings, says: int) -> int:
     _raise_descriptor_limit()
     with contextlib.suppress(FileNotFoundError):
         path.unlink()  # of a process that was killed: the lock is ours
+    refused = ask_for_short_slices()
+    if refused is not None:
+        log.info("the host's scheduler gives no short time slices: %s", refused)
+    with contextlib.suppress(OSError):  # a name for ps(1), and only that
+        Path("/proc/self/comm").write_text("celaje-net")
     process = NetworkProcess(settings, path, instance_metadata)
     _end_on_signal(process.loop)
     gc.collect()

@@ -26,6 +26,7 @@ from celaje.network.port_probe import PortProbe
 from celaje.network.tcp_segment import ACK, RST, SYN, TcpSegment
 
 WIDE = 256
+MOST_LISTENED = 1_024  # ports of one public address
 PROBE_PORT = 32_767  # of the router, where probes come from
 ANSWER_SECONDS = 3.0  # that an emulated guest may take to answer a probe
 CONNECTIONS_A_TURN = 64
@@ -43,7 +44,16 @@ class AdmittedPorts:
 
 def admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network) -> AdmittedPorts:
     """The TCP and UDP ports that `rules` admit from somewhere outside the network. UDP cannot be probed, so a wide rule
-    admits none of its ports to be listened on."""
+    admits none of its ports to be listened on. Where rules of few ports come to more than MOST_LISTENED together, all
+    but those of a single port are taken as wide."""
+    given = tuple(rules)
+    admitted = _admitted_ports(given, subnet, WIDE)
+    if len(admitted.narrow) > MOST_LISTENED:
+        admitted = _admitted_ports(given, subnet, 1)
+    return admitted
+
+
+def _admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network, widest: int) -> AdmittedPorts:
     narrow: set[tuple[Transport, int]] = set()
     wide = []
     for rule in rules:
@@ -53,7 +63,7 @@ def admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network) -> Admi
         if remote.subnet_of(subnet):
             continue
         first, last = (0, 65_535) if rule.protocol == "any" else (rule.first_port, rule.last_port)
-        if last - first >= WIDE:
+        if last - first >= widest:
             if rule.protocol != "udp":
                 wide.append((first, last, int(remote[0])))
             continue
@@ -220,6 +230,13 @@ class PublicPorts:
     def _listen(self, protocol: Transport, port: int) -> None:
         assert self._address is not None
         held = nearest_listening(protocol, self._address, port)
+        try:
+            self._flows.nat.sockets.keep(held.socket)
+        except OSError as error:
+            raise HostError(
+                f"cannot listen on {protocol} {self._address}:{port}: {error.strerror}; "
+                "admit fewer ports, or raise the limit of open files (ulimit -Hn)"
+            ) from error
         listed = PublicPort(protocol, port, self._address, held.port, held.reason)
         self._public[protocol, port] = _Listener(self._flows, port, held.socket, listed)
 
