@@ -353,6 +353,27 @@ def test_a_forward_whose_port_is_taken_is_refused_by_name() -> None:
     taken.close()
 
 
+def test_a_forward_can_be_turned_to_another_port_of_the_guest() -> None:
+    everything = (messages.SecurityGroup("g", (messages.Rule("in", "any"), messages.Rule("out", "any"))),)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with local_network() as network:
+        guest = network.attach(attach_request(groups=everything, forwards=(Forward("tcp", "127.0.0.1", port, 22),)))
+        accepted: list[Stream] = []
+        guest.guest.listen(80, accepted.append)
+        for guest_port in (80, 81):
+            update = messages.Update(interface="web", forwards=(Forward("tcp", "127.0.0.1", port, guest_port),))
+            answer = network.request(update)
+            assert isinstance(answer, messages.Updated)
+            assert answer.ports == (messages.PublicPort("tcp", guest_port, "127.0.0.1", port, forward=True),)
+            with socket.create_connection(("127.0.0.1", port)):
+                network.turns(10)
+        assert len(accepted) == 1
+        network.request(messages.Update(interface="web", forwards=()))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
 def test_a_rule_that_goes_cuts_the_connection_it_admitted(forwarded: Conversation) -> None:
     accepted: list[Stream] = []
     forwarded.guest.listen(22, accepted.append)

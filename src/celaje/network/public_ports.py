@@ -84,6 +84,15 @@ class _Listener:
         ready = self._accept if listed.protocol == "tcp" else self._receive
         flows.nat.loop.watch(bound.fileno(), READ, ready)
 
+    def lead_to(self, port: int) -> None:
+        """New clients reach this port of the guest from now on."""
+        self.port = port
+        self._known.clear()
+        listed = self.listed
+        self.listed = PublicPort(
+            listed.protocol, port, listed.host_address, listed.host_port, listed.reason, listed.forward
+        )
+
     def close(self) -> None:
         self._flows.nat.loop.unwatch(self._socket.fileno())
         for flow in tuple(self._known.values()):
@@ -187,15 +196,26 @@ class PublicPorts:
     def set_forwards(self, forwards: Iterable[Forward]) -> None:
         """These and no others. HostError if one cannot be had; then those that were stay."""
         wanted = list(dict.fromkeys(forwards))
+        # A place that stays and leads to another port of the guest keeps its socket.
+        going = {(one.protocol, one.address, one.port): one for one in self._forwards if one not in wanted and one.port}
+        turned: list[tuple[Forward, Forward]] = []
         made: dict[Forward, _Listener] = {}
         try:
             for forward in wanted:
-                if forward not in self._forwards:
+                if forward in self._forwards:
+                    continue
+                former = going.pop((forward.protocol, forward.address, forward.port), None)
+                if former is not None:
+                    turned.append((former, forward))
+                else:
                     made[forward] = self._forward(forward)
         except HostError:
             for listener in made.values():
                 listener.close()
             raise
+        for former, forward in turned:
+            self._forwards[forward] = self._forwards.pop(former)
+            self._forwards[forward].lead_to(forward.guest_port)
         for forward in [one for one in self._forwards if one not in wanted]:
             self._forwards.pop(forward).close()
         self._forwards.update(made)
