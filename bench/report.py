@@ -65,6 +65,8 @@ MEASURES = {
     "snapshot_pause_seconds_4096": ("the same, 4 GiB, ms", 1e-3),
     "restore_seconds_512": ("restore, from the request to the guest executing, 512 MiB, ms", 1e-3),
     "restore_seconds_4096": ("the same, 4 GiB, ms", 1e-3),
+    "uart_bytes_per_second": ("what a guest writes to the emulated UART, kB/s", 1e3),
+    "virtio_console_bytes_per_second": ("the same to the virtio console, kB/s", 1e3),
 }
 
 

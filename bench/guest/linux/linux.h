@@ -13,7 +13,7 @@
 #define MAP_PRIVATE_ANONYMOUS 0x22
 #define SIGCHLD 17
 
-enum { SYS_openat = 56, SYS_close = 57, SYS_write = 64, SYS_pread64 = 67, SYS_pwrite64 = 68, SYS_fdatasync = 83,
+enum { SYS_ioctl = 29, SYS_openat = 56, SYS_close = 57, SYS_write = 64, SYS_pread64 = 67, SYS_pwrite64 = 68, SYS_fdatasync = 83,
        SYS_exit_group = 94, SYS_clone = 220, SYS_mmap = 222, SYS_wait4 = 260 };
 
 static inline i64 linux_call(i64 number, i64 first, i64 second, i64 third, i64 fourth, i64 fifth, i64 sixth)

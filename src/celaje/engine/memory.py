@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Sequence
 
 from celaje.errors import HostError
 
@@ -80,6 +81,19 @@ class GuestMemory:
         """A writable window, for scatter-gather I/O without a copy. The caller marks what it changes as dirty."""
         offset = self._offset(address, length)
         return self.view[offset : offset + length]
+
+    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """`mark_dirty` for each (address, length), none of them empty."""
+        dirty, base, size = self.dirty, self.base, self.size
+        for address, length in ranges:
+            offset = address - base
+            last = offset + length - 1
+            if offset < 0 or last >= size:
+                raise OutOfGuestMemory(f"{length} bytes at {address:#x} are not in guest memory")
+            first, last = offset // PAGE_SIZE, last // PAGE_SIZE
+            dirty[first] = 1
+            if first < last:
+                dirty[first + 1 : last + 1] = b"\x01" * (last - first)
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""

@@ -8,7 +8,7 @@ lies in one slot or is refused, also where two slots touch: no driver's buffer s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from celaje.engine.memory import GuestMemory, OutOfGuestMemory
@@ -17,7 +17,7 @@ from celaje.engine.memory import GuestMemory, OutOfGuestMemory
 class Memory(Protocol):
     """Guest-physical memory as a device may use it. Addresses and lengths are in bytes.
 
-    `read`, `write`, `slice` and `mark_dirty` raise `OutOfGuestMemory` for what is not wholly inside.
+    `read`, `write`, `slice`, `mark_dirty` and `mark_all_dirty` raise `OutOfGuestMemory` for what is not wholly inside.
     """
 
     def contains(self, address: int, length: int = 1) -> bool:
@@ -34,6 +34,9 @@ class Memory(Protocol):
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
+
+    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """`mark_dirty` for each (address, length), none of them empty."""
 
 
 class MemoryMap:
@@ -73,3 +76,8 @@ class MemoryMap:
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
         self.slot(address, length).mark_dirty(address, length)
+
+    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """`mark_dirty` for each (address, length), none of them empty."""
+        for address, length in ranges:
+            self.mark_dirty(address, length)

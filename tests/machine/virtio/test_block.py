@@ -142,7 +142,7 @@ def test_the_configuration_describes_the_disk(disk: Disk) -> None:
 
     assert field(0, 8) == SECTORS
     assert field(8, 4) == 0
-    assert field(12, 4) == 254
+    assert field(12, 4) == 510
     assert field(20, 4) == 512
     assert (field(24, 1), field(25, 1), field(26, 2), field(28, 4)) == (3, 0, 8, 0)
     assert field(32, 1) == 1
@@ -426,6 +426,31 @@ def test_a_saved_disk_goes_on_in_another_machine_with_what_was_queued(
     assert memory.read(DATA, 512) == pattern(2)
     assert other.mmio.read(0x120, 1) == 0
     assert other.read_sectors(3) == pattern(3)
+    other.mmio.close()
+
+
+def test_a_request_that_the_thread_was_handed_and_has_not_begun_is_saved_in_the_queue(
+    path: Path, memory: GuestMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(RawFile(path), memory)
+    disk.initialize(FLUSH)
+    assert isinstance(disk.device, VirtioBlock)
+    monkeypatch.setattr(disk.device._doorbell, "ring", lambda: None)
+    memory.write(DATA, b"h" * 512)
+    disk.queues[0].offer(disk.queues[0].chain(disk.buffers(OUT, 6, [(DATA, 512, 0)])))
+    disk.notify()
+    disk.notify()
+    state = disk.mmio.save()
+    assert state["queue_taken"] == [0]
+    monkeypatch.undo()
+    disk.mmio.close()
+    assert path.read_bytes() == pattern(0, SECTORS)
+
+    other = Disk(RawFile(path), memory)
+    other.queues = disk.queues
+    other.mmio.restore(state)
+    assert len(other.complete()) == 1
+    assert other.read_sectors(6) == b"h" * 512
     other.mmio.close()
 
 

@@ -164,7 +164,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_the_configuration_describes_the_controller(adapter: Adapter) -> None:
     found = struct.unpack("<IIIIIIIHHI", bytes(adapter.mmio.read(0x100 + at, 1) for at in range(36)))
-    assert found == (1, 254, 0xFFFF, 128, 16, 96, 32, 0, TARGETS - 1, 0)
+    assert found == (1, 510, 0xFFFF, 128, 16, 96, 32, 0, TARGETS - 1, 0)
 
 
 def test_a_read_brings_the_blocks_at_once_and_by_the_thread(adapter: Adapter, disk: MemoryDisk) -> None:

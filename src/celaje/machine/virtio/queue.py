@@ -215,18 +215,17 @@ class Queue:
 
     def push_together(self, chains: Sequence[tuple[Chain, int]]) -> None:
         """Give several chains back, as `push` does; the driver sees all of them or none."""
-        mark_dirty = self._memory.mark_dirty
+        mark_all_dirty = self._memory.mark_all_dirty
         used, mask, given = self._used, self._mask, self.given
         for chain, length in chains:
-            for address, size in chain.changed:
-                mark_dirty(address, size)
+            mark_all_dirty(chain.changed)
             _put_used_element(used, 4 + 8 * (given & mask), chain.head, length)
             given += 1
         self._fence.release()
         self._fence.acquire()
         self.given = given & 0xFFFF
         self._used_words[1] = self.given
-        mark_dirty(*self._used_at)
+        self._memory.mark_dirty(*self._used_at)
 
     def interrupt_due(self) -> bool:
         """Whether the driver wants an interrupt for what was given back since this was last asked (2.7.7)."""

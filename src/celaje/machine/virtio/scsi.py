@@ -51,7 +51,7 @@ FEATURE_HOTPLUG = 1 << 1
 FEATURE_CHANGE = 1 << 2
 
 CONTROL, EVENT, REQUEST = 0, 1, 2
-QUEUE_SIZE = 256
+QUEUE_SIZE = 512  # a mebibyte of 256 pages that are nowhere adjacent is one command, not two
 TARGETS = 64
 
 TASK_MANAGEMENT, QUERY_EVENTS, SUBSCRIBE_EVENTS = 0, 1, 2
@@ -112,6 +112,8 @@ class VirtioScsi(VirtioDevice):
         self._threads: dict[int, threading.Thread] = {}
         self._changed = threading.Condition(self.lock)
         """A disk came to rest, or was flushed, or the driver is gone."""
+        self._to_wake: list[Unit] = []
+        """Disks that were handed commands and sleep; woken when a notification is served, and the lock free."""
         self._events: deque[tuple[int, int, int]] = deque()
         self._events_missed = False
         self._set_sizes(CDB_SIZE, SENSE_SIZE)
@@ -240,6 +242,14 @@ class VirtioScsi(VirtioDevice):
 
     # --- what the driver asks ---
 
+    def notify(self, index: int) -> None:
+        """Buffers were made available in queue `index`. On a hart's thread."""
+        with self.lock:
+            self.serve_guarded(index)
+            woken, self._to_wake = self._to_wake, []
+        for unit in woken:
+            unit.doorbell.ring()
+
     def serve(self, index: int, queue: Queue) -> None:
         if index == REQUEST:
             self._hand_out(queue)
@@ -284,9 +294,9 @@ class VirtioScsi(VirtioDevice):
     def _enqueue(self, unit: Unit, request: Request) -> None:
         if len(unit.waiting) >= QUEUE_SIZE:
             raise MalformedQueue(f"more than {QUEUE_SIZE} commands wait, and the queue has no more descriptors")
+        if unit.idle:
+            self._to_wake.append(unit)
         unit.waiting.append(request)
-        if unit.current is None:
-            unit.doorbell.ring()
 
     def _finish(self, request: Request, outcome: Outcome | None) -> None:
         """Give a request back that was performed; None: its buffers were too short."""
