@@ -67,6 +67,12 @@ MEASURES = {
     "restore_seconds_4096": ("the same, 4 GiB, ms", 1e-3),
     "uart_bytes_per_second": ("what a guest writes to the emulated UART, kB/s", 1e3),
     "virtio_console_bytes_per_second": ("the same to the virtio console, kB/s", 1e3),
+    "volume_speed_sequential-write": ("a hydrated volume's speed over our raw file's, sequential-write, %", 0.01),
+    "volume_speed_sequential-read": ("a hydrated volume's speed over our raw file's, sequential-read, %", 0.01),
+    "volume_speed_random-read": ("a hydrated volume's speed over our raw file's, random-read, %", 0.01),
+    "volume_speed_random-write": ("a hydrated volume's speed over our raw file's, random-write, %", 0.01),
+    "volume_speed_random-read-of-4": ("a hydrated volume's speed over our raw file's, random-read-of-4, %", 0.01),
+    "volume_speed_random-write-of-4": ("a hydrated volume's speed over our raw file's, random-write-of-4, %", 0.01),
 }
 
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import celaje
-from bench import boot, console, disk, machines, network, programs
+from bench import boot, console, disk, machines, network, programs, volume
 from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
 from bench.report import LATEST, MEASURES, README, RESULTS, Comparison, Report, fill
 
@@ -94,7 +94,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         action="append",
-        help="only this program, or `start`, `boot`, `network`, `disk`, `console` or `machines` (repeat for several)",
+        help="only this program, or `start`, `boot`, `network`, `disk`, `volume`, `console` or `machines` (repeatable)",
     )
     parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
     parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
@@ -159,6 +159,12 @@ def main(words: list[str] | None = None) -> int:
             report.skipped.append(f"machines: {missing or files}")
         else:
             report.measures |= machines.measures(files, chosen.repeats)
+    if wanted("volume"):
+        files = boot.files(chosen.kernel, chosen.initrd)
+        if isinstance(files, str) or missing:
+            report.skipped.append(f"volume: {missing or files}")
+        else:
+            report.measures |= volume.measures(files, chosen.repeats)
     if wanted("console"):
         files = boot.files(chosen.kernel, chosen.initrd)
         if isinstance(files, str) or missing:
