@@ -247,6 +247,8 @@ class HostResolver:
     def close(self) -> None:
         self.udp.close()
         self.tcp.close()
+        for stream in self.streams:
+            stream.close()
 
 
 @pytest.fixture
