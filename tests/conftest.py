@@ -13,10 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from celaje.image import recipes
 from celaje.image.description import parse
 from tests.machine_processes import Machines, end_servers
+
+# No law depends on how busy the host is.
+settings.register_profile("celaje", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("celaje")
 
 _SOURCE = Path(__file__).resolve().parent.parent / "src"
 _SETTINGS = ("CELAJE_HOME", "CELAJE_DEBUG", "CELAJE_DEBIAN_MIRROR", "COLUMNS")

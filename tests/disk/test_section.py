@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from contextlib import closing
@@ -77,7 +78,8 @@ def test_a_volume_of_an_image_travels_with_what_it_changed_and_only_that(store: 
         again.close()
     os.unlink(tmp_path / "machine.snap")
     store.remove("first")
-    store.create("third", source=third)
+    (tmp_path / "latest.snap").symlink_to("again.snap")
+    store.create("third", source=dataclasses.replace(third, path=tmp_path / "latest.snap"))
     store.remove("second")
     with closing(store.open("third")) as volume:
         assert content(volume) == expected

@@ -368,6 +368,7 @@ def alter(disk: Disk, store: VolumeStore, name: str, offset: int, data: bytes) -
         ("map", 4096, b"\x04", "has state 4"),
         ("volume.json", 0, b'{"version": 2}' + bytes(4000), "does not describe a volume"),
         ("volume.json", 0, b"[", "does not describe a volume"),
+        ("volume.json", 0, b'{"version": 1, "id": "\xff', "does not describe a volume"),
     ],
 )
 def test_a_file_that_somebody_altered_is_refused_by_name(

@@ -65,6 +65,15 @@ def test_what_is_no_message_is_refused_and_never_raises_anything_else(data: byte
 
 
 @pytest.mark.parametrize(
+    "data", [b'{"version": 1, "message": "\xff"}', b'{"version": 1, "more": ' + b"[" * 100_000]
+)
+def test_bytes_that_no_text_or_no_end_have_are_malformed(data: bytes) -> None:
+    for decode in (messages.decoded_request, messages.decoded_answer):
+        with pytest.raises(messages.Unreadable):
+            decode(data)
+
+
+@pytest.mark.parametrize(
     "change", [{"message": "fly"}, {"more": 1}, {"tail": "x"}, {"message": None}, {"version": 1, "message": 7}]
 )
 def test_an_unknown_message_or_field_is_malformed(change: dict[str, object]) -> None:

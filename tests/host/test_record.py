@@ -47,6 +47,14 @@ def test_the_images_files_stay_when_the_image_goes_and_files_of_ones_own_are_use
     assert Path(boot.initrd).read_text() == "initrd"
 
 
+def test_an_images_file_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_text("kernel")
+    (tmp_path / "kernel").symlink_to("vmlinux")
+    boot = make(boot=Boot(str(tmp_path / "kernel"))).record().boot
+    assert boot.kernel is not None
+    assert Path(boot.kernel).read_text() == "kernel"
+
+
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "a/b", "..", "a" * 29, "ä", "a\n"])
 def test_what_is_no_host_name_is_no_machines_name(name: str) -> None:
     with pytest.raises(UsageError, match="lower-case letters, digits and hyphens"):
@@ -72,6 +80,7 @@ def test_a_name_is_taken_once_and_nothing_half_made_is_left() -> None:
         ('{"format": 1, "name": "web"}', "is no record"),
         ('{"format": 1, "surprise": 1}', "is no record"),
         ("\xff", "is no record"),
+        ('{"format": 1, "surprise": ' + "[" * 5000, "is no record"),
     ],
 )
 def test_a_damaged_record_is_a_clear_error(text: str, said: str) -> None:

@@ -91,7 +91,7 @@ def parse(content: bytes, where: Path) -> VolumeDescription:
     try:
         version = msgspec.json.decode(content, type=_Versioned).version
         described = msgspec.json.decode(content, type=VolumeDescription) if version == VERSION else None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _no_description(where, str(error)) from None
     if described is None:
         raise InputError(

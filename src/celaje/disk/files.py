@@ -84,7 +84,7 @@ class Files(Protocol):
         """Give a file another name, in one step, in place of what had it; or a directory, where nothing has it."""
 
     def link(self, old: Path, new: Path) -> None:
-        """Give a file a second name. FileExistsError if something has it."""
+        """Give a file a second name; of a symbolic link, what it leads to. FileExistsError if something has it."""
 
     def unlink(self, path: Path) -> None:
         """Take a file's name away."""
@@ -198,7 +198,7 @@ class HostFiles:
         os.rename(old, new)
 
     def link(self, old: Path, new: Path) -> None:
-        os.link(old, new)
+        os.link(os.path.realpath(old), new)
 
     def unlink(self, path: Path) -> None:
         os.unlink(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from celaje.errors import UsageError
 from celaje.machine.machine import EngineFactory
 
 AUTO = "translate"
@@ -14,7 +15,11 @@ ENGINES = {
 
 
 def factory(name: str) -> EngineFactory:
-    """What makes engine `name`, a key of ENGINES, or `auto` for the fastest that this host has."""
-    module, engine = ENGINES[AUTO if name == "auto" else name]
+    """What makes engine `name`, a key of ENGINES, or `auto` for the fastest that this host has. UsageError for another:
+    a record or a snapshot may name any."""
+    known = ENGINES.get(AUTO if name == "auto" else name)
+    if known is None:
+        raise UsageError(f"there is no engine {name!r}; there are: auto, {', '.join(ENGINES)}")
+    module, engine = known
     found: EngineFactory = getattr(import_module(module), engine)
     return found

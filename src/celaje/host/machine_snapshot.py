@@ -99,7 +99,7 @@ def open_snapshot(path: Path) -> tuple[Restored, Owner]:
                 f"the machine snapshot {path} has format {owner.format}, and this celaje knows format {FORMAT}; "
                 "restore it with the celaje that took it"
             )
-    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
         found.close()
         raise InputError(f"the machine snapshot {path} does not say what its machine is ({error})") from error
     except BaseException:

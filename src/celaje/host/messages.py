@@ -334,7 +334,7 @@ def decoded_request(data: bytes) -> Request:
     _check_version(data)
     try:
         return _requests.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
 
 
@@ -343,7 +343,7 @@ def decoded_answer(data: bytes) -> Answer:
     _check_version(data)
     try:
         return _answers.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
 
 
@@ -367,7 +367,7 @@ def error_of(refused: Refused) -> CelajeError:
 def _check_version(data: bytes) -> None:
     try:
         version = _envelopes.decode(data).version
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     if version != VERSION:
         raise Unreadable(

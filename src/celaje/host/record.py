@@ -178,7 +178,7 @@ class MachineDirectory:
                     f"or remove the machine: celaje vm rm {self.name}"
                 )
             record = msgspec.json.decode(data, type=Record)
-        except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
             raise InputError(
                 f"{where} is no record of a machine ({error}); remove the machine: celaje vm rm {self.name}"
             ) from error
@@ -281,7 +281,7 @@ class MachineDirectory:
         """None where it is missing, or is not what it must be: what these files say is for a person to read."""
         try:
             return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
     def _write(self, name: str, content: msgspec.Struct, durably: bool = True) -> None:
@@ -377,7 +377,7 @@ def _kept(boot: Boot, options: MachineOptions, aside: Path, directory: Path) -> 
         path = getattr(boot, role)
         if path is not None and given[role] is None:
             try:
-                os.link(path, aside / role)
+                os.link(os.path.realpath(path), aside / role)  # a link to a link would lead nowhere from here
             except OSError:  # another file system
                 shutil.copyfile(path, aside / role)
             linked[role] = str(directory / role)

@@ -290,7 +290,7 @@ def decoded_request(data: bytes | memoryview) -> Request:
     _check_version(data)
     try:
         return _requests.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
 
 
@@ -299,14 +299,14 @@ def decoded_answer(data: bytes | memoryview) -> Answer:
     _check_version(data)
     try:
         return _answers.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
 
 
 def _check_version(data: bytes | memoryview) -> None:
     try:
         version = _envelopes.decode(data).version
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     if version != VERSION:
         raise Unreadable(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celaje.errors import InputError, NotFound
+from celaje.machine.snapshot import file
 from celaje.machine.snapshot.file import BLOCK, HASH_BYTES, PAGE, ZERO_BLOCK, SnapshotFile, SnapshotWriter, map_section
 
 MEMORY = 3 * BLOCK + 5 * PAGE
@@ -116,6 +117,16 @@ def test_another_version_is_refused_before_anything_else_is_believed(tmp_path: P
         file.seek(8)
         file.write(b"\x09")
     with pytest.raises(InputError, match="is of version 9, and this celaje reads version 1"):
+        SnapshotFile(path)
+
+
+def test_an_index_that_is_no_text_is_refused_also_where_its_hash_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "machine.snap"
+    monkeypatch.setattr(file.msgspec.msgpack, "encode", lambda sections: b"\x91\x84\xa4name\xa1\xff")
+    written(path)
+    with pytest.raises(InputError, match="its index is malformed"):
         SnapshotFile(path)
 
 

@@ -128,7 +128,7 @@ class SnapshotFile:
         index = self._part(index_at, index_length, INDEX_MOST, index_hash, damage, "index")
         try:
             self.sections = {one.name: one for one in msgspec.msgpack.decode(index, type=list[Section])}
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise damage(f"its index is malformed ({error})") from error
         for section in self.sections.values():
             blocks = -(-section.length // BLOCK) if section.length >= 0 else -1
