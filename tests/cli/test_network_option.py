@@ -47,6 +47,19 @@ def test_the_card_and_its_network_can_be_chosen() -> None:
     assert (options.mac, options.bandwidth, options.network) == ("02:ab:00:00:00:01", 12_500_000, "lab")
 
 
+def test_a_public_address_comes_with_its_pool() -> None:
+    assert chosen("user,public=198.51.100.5/28").public == "198.51.100.5/28"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["198.51.100.5", "198.51.100.1/28", "198.51.100.0/28", "198.51.100.15/28", "198.51.100.1/31", "here/28", "::1/64"],
+)
+def test_an_address_that_is_no_machines_in_its_pool_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not an address with its pool, such as"):
+        chosen(f"user,public={text}")
+
+
 @pytest.mark.parametrize(
     "text",
     [

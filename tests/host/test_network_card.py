@@ -120,6 +120,11 @@ def test_what_a_person_opens_is_asked_of_the_network() -> None:
     assert inward == {("tcp", 22, 22), ("icmp", 0, 65535), ("tcp", 8022, 8022), ("udp", 5000, 5010)}
 
 
+def test_a_public_address_of_a_pool_is_asked_for_with_the_pool() -> None:
+    request = attach_request("mini", NetworkOptions(public="198.51.100.5/28"), public_address="127.1.2.3")
+    assert (request.public_address, request.network.pool) == ("198.51.100.5", "198.51.100.0/28")
+
+
 def test_the_mac_address_is_one_cards_and_stays_the_names() -> None:
     assert derived_mac("mini") == derived_mac("mini") != derived_mac("mini-2")
     assert int(derived_mac("mini")[:2], 16) & 3 == 2

@@ -2,7 +2,7 @@
 
 none
 user[,network=NAME][,forward=tcp:[ADDRESS:]PORT:GUEST_PORT]…[,host=tcp:PORT[:ROUTER_PORT]]…
-    [,allow=tcp:PORT[-PORT]]…[,mac=MAC][,bandwidth=BITS]
+    [,allow=tcp:PORT[-PORT]]…[,mac=MAC][,bandwidth=BITS][,public=ADDRESS/PREFIX_LENGTH]
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ A network (--network user, the default with an image) gives the guest an address
   forward=tcp:127.0.0.1:2222:22   the host's 127.0.0.1:2222 is the guest's port 22; udp likewise; may be given again
   host=tcp:8080                   the guest's router has the host's port 8080, which is closed otherwise
   allow=tcp:80, allow=udp:5000-5010   ports of the guest that others may connect to besides 22 and the forwards'
+  public=198.51.100.5/28          the machine's public address, of a pool of yours: all ports real, on a network device
+                                  that celaje makes (root, or CAP_NET_ADMIN); without it the address is one of 127/8
   network=NAME                    machines of one network see each other (default)
   mac=02:00:00:00:00:01, bandwidth=100M   the card's address; at most so many bits a second each way"""
 
@@ -69,6 +71,7 @@ def network_options(text: str | None, *, with_image: bool) -> NetworkOptions | N
         allowed=tuple(map(_allow, lists["allow"])),
         mac=single["mac"].lower() if "mac" in single else None,
         bandwidth=_bytes_a_second(single["bandwidth"]) if "bandwidth" in single else None,
+        public=single.get("public"),
     )
 
 
@@ -85,15 +88,28 @@ def _is_rate(text: str) -> bool:
     return re.fullmatch(r"[1-9][0-9]{0,11}[KMG]?", text, re.IGNORECASE | re.ASCII) is not None
 
 
+def _is_public(text: str) -> bool:
+    import ipaddress
+
+    try:
+        given = ipaddress.IPv4Interface(text)
+    except ValueError:
+        return False
+    first, last = given.network[0], given.network[-1]
+    return "/" in text and given.network.num_addresses >= 4 and given.ip not in (first, first + 1, last)
+
+
 _SINGLE: dict[str, Callable[[str], bool]] = {
     "network": lambda text: re.fullmatch(r"[a-z0-9][a-z0-9-]{0,27}", text) is not None,
     "mac": _is_mac,
     "bandwidth": _is_rate,
+    "public": _is_public,
 }
 _EXPECTED = {
     "network": "a name of up to 28 lower-case letters, digits and hyphens",
     "mac": "the address of one card, such as 02:00:00:00:00:01",
     "bandwidth": "a number of bits a second, such as 100M",
+    "public": "an address with its pool, such as 198.51.100.5/28, behind the pool's first, which is the host's own",
 }
 
 

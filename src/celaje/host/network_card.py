@@ -7,6 +7,7 @@ the same Attach until it succeeds; the guest sees its cable pulled and plugged i
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import re
 import threading
@@ -68,9 +69,13 @@ def attach_request(
     """What to ask of the network for the machine `name`. `mac` and `public_address` are used where the options, and
     the machine's name, do not say another; without `address` the network chooses one."""
     forwards = tuple(messages.Forward(one.protocol, one.address, one.port, one.guest_port) for one in options.forwards)
+    public, pool = public_address or loopback_address(name), None
+    if options.public is not None:
+        given = ipaddress.IPv4Interface(options.public)
+        public, pool = str(given.ip), str(given.network)
     allowed = tuple((one.protocol, one.first_port, one.last_port) for one in options.allowed)
     return messages.Attach(
-        network=messages.NetworkSettings(name=options.network),
+        network=messages.NetworkSettings(name=options.network, pool=pool),
         interface=name,
         host_name=name,
         mac=options.mac or mac or derived_mac(name),
@@ -78,7 +83,7 @@ def attach_request(
         groups=messages.default_groups(name, forwards, allowed),
         forwards=forwards,
         host_ports=tuple(messages.HostPort(one.protocol, one.port, one.router_port) for one in options.host_ports),
-        public_address=public_address or loopback_address(name),
+        public_address=public,
         bandwidth=messages.Bandwidth(options.bandwidth, options.bandwidth),
         metadata=metadata,
     )

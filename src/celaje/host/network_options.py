@@ -40,7 +40,8 @@ class AllowOption:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
     """A card in the network `network`. `mac` None: one that follows from the machine's name. `bandwidth` is in bytes a
-    second each way, None is no limit."""
+    second each way, None is no limit. `public` is the machine's public address in a pool of the owner's, as
+    ADDRESS/PREFIX_LENGTH; None: it has one of 127/8."""
 
     network: str = DEFAULT_NETWORK
     forwards: tuple[ForwardOption, ...] = ()
@@ -48,3 +49,4 @@ class NetworkOptions:
     allowed: tuple[AllowOption, ...] = ()
     mac: str | None = None
     bandwidth: int | None = None
+    public: str | None = None
