@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Disks:
     def __init__(self, store: VolumeStore | None = None) -> None:
         self._store = store or VolumeStore()
         self._held: dict[str, _Held] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.scsi: VirtioScsi | None = None
         self.look_at_sizes: Callable[[], None] = lambda: None
         """Has the machine see that its root disk has another size."""
@@ -138,6 +138,12 @@ class Disks:
         with self._lock:
             return tuple(held.disk for held in self._held.values() if held.target is not None)
 
+    @contextlib.contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """No disk comes, goes or grows inside. Waits until one that is on its way has."""
+        with self._lock:
+            yield
+
     def backends(self) -> list[tuple[AttachedDisk, BlockBackend]]:
         """Every disk and what is behind it, the root (without a target) first."""
         with self._lock:
@@ -149,12 +155,13 @@ class Disks:
 
     def grow(self, identifier: str, size: int) -> None:
         """Make a volume in use larger, and tell the guest. NotFound, InputError."""
-        self._volume(identifier).grow(size)
-        target = self._held[identifier].target
-        if target is None:
-            self.look_at_sizes()
-        elif self.scsi is not None:
-            self.scsi.capacity_changed(target)
+        with self._lock:
+            self._volume(identifier).grow(size)
+            target = self._held[identifier].target
+            if target is None:
+                self.look_at_sizes()
+            elif self.scsi is not None:
+                self.scsi.capacity_changed(target)
 
     def _volume(self, identifier: str) -> Volume:
         with self._lock:

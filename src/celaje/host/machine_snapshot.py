@@ -68,7 +68,13 @@ def save(
                 raise _plain(disk.source)
             held.append(disk)
             volumes.append(backend)
-        return [MachineCut(volume, volume.description.id) for volume in volumes]
+        with contextlib.ExitStack() as undo:
+            cuts: list[MachineCut] = []
+            for volume in volumes:
+                cuts.append(MachineCut(volume, volume.description.id))
+                undo.callback(cuts[-1].close)
+            undo.pop_all()
+            return cuts
 
     if record.options.disks:
         raise _plain(record.options.disks[0].path)
@@ -79,7 +85,8 @@ def save(
     def owner() -> bytes:
         return msgspec.json.encode(Owner(record=record, address=address, disks=held, files=sorted(files)))
 
-    return take(machine, path, cut, owner, progress, {str(role): file for role, file in files.items()})
+    travelling = {str(role): file for role, file in files.items()}
+    return take(machine, path, cut, owner, progress, travelling, disks.unchanging)
 
 
 def _plain(path: str) -> UsageError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -76,17 +76,19 @@ def take(
     owner: Callable[[], bytes] = bytes,
     progress: Progress = lambda done, total: None,
     files: Mapping[str, Path] = MappingProxyType({}),
+    unchanging: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Taken:
     """Write a snapshot of the running `machine` to `path`, mode 0600. From any thread but a hart's.
 
     `cut` is called while the machine is at rest and gives its writable disks as they are then, `owner` soon after that.
-    `files` travel along, each as the section of its name. GuestError where the machine has ended or never stays long
-    enough; HostError where the disk is full; InputError where `path` is taken.
+    `unchanging` is entered before the rest and left after it: no disk comes or goes inside, or the devices would
+    speak of others than the cut. `files` travel along, each as the section of its name. GuestError where the machine
+    has ended or never stays long enough; HostError where the disk is full; InputError where `path` is taken.
     """
     for _ in range(3):
         try:
             with SnapshotWriter(path) as writer:
-                return _take(machine, writer, cut, owner, progress, files)
+                return _take(machine, writer, cut, owner, progress, files, unchanging)
         except _StartedAnew:
             continue
         except OSError as error:
@@ -101,6 +103,7 @@ def _take(
     owner: Callable[[], bytes],
     progress: Progress,
     files: Mapping[str, Path],
+    unchanging: Callable[[], AbstractContextManager[object]],
 ) -> Taken:
     for name, path in files.items():
         content = path.read_bytes()
@@ -131,18 +134,19 @@ def _take(
         if dirty.count(1) <= FEW_PAGES:
             break
     with ExitStack() as stack:
-        started = time.perf_counter()
-        with machine.at_rest() as rest:
-            if rest is None or rest.board.ram is not ram:
-                raise _StartedAnew
-            dirty = _take_dirty(engine)
-            for start, end in _runs(dirty):
-                writer.write(at + start, [ram.view[start:end]])
-            harts, devices = _harts(rest), _devices(rest)
-            cuts = cut()
-            for one in cuts:
-                stack.callback(one.close)
-        paused = time.perf_counter() - started
+        with unchanging():
+            started = time.perf_counter()
+            with machine.at_rest() as rest:
+                if rest is None or rest.board.ram is not ram:
+                    raise _StartedAnew
+                dirty = _take_dirty(engine)
+                for start, end in _runs(dirty):
+                    writer.write(at + start, [ram.view[start:end]])
+                harts, devices = _harts(rest), _devices(rest)
+                cuts = cut()
+                for one in cuts:
+                    stack.callback(one.close)
+            paused = time.perf_counter() - started
         disks = [_write_disk(writer, number, one, progress) for number, one in enumerate(cuts)]
     board = rest.board
     state = MachineState(
