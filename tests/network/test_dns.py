@@ -12,8 +12,10 @@ import dns.rrset
 import pytest
 
 from celaje.network.dns import MOST_OF_ONE, PATIENCE
+from celaje.network.interface import REQUESTS_A_SECOND
 from celaje.network.network import NetworkConfig
 from celaje.network.statistics import Drop
+from celaje.network.stream_service import dns_over_tcp
 from tests.network.conversation import DNS, NEEDS_UDP, Machine, World, udp_datagram
 
 SECOND = 0xA9FEA9FD
@@ -284,3 +286,22 @@ def test_a_domain_of_one_label_serves() -> None:
     world = World(NetworkConfig(domain="lab"))
     a = world.machine("a")
     assert [texts(one) for one in asks(a, "a.lab")] == [["10.77.0.10"]]
+
+
+def test_questions_over_tcp_are_limited_as_those_over_udp_are(world: World) -> None:
+    a = world.machine("a")
+    query = dns.message.make_query("a", "A").to_wire()
+    heard: list[bytes] = []
+    answered = [world.network.resolve(a.interface, query, heard.append) for _ in range(REQUESTS_A_SECOND + 1)]
+    assert answered == [True] * REQUESTS_A_SECOND + [False]
+    assert len(heard) == REQUESTS_A_SECOND
+    assert a.dropped(Drop.RATE) == 1
+    world.passes(1.0)
+    assert world.network.resolve(a.interface, query, heard.append)
+
+
+def test_a_connection_whose_question_is_not_answered_ends() -> None:
+    closed: list[bool] = []
+    receive = dns_over_tcp(lambda query, answer: False)(lambda data: None, lambda: closed.append(True))
+    receive(b"\0\x01a\0\x01b\0\x01c")
+    assert closed == [True]

@@ -12,6 +12,7 @@ from celaje.network.destinations import METADATA
 from celaje.network.http_server import Handler, HttpRequest, HttpResponse
 from celaje.network.messages import MetadataFacts, Refused, Update
 from celaje.network.metadata import VERSIONS, InstanceFacts, Tokens, instance_metadata, metadata_service
+from celaje.network.stream_service import A_TURN
 from tests.network.attached_guest import attach_request
 from tests.network.local_network import local_network
 
@@ -241,3 +242,28 @@ def test_a_guest_asks_over_its_network_and_hears_of_changes(runtime: Path) -> No
         assert isinstance(refused, Refused)
         assert "'meta-data/mac/x' is below the leaf 'meta-data/mac'" in refused.reason
         assert ask("user-data") == b"#!"
+
+
+def test_a_guest_that_asks_hundreds_of_things_at_once_is_answered_in_turns(runtime: Path) -> None:
+    asked: list[str] = []
+
+    def counted(facts: InstanceFacts) -> Handler:
+        handler = instance_metadata(facts)
+
+        def handle(request: HttpRequest) -> HttpResponse:
+            asked.append(request.path)
+            return handler(request)
+
+        return handle
+
+    request = b"GET /latest/user-data HTTP/1.1\r\nHost: a\r\n\r\n"
+    with local_network(metadata=counted) as network:
+        guest = network.attach(attach_request(metadata=MetadataFacts("i-0a", "web", user_data=bytes(16_000))))
+        streams = [guest.guest.connect(METADATA, 80) for _ in range(2)]
+        for stream in streams:
+            stream.write(request * 300)
+        while len(asked) < 600:
+            before = len(asked)
+            network.until(lambda before=before: len(asked) > before)  # type: ignore[misc]
+            assert len(asked) - before <= A_TURN // len(request) + 1
+        network.until(lambda: min(len(stream.received) for stream in streams) > 16_000 * 300)

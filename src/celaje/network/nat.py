@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from celaje.network import icmp, ipv4, udp
@@ -64,6 +64,7 @@ class InterfaceFlows:
         "opening",
         "remainders",
         "services",
+        "serving",
         "stalled",
         "streams",
     )  # fmt: skip
@@ -81,6 +82,7 @@ class InterfaceFlows:
         self.stalled: set[Bridge] = set()  # those that wait for that to end
         self.exit: Callable[[Packet], bool] | None = None  # takes packets for other networks, if they may go there
         self.expected: Expected | None = None
+        self.serving: deque[ServiceStream] = deque()  # those whose guest has asked, in turn
         self.opening = 0  # streams outward that are being connected
         self.next_port = _FIRST_EPHEMERAL
 
@@ -90,6 +92,21 @@ class InterfaceFlows:
         stalled, self.stalled = self.stalled, set()
         for bridge in stalled:
             bridge.wake()
+
+    def serve_later(self, stream: ServiceStream) -> None:
+        """Its guest has asked something. One question, or few, are answered a round, whatever a guest asks on however
+        many connections."""
+        self.serving.append(stream)
+        if len(self.serving) == 1:
+            self.nat.loop.soon(self._serve)
+
+    def _serve(self) -> None:
+        stream = self.serving.popleft()
+        if self.serving:
+            self.nat.loop.soon(self._serve)
+        stream.waits = False
+        if not stream.ended:
+            stream.serve()
 
     def close(self) -> None:
         """End everything, without a word to the guest, which is gone."""

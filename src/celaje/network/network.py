@@ -223,11 +223,16 @@ class Network:
         for message in waited:
             self._switch.send(interface, [message], len(message), now)
 
-    def resolve(self, interface: Interface, query: bytes, answer: Callable[[bytes], None]) -> None:
-        """A DNS query that came over TCP, without its length; `answer` is called with the response, now or later, or
-        never if the query is beyond an answer."""
+    def resolve(self, interface: Interface, query: bytes, answer: Callable[[bytes], None]) -> bool:
+        """A DNS query that came over TCP, without its length; `answer` is called with the response, now or later. False
+        if it never will be: the query is beyond an answer, or one more than a second allows."""
+        if not interface.requests.take(1, self._clock()):
+            interface.statistics.drop(Drop.RATE)
+            return False
         if not self._name_server.answer(interface.name, query, None, answer):
             interface.statistics.drop(Drop.MALFORMED)
+            return False
+        return True
 
     def unreachable(
         self, interface: Interface, quote: bytes, code: int, source: int | None = None, mtu: int = 0

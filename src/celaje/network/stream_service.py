@@ -22,6 +22,7 @@ Receive = Callable[[bytes], None]
 ServiceMaker = Callable[[Write, Close], Receive]
 
 MOST_UNSENT = 1 << 20  # bytes of answers that wait for the guest; then its questions wait as well
+A_TURN = 4 << 10  # bytes of a guest's questions that are answered before others have their turn
 IDLE_SECONDS = 60.0
 
 
@@ -32,7 +33,7 @@ def _nobody(_data: bytes) -> None:
 class ServiceStream(GuestStream):
     """A guest's connection to a service."""
 
-    __slots__ = ("_closing", "_ended", "_receive", "_unsent", "_unsent_bytes")
+    __slots__ = ("_closing", "_ended", "_receive", "_unsent", "_unsent_bytes", "waits")
 
     def __init__(self, flows: InterfaceFlows, remote: tuple[int, int], syn: TcpSegment, maker: ServiceMaker) -> None:
         super().__init__(flows, remote, syn.source_port, inward=False)
@@ -40,6 +41,7 @@ class ServiceStream(GuestStream):
         self._unsent_bytes = 0
         self._closing = False
         self._ended = False
+        self.waits = False  # for its turn
         self._receive = maker(self._write, self._close)
         self.connection.hold(syn)
         self.connection.accept()
@@ -73,14 +75,26 @@ class ServiceStream(GuestStream):
             self.from_guest()
 
     def from_guest(self) -> None:
+        if not self.waits:
+            self.waits = True
+            self.flows.serve_later(self)
+
+    def serve(self) -> None:
+        """Its turn has come. However many questions the guest has sent at once, and however large their answers are:
+        a few are answered, and the rest waits for another turn."""
         connection = self.connection
-        while self._unsent_bytes <= MOST_UNSENT and connection.peek():
-            data = b"".join(connection.read())
+        pieces = connection.peek()
+        if pieces and self._unsent_bytes <= MOST_UNSENT:
+            data = bytes(memoryview(pieces[0])[:A_TURN])
+            connection.consume(len(data))
             if not self._closing:
                 self._receive(data)
+            self.wake()
         if connection.eof and not self._ended:
             self._ended = True
             self._receive(b"")
+        elif connection.peek() and self._unsent_bytes <= MOST_UNSENT:
+            self.from_guest()
 
     def released(self) -> None:
         self._receive = _nobody  # what it refers to refers to this
@@ -90,9 +104,9 @@ class ServiceStream(GuestStream):
         return IDLE_SECONDS
 
 
-def dns_over_tcp(resolve: Callable[[bytes, Callable[[bytes], None]], None]) -> ServiceMaker:
-    """DNS over TCP (RFC 7766): each message follows its length in two bytes. `resolve` answers a query, once, later, or
-    never."""
+def dns_over_tcp(resolve: Callable[[bytes, Callable[[bytes], None]], bool]) -> ServiceMaker:
+    """DNS over TCP (RFC 7766): each message follows its length in two bytes. `resolve` answers a query, once or later;
+    where it says that it will not, that is the connection's end."""
 
     def serve(write: Write, close: Close) -> Receive:
         received = bytearray()
@@ -111,7 +125,9 @@ def dns_over_tcp(resolve: Callable[[bytes, Callable[[bytes], None]], None]) -> S
                     break
                 query = bytes(received[2:end])
                 del received[:end]
-                resolve(query, answer)
+                if not resolve(query, answer):
+                    received.clear()
+                    close()
 
         return receive
 
