@@ -220,3 +220,21 @@ def test_a_service_has_its_one_address_inside_the_network(runtime: object) -> No
         network.until(lambda: refused.closed or machine.guest.icmp)
         assert not refused.established
     server.close()
+
+
+def test_a_change_of_rules_does_not_cut_what_is_beyond_rules(runtime: object) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    only_web = messages.SecurityGroup("g", (messages.Rule("out", "tcp", first_port=80, last_port=80),))
+    with local_network() as network:
+        service = messages.Service("169.254.169.250", 4566, "127.0.0.1", server.getsockname()[1])
+        machine = network.attach(attach_request(groups=(only_web,), services=(service,)))
+        stream = machine.guest.connect(number("169.254.169.250"), 4566)
+        network.until(lambda: stream.established)
+        network.request(messages.Update(interface="web", groups=(only_web,)))
+        accepted, _ = server.accept()
+        stream.write(b"still here")
+        accepted.setblocking(False)
+        network.turns()
+        assert accepted.recv(100) == b"still here"
+        accepted.close()
+    server.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from celaje.network import icmp, nat
+from celaje.network import bridge, icmp, nat
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, WRITE, EventLoop
 from celaje.network.guest_stream import HALF_CLOSED_IDLE_SECONDS, IDLE_SECONDS, OPENING_SECONDS
@@ -382,6 +382,45 @@ def test_too_many_that_are_being_opened_are_put_off(world: World, monkeypatch: p
         world.passes(1.0)  # the guest asks again
     assert len(world.sockets.made) == 4
     assert not late.closed
+
+
+def test_connections_beside_many_others_hold_less_of_what_the_guest_does_not_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nat, "MOST_AMPLE", 1)
+    ample, frugal = world.connected()[1], world.connected()[1]
+    for far, capacity in ((ample, 512 << 10), (frugal, 64 << 10)):
+        far.incoming += [bytes(1000)] * 1000
+        for _ in range(1000):  # rounds in which the guest says nothing
+            world.loop.ready(far.number, READ)
+            world.nat.settle()
+        taken = 1_000_000 - sum(len(one) for one in far.incoming if isinstance(one, bytes))
+        assert capacity // 2 < taken <= capacity
+
+
+def test_what_guests_leave_behind_for_readers_that_do_not_read_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "MOST_REMAINDERS", 2)
+    left = []
+    for _ in range(3):
+        stream, far = world.connected()
+        far.takes = 0
+        world.says(far, b"")
+        stream.write(b"last")
+        stream.close()
+        world.turns()
+        world.passes(5.0)
+        left.append(far)
+    assert [far.closed for far in left] == [False, False, True]
+    assert not left[2].lingers
+    assert world.nat.counters["TCP remainders beyond the limit"] == 1
+    for far in left[:2]:
+        far.takes = 100
+        world.loop.ready(far.number, WRITE)
+        assert far.taken == b"last"
+        assert far.closed
+    assert sum(world.nat.tables().values()) == 0
 
 
 def test_a_detached_machine_leaves_nothing(world: World) -> None:

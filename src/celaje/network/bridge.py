@@ -24,6 +24,7 @@ from celaje.network.tcp_segment import TcpSegment
 if TYPE_CHECKING:
     from celaje.network.nat import InterfaceFlows
 
+MOST_REMAINDERS = 256  # of one interface; a guest that leaves more behind at readers that do not read loses them
 PIECES_A_TURN = 4
 _GATHERED = 512  # pieces sent at once; Linux takes 1,024
 WORTHWHILE = 1 << 14  # bytes of room below which reading the socket waits
@@ -223,10 +224,13 @@ class Bridge(GuestStream):
             return
         # In order, and the other side has not taken everything yet: the ports are free, the bytes are not lost.
         rest = self.connection.read()
-        if rest:
+        if not rest:
+            stream.close()
+        elif len(self.flows.remainders) < MOST_REMAINDERS:
             Remainder(self.flows, stream, rest)
         else:
-            stream.close()
+            self.flows.nat.count("TCP remainders beyond the limit")
+            close_with_reset(stream)
 
     def released(self) -> None:
         self._decide()

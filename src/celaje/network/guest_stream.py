@@ -55,7 +55,7 @@ class GuestStream:
         self.timer = nat.loop.timer(self.settle)
         transmit = partial(nat.network.deliver, flows.interface, remote[0], guest[0], PROTOCOL)
         self.connection = tcp.TcpConnection(
-            remote, guest, _Transmit(transmit), nat.tcp_settings, nat.initial_sequence(remote, guest, now)
+            remote, guest, _Transmit(transmit), flows.settings, nat.initial_sequence(remote, guest, now)
         )
         flows.streams[self.key] = self
 

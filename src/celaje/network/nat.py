@@ -33,6 +33,7 @@ from celaje.network.tcp import InitialSequences, TcpSettings
 from celaje.network.tcp_segment import ACK, HEADER_BYTES, RST, SYN, TcpSegment, header, reset_for
 
 MOST_STREAMS = 12_288  # TCP connections of one interface
+MOST_AMPLE = 256  # of these, the first ones; those that are opened beside as many hold less (`InterfaceFlows.settings`)
 MOST_OPENING = 1_024  # of these, outward ones that the other side has not answered
 MOST_DATAGRAM_FLOWS = 1_024
 MOST_ECHO_FLOWS = 64
@@ -86,6 +87,11 @@ class InterfaceFlows:
         self.opening = 0  # streams outward that are being connected
         self.next_port = _FIRST_EPHEMERAL
 
+    @property
+    def settings(self) -> TcpSettings:
+        """Those of a connection that is made now."""
+        return self.nat.ample if len(self.streams) < MOST_AMPLE else self.nat.frugal
+
     def relieve(self) -> None:
         """The machine reads again."""
         self.congested = False
@@ -134,7 +140,10 @@ class Nat:
     ):
         self.loop = loop
         self.network: Network  # set by whoever makes both, before the first packet
-        self.tcp_settings = TcpSettings(mss=config.mtu - 40)
+        # For the first connections of an interface, and for those that are opened beside many others: a guest with all
+        # the connections that it may have, none of which takes its bytes, must not hold gigabytes of the host's.
+        self.ample = TcpSettings(mss=config.mtu - 40)
+        self.frugal = TcpSettings(mss=config.mtu - 40, send_capacity=1 << 16, receive_capacity=1 << 15)
         self.initial_sequence = InitialSequences(secrets.token_bytes(16))
         self.unsettled: list[GuestStream] = []
         self.counters: Counter[str] = Counter()
@@ -477,7 +486,7 @@ class Nat:
         the host's side learns of it."""
         interface = flows.interface
         for stream in tuple(flows.streams.values()):
-            if not isinstance(stream, ServiceStream) and not self._admitted(interface, ipv4.TCP, stream):
+            if not self.network.is_service(stream.remote[0]) and not self._admitted(interface, ipv4.TCP, stream):
                 stream.cut()
         for flow in tuple(flows.datagrams.values()):
             if not self._admitted(interface, ipv4.UDP, flow):

@@ -192,6 +192,10 @@ class Network:
             interface, direction, protocol, remote, port << 8 | code if protocol == ipv4.ICMP else port
         )
 
+    def is_service(self, address: int) -> bool:
+        """Whether the address is a service's, which no rules are about."""
+        return self._router.is_service(address)
+
     def forget(self, interface: Interface, protocol: int, remote: int, remote_port: int, port: int) -> None:
         """A flow between the guest's `port` and outside is over (its connection is closed): it need not time out.
         Does nothing if there is none."""

@@ -66,6 +66,10 @@ class Router:
         """Whether the network itself has this address."""
         return address in self._own
 
+    def is_service(self, address: int) -> bool:
+        """Whether it is a service's, which is beyond rules."""
+        return address in self._services
+
     # From the guest to the network itself.
 
     def arp(self, interface: Interface, message: memoryview) -> None:
