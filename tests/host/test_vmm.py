@@ -21,6 +21,7 @@ from celaje.errors import CelajeError, HostError, InputError, NotFound, UsageErr
 from celaje.host import control, inventory, messages, record, starting
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control import Control
+from celaje.host.control_server import MOST_CONNECTIONS
 from celaje.host.machine_options import DiskOption
 from celaje.host.record import MachineDirectory, RestoredFrom
 from celaje.host.vmm import private_bytes
@@ -309,6 +310,17 @@ def test_bytes_that_are_no_message_are_refused_and_the_machine_goes_on(machines:
         assert json.loads(raw.recv(1 << 17))["cause"] == "usage"
         raw.send(messages.encoded(messages.Describe()))
         assert json.loads(raw.recv(1 << 17))["message"] == "description"
+
+
+def test_one_connection_too_many_is_told_why(machines: Machines) -> None:
+    directory = machines.started("one")
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(Control(directory)) for _ in range(MOST_CONNECTIONS)]
+        for connection in held:
+            connection.ask(messages.Describe(), messages.Description)
+        for _ in range(10):
+            with pytest.raises(UsageError, match=f"serves {MOST_CONNECTIONS} connections already"):
+                control.ask("one", messages.Describe(), messages.Description)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

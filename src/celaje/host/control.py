@@ -91,7 +91,8 @@ class Control:
             try:
                 data = self._socket.recv(messages.LONGEST_MESSAGE)
             except ConnectionResetError:
-                return None
+                # It has closed its end with something of ours unread; what it said before that is still here.
+                data = self._socket.recv(messages.LONGEST_MESSAGE)
         if not data:
             return None
         answer = messages.decoded_answer(data)
@@ -107,7 +108,9 @@ class Control:
         seconds: float | None = ANSWER_SECONDS,
     ) -> AnswerType:
         """The answer to `request`. What it was refused with is raised; HostError if the process ends meanwhile."""
-        self.send(request)
+        # One that refuses whoever connects says so without listening.
+        with self._named(), contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.send(messages.encoded(request))
         while isinstance(answer := self.receive(seconds), messages.Progress):
             progress(answer)
         if answer is None:

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from celaje.host import messages
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 100
 BACKLOG = 64
+SHORTAGE_SECONDS = 0.1  # until a host that could not give a descriptor is asked again
 
 
 class Connection:
@@ -103,8 +105,13 @@ class ControlServer:
         while True:
             try:
                 accepted, _ = self._listener.accept()
-            except OSError:
-                return  # closed
+            except OSError as error:
+                if self._closing:
+                    return
+                # The host is short of descriptors or memory. A machine that nobody can reach could only be killed.
+                log.error("nobody can connect just now: %s", error)
+                time.sleep(SHORTAGE_SECONDS)
+                continue
             connection = Connection(accepted)
             reason = self._refused(accepted)
             if reason is not None:
@@ -118,7 +125,13 @@ class ControlServer:
                     connection.close()
                     return
                 self._connections[connection] = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the host has no more threads
+                log.error("a connection was refused: %s", error)
+                with self._lock:
+                    del self._connections[connection]
+                connection.close()
 
     def _refused(self, accepted: socket.socket) -> Refused | None:
         process, user = peer(accepted)

@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -157,7 +158,12 @@ class Template:
             reason = f"the template has {threads} threads and can fork with one only: a mistake in celaje itself"
             connection.send(messages.encoded(messages.Refused(cause="mistake", reason=reason)))
             return
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            reason = f"the host makes no more processes ({error.strerror}); end some, or raise the limit (ulimit -u)"
+            connection.send(messages.encoded(messages.Refused(cause="host", reason=reason)))
+            return
         if child:
             self._children[child] = MachineDirectory(Path(request.directory))
             return
@@ -165,6 +171,8 @@ class Template:
         try:
             self._become_machine(request, connection)
             status = _machine(request, connection)
+        except BaseException:  # nobody else will tell: not the template's code, which must not be returned to
+            traceback.print_exc()
         finally:
             # Nothing of the template's may be run in the child: no handler at exit, no other's buffer.
             sys.stdout.flush()

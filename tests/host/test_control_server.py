@@ -1,0 +1,71 @@
+"""The end of a control socket that answers, where the host is short of something."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from celaje.host import messages
+from celaje.host.control_server import Connection, ControlServer
+from celaje.host.messages import Answer, Request
+
+
+class Short(socket.socket):
+    """A listening socket for which the host has no descriptor once."""
+
+    refusals = 1
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def answered(request: Request, connection: Connection) -> Answer:
+    return messages.Done()
+
+
+def ask(path: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.settimeout(60)
+        client.connect(str(path))
+        client.send(messages.encoded(messages.Pause()))
+        return client.recv(1 << 16)
+
+
+def test_a_host_that_is_short_of_descriptors_for_a_moment_ends_nothing(tmp_path: Path) -> None:
+    listener = Short(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "control"))
+    listener.listen()
+    server = ControlServer(listener, answered)
+    server.start()
+    assert messages.decoded_answer(ask(tmp_path / "control")) == messages.Done()
+    assert not listener.refusals
+    server.close()
+
+
+def test_a_host_that_is_short_of_threads_refuses_one_connection_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "control"))
+    listener.listen()
+    server = ControlServer(listener, answered)
+    server.start()
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            assert ask(tmp_path / "control") == b""
+    assert messages.decoded_answer(ask(tmp_path / "control")) == messages.Done()
+    server.close()
