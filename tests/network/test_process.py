@@ -90,6 +90,30 @@ def test_a_process_that_was_killed_is_replaced(process: int) -> None:
     guest.close()
 
 
+def test_a_process_of_other_code_is_replaced_where_no_machine_is_attached(
+    process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn.ensure_running(SETTINGS)
+    assert client.statistics("test").process == process
+    with monkeypatch.context() as changed:
+        changed.setattr(spawn, "build", lambda: "other")
+        machine = AttachedGuest(attach_request())  # by a starter of other code
+        wait_for_end(process)
+        present = client.statistics("test").process
+        assert present != process
+        spawn.ensure_running(SETTINGS)
+        assert client.statistics("test").process == present
+    machine.close()
+
+
+def test_a_process_that_did_not_sign_its_lock_is_let_be(process: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "build", lambda: "other")
+    for signed in ("", "1 former\n"):
+        spawn.lock_path("test").write_text(signed)
+        spawn.ensure_running(SETTINGS)
+        assert client.statistics("test").process == process
+
+
 def test_a_machine_keeps_its_address_when_the_process_is_replaced(process: int) -> None:
     first, second = AttachedGuest(attach_request("a", 1)), AttachedGuest(attach_request("b", 2))
     os.kill(process, signal.SIGKILL)

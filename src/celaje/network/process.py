@@ -1,7 +1,8 @@
 """celaje-net: one network's process. `python -m celaje.network.process SETTINGS DESCRIPTOR` (network/spawn.py runs it).
 
 It belongs to nobody: it leaves its starter's session, keeps the network's lock as long as it lives, and ends when no
-machine has been attached for IDLE_SECONDS, on a Stop message, or on SIGTERM. A byte on DESCRIPTOR says that it listens.
+machine has been attached for IDLE_SECONDS, on a Stop message, on SIGTERM, or on SIGUSR1 if no machine is attached. A
+byte on DESCRIPTOR says that it listens.
 """
 
 from __future__ import annotations
@@ -144,6 +145,11 @@ class NetworkProcess:
         self.loop.set(self._poll, self.network.poll(self.loop.now))
         self.nat.settle()
 
+    def stop_if_unused(self) -> None:
+        """End, unless machines are attached."""
+        if not self.control.attachments:
+            self.loop.stop()
+
     def _stop(self) -> None:
         self.loop.stop()
 
@@ -170,6 +176,7 @@ def main(words: list[str]) -> int:
 def serve(settings: NetworkSettings, says: int) -> int:
     """Be the network's process, from here to the end."""
     lock = _locked(settings.name)
+    spawn.sign(lock)
     path = spawn.socket_path(settings.name)
     _raise_descriptor_limit()
     with contextlib.suppress(FileNotFoundError):
@@ -180,7 +187,7 @@ def serve(settings: NetworkSettings, says: int) -> int:
     with contextlib.suppress(OSError):  # a name for ps(1), and only that
         Path("/proc/self/comm").write_text("celaje-net")
     process = NetworkProcess(settings, path, instance_metadata)
-    _end_on_signal(process.loop)
+    _end_on_signal(process)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -219,15 +226,17 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _end_on_signal(loop: EventLoop) -> None:
-    """SIGTERM and SIGINT end the present round. The wake-up socket is what interrupts the wait: epoll goes on after a
-    handler has run."""
+def _end_on_signal(process: NetworkProcess) -> None:
+    """SIGTERM and SIGINT end the present round, SIGUSR1 if no machine is attached then. The wake-up socket is what
+    interrupts the wait: epoll goes on after a handler has run."""
     wakes, woken = socket.socketpair()
+    loop = process.loop
     for end in (wakes, woken):
         end.setblocking(False)
     signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: loop.soon(process.stop_if_unused))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def drained(_events: int) -> None:

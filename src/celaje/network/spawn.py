@@ -10,16 +10,23 @@ So a process that was killed leaves a socket that nobody listens on and a lock t
 the socket refusing, starts a process, and that replaces the socket once it has the lock. Two starters at once queue at
 `start`; the second finds the first one's process listening. No file is ever unlinked but the socket, and that only
 under `lock`, so nobody can lock a file that another has just unlinked.
+
+The lock says whose it is, and which code that process runs. One that runs other code than there is now is asked to end
+(SIGUSR1), which it does if no machine is attached to it: so who changes celaje, and then starts machines, has the new
+one. A network that is in use is not taken from its machines.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import select
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -37,6 +44,7 @@ from celaje.network.messages import NAME_PATTERN, NetworkSettings
 # frame.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
+GO_SECONDS = 0.5  # in which a process that is asked to end does, if it does at all
 START_SECONDS = 20.0  # a process that does not listen after that has failed
 
 
@@ -74,12 +82,33 @@ def running() -> list[str]:
 
 def answers(name: str) -> bool:
     """Whether a process listens on the control socket of the network `name`."""
+    return _listener(name) is not None
+
+
+def _listener(name: str) -> int | None:
+    """The process that does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         try:
             probe.connect(str(socket_path(name)))
+            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         except OSError:
-            return False
-    return True
+            return None
+    return int(struct.unpack("3i", peer)[0])
+
+
+def build() -> str:
+    """Names the code of a network's process, as its files are now."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        held = path.stat()
+        digest.update(f"{path} {held.st_size} {held.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def sign(lock: int) -> None:
+    """Write into a network's lock that this process has it, and runs the code that is there now."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()} {build()}\n".encode(), 0)
 
 
 def ensure_running(settings: NetworkSettings) -> None:
@@ -88,11 +117,34 @@ def ensure_running(settings: NetworkSettings) -> None:
     May be called by several threads and processes at once. The process is no child that anybody has to wait for, and
     outlives whoever started it. If one runs already its settings are not compared: Attach does that.
     """
-    if answers(settings.name):
+    name = settings.name
+    if answers(name) and _outdated(name) is None:
         return
-    with _starting(settings.name):
-        if not answers(settings.name):
+    with _starting(name):
+        former = _outdated(name)
+        if former is not None:
+            _ask_to_go(name, former)
+        if not answers(name):
             _start(settings)
+
+
+def _outdated(name: str) -> int | None:
+    """The process that listens for the network `name`, if it runs other code than there is now."""
+    listener = _listener(name)
+    try:
+        signed = lock_path(name).read_text().split()
+    except OSError:
+        return None
+    # Whoever did not sign knows nothing of the signal, and would die of it.
+    return listener if len(signed) == 2 and signed[0] == str(listener) and signed[1] != build() else None
+
+
+def _ask_to_go(name: str, process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGUSR1)
+    ends = time.monotonic() + GO_SECONDS
+    while answers(name) and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
