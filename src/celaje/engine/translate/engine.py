@@ -61,7 +61,7 @@ READ, WRITE = 0, 1  # of a control register, as celaje.isa.riscv.csr numbers the
 TRANSLATION_FIELDS = frozenset({"mode", "mstatus", "satp", "flat", "pmpcfg", "pmpaddr", "pmp_active"})
 COUNTERS = {"mcycle": "cycle_offset", "minstret": "instret_offset"}
 ALL_MEMORY = 0x1F  # a PMP entry: naturally aligned power of two, read, write, execute
-FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
+FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine(), 202)
 FUTEX_WAKE = 129
 _WORDS = {8: ctypes.c_uint8, 16: ctypes.c_uint16, 32: ctypes.c_uint32, 64: ctypes.c_uint64}
 
@@ -98,6 +98,7 @@ class TranslateHart:
         self._mmio_value = self._scalar("mmio_value")
         self._running = self._scalar("running")
         self._wake = self._scalar("wake")
+        self._wake_address = ctypes.c_void_p(self._block + PLACES["wake"].offset)
         self._request = (ctypes.c_uint8 * 8).from_address(self._block + PLACES["request"].offset)
         self._arena_area, arena = _anonymous((arena_pages + 2) * PAGE_STRIDE)
         aligned = -(-arena // PAGE_STRIDE) * PAGE_STRIDE
@@ -195,9 +196,7 @@ class TranslateHart:
         self._request[what] = 1
         if self._running.value:
             self._wake.value = 1
-            _libc.syscall(
-                FUTEX[platform.machine()], ctypes.c_void_p(self._block + PLACES["wake"].offset), FUTEX_WAKE, 1, None
-            )
+            _libc.syscall(FUTEX, self._wake_address, FUTEX_WAKE, 1, None)
 
     def interrupt(self) -> None:
         """Make `run` return Interrupted."""

@@ -192,6 +192,8 @@ class VirtioBlock(VirtioDevice):
                 return False
             status[0] = STATUS_OK
             queue.push(chain, length + 1)
+            if queue.exhausted and not queue.rearm():
+                return True
 
     def _work(self) -> None:
         """The device's thread."""
@@ -203,7 +205,7 @@ class VirtioBlock(VirtioDevice):
                 pass
 
     def _serve_one(self) -> bool:
-        """Serve one request; False if there is none. The lock is given up after each, for resets and pauses."""
+        """Serve one request; False if there is no other. The lock is given up after each, for resets and pauses."""
         with self.lock:
             queue = self.queues[0]
             if queue is None or self.at_rest:
@@ -219,12 +221,14 @@ class VirtioBlock(VirtioDevice):
                     chain = popped
                     kind, sector = self._unwrap(chain)
                 queue.push(chain, self._answer(chain, kind, sector))
+                # Last of all, since the hart that it wakes wants the interpreter at once.
+                more = not queue.exhausted or queue.rearm()
                 if queue.interrupt_due():
                     self.transport.interrupt()
             except MalformedQueue as error:
                 self.fail(str(error))
                 return False
-            return True
+            return more
 
     # --- requests (5.2.6) ---
 

@@ -23,6 +23,8 @@ FALLOCATE_KEEP_SIZE = 1
 FALLOCATE_PUNCH_HOLE = 2
 FALLOCATE_ZERO_RANGE = 16
 
+NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+
 Buffers = Sequence[memoryview]
 """Windows into guest memory, not empty, at most 1024 of them (the host's limit for one scattered read or write)."""
 
@@ -102,10 +104,10 @@ def read_fully(fd: int, buffers: Buffers, offset: int) -> None:
 def read_at_once(fd: int, buffers: Buffers, offset: int) -> bool:
     """Fill `buffers` from file `fd` if the host has it all in its page cache. False if not, or if it cannot tell
     (some file systems, and hosts other than Linux)."""
-    if not hasattr(os, "RWF_NOWAIT"):
+    if not NOWAIT:
         return False
     try:
-        return os.preadv(fd, buffers, offset, os.RWF_NOWAIT) == total(buffers)
+        return os.preadv(fd, buffers, offset, NOWAIT) == total(buffers)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
             return False

@@ -205,6 +205,11 @@ class Queue:
             raise MalformedQueue(f"an indirect table of {length} bytes; at most {self._chain_limit} descriptors of 16")
         return length // DESCRIPTOR_SIZE
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether every chain that has been seen is taken. There may be new ones, as `rearm` finds out as well."""
+        return self.taken == self._offered
+
     def rewind(self, count: int = 1) -> None:
         """Give the `count` chains that were popped last back to the available ring, as if they had never been taken."""
         self.taken = (self.taken - count) & 0xFFFF
@@ -260,7 +265,9 @@ class Queue:
     def chains(self) -> Iterator[Chain]:
         """Every chain there is; at the end notifications are on again. Raises MalformedQueue."""
         while True:
-            while (chain := self.pop()) is not None:
+            chain = self.pop()
+            while chain is not None:
                 yield chain
+                chain = None if self.exhausted else self.pop()
             if not self.rearm():
                 return

@@ -330,8 +330,9 @@ class VirtioScsi(VirtioDevice):
             while request is not None:
                 outcome = _perform(unit.disk, request)
                 with self.lock:
+                    following = self._next(unit)
                     self._performed(unit, request, outcome)
-                    request = self._next(unit)
+                    request = following
             if unit.ended:
                 return
 
