@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from celaje.host import record
 from celaje.host.machine_options import Boot, DiskOption, MachineOptions
 from celaje.host.messages import AttachedDisk
 from celaje.host.record import MachineDirectory, Outcome, ProcessExit, Run
+from tests.machine_processes import wait_until
 
 OPTIONS = MachineOptions(image="debian-mini", disks=(DiskOption("/x", read_only=True),), memory=1 << 30, timeout=2.5)
 
@@ -134,6 +136,33 @@ sys.stdin.read()
     directory.remove()
     assert record.names() == []
     assert list(record.machines_directory().iterdir()) == []
+
+
+def test_the_lock_of_a_machine_that_is_gone_is_not_that_of_the_next_one_of_its_name() -> None:
+    """Who waits for a machine that is being removed must not run the next one beside whoever has that."""
+    directory = make()
+    held = directory.lock()
+    refused: list[str] = []
+
+    def wait() -> None:
+        try:
+            os.close(directory.lock(patience=60))
+        except HostError as error:
+            refused.append(str(error))
+
+    waits = threading.Thread(target=wait)
+    waits.start()
+    lock = os.path.realpath(directory.path / "lock")
+    descriptors = Path("/proc/self/fd")
+    wait_until(lambda: sum(os.path.realpath(one) == lock for one in descriptors.iterdir()) == 2)
+    os.replace(directory.path, directory.path.with_name(".gone"))
+    again = make().lock()
+    os.close(held)
+    waits.join()
+    assert len(refused) == 1
+    assert "was removed, or made anew" in refused[0]
+    assert directory.holder() == os.getpid()
+    os.close(again)
 
 
 def test_a_look_by_the_process_that_has_the_lock_does_not_drop_it() -> None:

@@ -9,9 +9,10 @@ from celaje.cli.network_option import HELP as NETWORK_HELP
 from celaje.cli.network_option import network_options
 
 EPILOG = """\
-The machine is a new one, with disks of its own. Its memory is read from FILE as the guest touches it, so FILE must stay
-as it is while the machine runs; it may be renamed or removed. The guest keeps the addresses that it had, so in the same
-network the machine that it was taken of must have ended; or plug the new one into another network.
+The machine is a new one, with disks of its own. Memory and disks are read from FILE as the guest touches them, so what
+FILE holds must stay as it is as long as there is the machine or one of its disks; FILE may be renamed or removed. The
+guest keeps the addresses that it had, so in the same network the machine that it was taken of must have ended; or plug
+the new one into another network.
 
   celaje vm restore web web.snap
   celaje vm restore web2 web.snap --network user,network=copies"""

@@ -214,7 +214,7 @@ class MachineDirectory:
 
     def lock(self, patience: float = LINGERING_SECONDS) -> int:
         """Have the machine for this process, until the descriptor that is returned is closed. HostError if another has
-        it, and does not let go within `patience` seconds: one that ends has it for a moment more."""
+        it and does not let go within `patience` seconds (one that ends has it for a moment more), or removes it."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         until = time.monotonic() + patience
@@ -230,12 +230,21 @@ class MachineDirectory:
                             f"or stop it: celaje vm stop {self.name}"
                         ) from error
                     time.sleep(0.005)
+            if not self._names(descriptor):
+                raise HostError(f"the machine {self.name} was removed, or made anew, just now; see celaje vm ls")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _names(self, descriptor: int) -> bool:
+        """Whether a lock is this directory's still: who waited for it may have got that of a machine that is gone."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            return False
 
     @contextlib.contextmanager
     def socket_path(self) -> Iterator[str]:

@@ -281,7 +281,7 @@ class Network:
             if other.mac == mac:
                 raise InputError(
                     f"the MAC address {ethernet.text(mac)} of {name!r} is that of {other.name!r}, which is attached; "
-                    "give one of them another"
+                    "give one of them another, or plug it into another network: --network user,network=NAME"
                 )
         if not _HOST_NAME.fullmatch(config.host_name or name):
             raise InputError(

@@ -167,12 +167,3 @@ def test_any_altered_byte_is_found_at_the_latest_by_verify(
             assert start == state_and_index[0][0]
     except InputError as error:
         assert "machine.snap" in str(error)
-
-
-def test_a_file_that_loses_its_end_while_it_is_open_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "machine.snap"
-    written(path)
-    with SnapshotFile(path) as file:
-        assert not file.is_short
-        os.truncate(path, PAGE)
-        assert file.is_short

@@ -171,11 +171,6 @@ class SnapshotFile:
                 done += len(block)
                 progress(done, total)
 
-    @property
-    def is_short(self) -> bool:
-        """Whether the file has lost its end since it was opened; touching what was mapped there kills a process."""
-        return os.fstat(self.descriptor).st_size < self.size
-
     def close(self) -> None:
         """Close the file. Mappings stay."""
         if self.descriptor >= 0:
