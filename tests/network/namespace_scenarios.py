@@ -292,6 +292,16 @@ def a_pool_is_gone_with_its_network() -> None:
 # Ordinary NAT, where more than loopback is needed.
 
 
+def a_device_that_is_taken_away_is_looked_at_no_more() -> None:
+    with local_network(SETTINGS) as network:
+        public_guest(network)
+        pool = network.process._pool
+        assert pool is not None
+        watched = len(network.process.loop)
+        ip("link", "delete", pool._device.name)
+        network.until(lambda: len(network.process.loop) == watched - 1)
+
+
 def ordinary_guest(network: LocalNetwork) -> AttachedGuest:
     return network.attach(attach_request())
 

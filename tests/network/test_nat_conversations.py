@@ -423,6 +423,16 @@ def test_what_guests_leave_behind_for_readers_that_do_not_read_is_bounded(
     assert sum(world.nat.tables().values()) == 0
 
 
+def test_a_client_that_the_rules_refuse_takes_no_flows_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nat, "MOST_DATAGRAM_FLOWS", 8)
+    for port in range(8):
+        world.guest.datagram(FAR, 1000 + port, b"x")
+    world.network.set_security_groups([SecurityGroup("g", ())])
+    world.nat.datagram_inward(world.flows, b"x", (FAR, 5000), 53, lambda data: None, {})
+    assert world.nat.counters["clients refused"] == 1
+    assert len(world.flows.datagrams) == 8
+
+
 def test_a_detached_machine_leaves_nothing(world: World) -> None:
     sockets = [world.connected()[1] for _ in range(3)] + [world.connect()[1]]
     world.nat.detached(world.interface)

@@ -388,6 +388,30 @@ def test_a_rule_that_goes_cuts_the_connection_it_admitted(forwarded: Conversatio
     assert "TCP connections" not in forwarded.network.tables()
 
 
+def test_rules_that_come_with_another_machine_cut_what_they_do_not_admit() -> None:
+    server = HostServer()
+
+    def group(port: int) -> tuple[messages.SecurityGroup, ...]:
+        return (messages.SecurityGroup("g", (messages.Rule("in", "tcp", first_port=port, last_port=port),)),)
+
+    with local_network() as network:
+        guest = network.attach(attach_request(groups=group(22), forwards=(Forward("tcp", "127.0.0.1", 0, 22),)))
+        forwarded = Conversation(network, server, guest)
+        accepted: list[Stream] = []
+        guest.guest.listen(22, accepted.append)
+        with client_of(forwarded) as client:
+            network.until(lambda: accepted and accepted[0].established)
+            refused = network.request(attach_request("other", groups=group(80)))  # its MAC address is the first one's
+            assert isinstance(refused, messages.Refused)
+            client.send(b"still")
+            network.until(lambda: accepted[0].received == b"still")
+            network.attach(attach_request("other", 2, groups=group(80)))
+            with pytest.raises(ConnectionResetError):
+                forwarded.received(client, 1)
+        assert "TCP connections" not in network.tables()
+    server.close()
+
+
 def test_a_host_port_that_is_closed_again_cuts_its_connections(conversation: Conversation) -> None:
     stream, host = conversation.connected()
     answer = conversation.network.request(messages.Update(interface="web", host_ports=()))

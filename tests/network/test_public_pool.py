@@ -22,6 +22,7 @@ from tests.network.namespace import in_namespace
         scenarios.two_guests_reach_each_other_by_their_public_addresses,
         scenarios.addresses_are_refused_by_name,
         scenarios.a_pool_is_gone_with_its_network,
+        scenarios.a_device_that_is_taken_away_is_looked_at_no_more,
     ],
     ids=lambda one: one.__name__,
 )

@@ -113,8 +113,9 @@ class Attachment:
             to_guest=request.bandwidth.to_guest,
             from_guest=request.bandwidth.from_guest,
         )
-        network.set_security_groups(groups)
         self.interface: Interface = network.attach(interface, self._transmit)
+        # Of others' flows, by rules that come with this one for groups that they are in.
+        self.cut = network.set_security_groups(groups)
         self.flows: InterfaceFlows = nat.attached(self.interface)
         self.flows.opened = opened
         try:

@@ -140,6 +140,8 @@ class ControlSocket:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         attachment.start(connection, self._received, lambda: self._detached(name))
+        if attachment.cut:
+            self._reconsider()
         log.info("%s attached: %s", name, attachment.address)
         self._changed()
 
@@ -161,10 +163,14 @@ class ControlSocket:
         if attachment is None:
             return self._unknown(request.interface)
         cut = attachment.update(request)
-        for one in self.attachments.values():
-            one.reconsider()  # a group's rules are every member's
+        self._reconsider()
         self._changed()
         return messages.Updated(cut=cut, ports=attachment.listed_ports())
+
+    def _reconsider(self) -> None:
+        """A group's rules are every member's."""
+        for one in self.attachments.values():
+            one.reconsider()
 
     def _unknown(self, name: str) -> Refused:
         attached = ", ".join(sorted(self.attachments)) or "none"

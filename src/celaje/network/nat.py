@@ -430,13 +430,13 @@ class Nat:
         socket that it came by: kept here."""
         flow = known.get(client)
         if flow is None or flows.datagrams.get(flow.key) is not flow:
-            self._make_room(flows, flows.datagrams, MOST_DATAGRAM_FLOWS)
             remote = self.presented(flows, flows.datagrams, client, port)
             if remote is None or not self.network.admit(
                 flows.interface, ipv4.UDP, client[0], remote[0], remote[1], port
             ):
                 self.count("clients refused")
                 return
+            self._make_room(flows, flows.datagrams, MOST_DATAGRAM_FLOWS)
             key = stream_key(*remote, port)
             flow = ClientFlow(flows, key, remote, port, client[0], answer, lambda: known.pop(client, None))
             known[client] = flow

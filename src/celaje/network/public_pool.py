@@ -13,6 +13,7 @@ beyond that it may go where NAT lets everybody go. TCP and UDP checksums cover a
 from __future__ import annotations
 
 import ipaddress
+import logging
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from celaje.network.network import Network
 from celaje.network.outside import Packet
 from celaje.network.tcp_segment import ACK, SYN
 from celaje.network.tun import LINK_HEADER, TunDevice
+
+log = logging.getLogger(__name__)
 
 MOST_KNOWN = 1 << 17  # conversations
 A_TURN = 64  # packets read before others have their turn
@@ -104,7 +107,16 @@ class PublicPool:
 
     def _ready(self, _events: int) -> None:
         for _ in range(A_TURN):
-            message = self._device.receive()
+            try:
+                message = self._device.receive()
+            except OSError as error:
+                log.error(
+                    "the device of the pool %s is there no more (%s): stop the network's machines, then start them",
+                    self.pool,
+                    error.strerror,
+                )
+                self._loop.unwatch(self._device.descriptor)  # or it would be announced over and over
+                return
             if message is None:
                 return
             self.inward(memoryview(message))

@@ -84,7 +84,7 @@ class TunDevice:
             self.descriptor = -1
 
     def receive(self) -> bytes | None:
-        """The next packet after its header; None if there is none now."""
+        """The next packet after its header; None if there is none now. OSError if the device is there no more."""
         try:
             return os.read(self.descriptor, LONGEST_READ)
         except BlockingIOError:
