@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.name
@@ -280,6 +281,30 @@ def test_a_query_longer_than_any_is_malformed(world: World, a: Machine) -> None:
     query = dns.message.make_query("a", "A").to_wire()
     world.network.resolve(a.interface, query + bytes(4097 - len(query)), heard.append)
     assert dns.message.from_wire(heard.pop()).rcode() == dns.rcode.FORMERR
+
+
+@pytest.mark.parametrize("section", [6, 8, 10])
+def test_records_that_no_query_has_are_not_looked_at(
+    world: World, a: Machine, monkeypatch: pytest.MonkeyPatch, section: int
+) -> None:
+    query = bytearray(dns.message.make_query("a", "A").to_wire())
+    query[section : section + 2] = (100).to_bytes(2, "big")
+    query += b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd" * 100
+    monkeypatch.delattr(dns.message, "from_wire")
+    heard: list[bytes] = []
+    assert world.network.resolve(a.interface, bytes(query), heard.append)
+    assert heard.pop()[3] & 0x0F == dns.rcode.FORMERR
+
+
+def test_options_of_a_query_cost_nothing_and_its_size_is_heeded(world: World, a: Machine) -> None:
+    options = [dns.edns.GenericOption(65_001, b"") for _ in range(300)]
+    query = dns.message.make_query("a", "A", use_edns=0, payload=1400, options=options)  # type: ignore[arg-type]
+    heard: list[bytes] = []
+    assert world.network.resolve(a.interface, query.to_wire(), heard.append)
+    answer = dns.message.from_wire(heard.pop())
+    assert texts(answer) == ["10.77.0.10"]
+    assert answer.edns == 0
+    assert not answer.options
 
 
 def test_a_domain_of_one_label_serves() -> None:
