@@ -226,6 +226,14 @@ def test_a_hostile_file_opens_nothing_of_this_host(machines: Machines, tmp_path:
 
     with pytest.raises(InputError, match="does not say what its machine is"):
         make_machine("third", altered(path, tmp_path / "climbing.snap", climbing))
+    def commanding(owner: Owner) -> bytes:
+        instance = f"{owner.record.instance}\n    ProxyCommand touch {secret}"
+        return msgspec.json.encode(
+            msgspec.structs.replace(owner, record=msgspec.structs.replace(owner.record, instance=instance))
+        )
+
+    with pytest.raises(InputError, match="does not say what its machine is"):
+        make_machine("third", altered(path, tmp_path / "commanding.snap", commanding))
     for nonsense in (b"", b"{}", b"[1]", b"\xff"):
         with pytest.raises(InputError, match="does not say what its machine is"):
             open_snapshot(altered(path, tmp_path / f"{nonsense.hex()}.snap", lambda owner, text=nonsense: text))  # type: ignore[misc]  # a bound default

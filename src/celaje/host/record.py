@@ -32,7 +32,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -43,6 +43,7 @@ from celaje.host.messages import AttachedDisk
 
 FORMAT = 1
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+INSTANCE_PATTERN = r"\Ai-[0-9a-f]{17}\Z"  # it goes into an ssh_config, also from a snapshot that anybody made
 LINGERING_SECONDS = 0.3  # for which a process that ends may still have its lock
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock where long has 64 bits
 
@@ -70,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: MachineOptions
     boot: Boot
     mac: str
-    instance: str
+    instance: Annotated[str, msgspec.Meta(pattern=INSTANCE_PATTERN)]
     root: str | None = None
     attached: tuple[AttachedDisk, ...] = ()
     ssh_keys: tuple[str, ...] = ()
