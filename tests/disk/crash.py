@@ -310,25 +310,32 @@ def _enter(entries: dict[str, int], event: Event) -> None:
 
 @dataclass
 class Chooser:
-    """Which of the changes that no sync has covered are there after the crash."""
+    """Which of the changes that no sync has covered are there after the crash: `keeps(node, is a name, is the last)`,
+    said of each change to that file or directory, the last being its newest. `torn`: whether it is asked for sectors.
+    """
 
     name: str
-    names: Callable[[int], bool]
-    data: Callable[[int], bool]
-    torn: Callable[[], bool]
+    keeps: Callable[[int, bool, bool], bool]
+    torn: Callable[[], bool] = lambda: False
 
 
-def choosers(seed: int, random_ones: int) -> Iterator[Chooser]:
-    """Nothing, everything, only the data, only the names; then random mixtures: of whole files, of writes, of sectors.
-
-    `names` and `data` say it of a change to the node of that number.
+def choosers(seed: int, pending: Sequence[int], mixtures: int) -> Iterator[Chooser]:
+    """Nothing, everything, only the data, only the names, only the newest change of each; everything but what was done
+    to one of the nodes with pending changes; random mixtures of whole files, of writes, of sectors.
     """
-    yield Chooser("nothing unsynced is there", lambda node: False, lambda node: False, lambda: False)
-    yield Chooser("everything is there", lambda node: True, lambda node: True, lambda: False)
-    yield Chooser("data without names", lambda node: False, lambda node: True, lambda: False)
-    yield Chooser("names without data", lambda node: True, lambda node: False, lambda: False)
-    for number in range(random_ones):
+    yield Chooser("nothing unsynced is there", lambda node, name, last: False)
+    yield Chooser("everything is there", lambda node, name, last: True)
+    yield Chooser("data without names", lambda node, name, last: not name)
+    yield Chooser("names without data", lambda node, name, last: name)
+    yield Chooser("the newest change of each", lambda node, name, last: last)
+    for lost in pending:
+        yield _all_but(lost)
+    for number in range(mixtures):
         yield _mixture(seed * 100 + number)
+
+
+def _all_but(lost: int) -> Chooser:
+    return Chooser(f"everything but what was done to node {lost}", lambda node, name, last: node != lost)
 
 
 def _mixture(seed: int) -> Chooser:
@@ -337,11 +344,11 @@ def _mixture(seed: int) -> Chooser:
     kept: dict[int, bool] = {}
     by_file = seed % 2 == 0
 
-    def keep(node: int) -> bool:
+    def keeps(node: int, name: bool, last: bool) -> bool:
         yes = chance.random() < share
         return kept.setdefault(node, yes) if by_file else yes
 
-    return Chooser(f"mixture {seed}", keep, keep, lambda: not by_file and chance.random() < 0.5)
+    return Chooser(f"mixture {seed}", keeps, lambda: not by_file and chance.random() < 0.5)
 
 
 def torn(event: Event, chooser: Chooser) -> Iterator[Event]:
@@ -353,7 +360,7 @@ def torn(event: Event, chooser: Chooser) -> Iterator[Event]:
     at = event.offset
     while at < event.offset + length:
         end = min((at // SECTOR + 1) * SECTOR, event.offset + length)
-        if chooser.data(event.node):
+        if chooser.keeps(event.node, False, False):
             data = event.data[at - event.offset : end - event.offset]
             yield Event(event.kind, event.node, at, end - at, data)
         at = end
@@ -392,13 +399,10 @@ class Replay:
         for number, changes in self.pending.items():
             node = nodes[number]
             for change in changes:
-                if node.entries is not None:
-                    if chooser.names(number):
-                        _do(node, change)
-                elif chooser.torn():
+                if node.content is not None and chooser.torn():
                     for piece in torn(change, chooser):
                         _do(node, piece)
-                elif chooser.data(number):
+                elif chooser.keeps(number, node.content is None, change is changes[-1]):
                     _do(node, change)
         for node in list(nodes.values()):
             for target in (node.entries or {}).values():
@@ -423,9 +427,10 @@ def _copy(node: Node) -> Node:
     )
 
 
-def crashes(disk: Disk, random_ones: int) -> Iterator[tuple[int, Chooser, list[object], Disk]]:
+def crashes(disk: Disk, mixtures: int, each: bool = False) -> Iterator[tuple[int, Chooser, list[object], Disk]]:
     """Of every prefix of the events, from the first forgotten sync on if there are any: (its length, what is chosen,
-    the marks so far, the disk)."""
+    the marks so far, the disk). With `each`, every node's changes are lost once; otherwise one node's, in turn.
+    """
     kinds = {number: node.entries is not None for number, node in disk.nodes.items()}
     replay = Replay(disk.events, {1: Node(1, entries={})})
     for length, event in enumerate(disk.events):
@@ -434,9 +439,11 @@ def crashes(disk: Disk, random_ones: int) -> Iterator[tuple[int, Chooser, list[o
         before_sync = disk.events[length + 1 : length + 2] and "sync" in disk.events[length + 1].kind
         if (event.kind == "mark" and not before_sync) or length + 1 < (disk.first_forgotten or 0):
             continue
-        for chooser in choosers(length, random_ones):
+        pending = list(replay.pending)
+        chosen = pending if each or not pending else [pending[length % len(pending)]]
+        for chooser in choosers(length, chosen, mixtures):
             yield length, chooser, replay.marks, replay.after_crash(chooser, kinds)
-            if not replay.pending:
+            if not pending:
                 break
 
 
