@@ -126,15 +126,18 @@ def parse_options(data: bytes) -> dict[int, bytes] | None:
     """Options by code, those that come in pieces joined (RFC 3396); None if one is longer than what is left."""
     options: dict[int, bytes] = {}
     at = 0
-    while at < len(data) and data[at] != Option.END:
-        if data[at] == Option.PAD:
-            at += 1
+    end = len(data)
+    # An enumeration's members are looked up and compared at ten times the price of numbers, for each byte of padding.
+    pad, last = int(Option.PAD), int(Option.END)
+    while at < end and (code := data[at]) != last:
+        at += 1
+        if code == pad:
             continue
-        if at + 2 > len(data) or at + 2 + data[at + 1] > len(data):
+        if at >= end or at + 1 + data[at] > end:
             return None
-        code, length = data[at], data[at + 1]
-        options[code] = options.get(code, b"") + data[at + 2 : at + 2 + length]
-        at += 2 + length
+        length = data[at]
+        options[code] = options.get(code, b"") + data[at + 1 : at + 1 + length]
+        at += 1 + length
     return options
 
 

@@ -22,6 +22,7 @@ DATA_VALID = 2
 GSO_NONE = 0
 GSO_TCPV4 = 1
 GSO_TCPV6 = 4
+SMALLEST_SEGMENT = 48  # bytes of data; Linux sends no less either, and one frame must not become 65,000 on the host
 
 CSUM_START = 34  # after an Ethernet header and an IPv4 header without options
 TCP_CSUM_OFFSET = 16
@@ -55,4 +56,4 @@ def fits(message: memoryview, gso_type: int, mtu: int) -> bool:
     if gso == GSO_NONE:
         return True
     headers = 40 if gso == GSO_TCPV4 else 60
-    return flags == NEEDS_CSUM and offset == TCP_CSUM_OFFSET and 0 < gso_size <= mtu - headers
+    return flags == NEEDS_CSUM and offset == TCP_CSUM_OFFSET and SMALLEST_SEGMENT <= gso_size <= mtu - headers
