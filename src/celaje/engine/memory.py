@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 from collections.abc import Sequence
+from operator import add
 
 from celaje.errors import HostError
 
@@ -81,6 +82,14 @@ class GuestMemory:
         """A writable window, for scatter-gather I/O without a copy. The caller marks what it changes as dirty."""
         offset = self._offset(address, length)
         return self.view[offset : offset + length]
+
+    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
+        """`slice` for each address and its length, at least one: a request of a megabyte has hundreds."""
+        view, base = self.view, self.base
+        ends = list(map(add, addresses, lengths))
+        if min(addresses) < base or max(ends) > base + self.size:
+            return [self.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
+        return [view[address - base : end - base] for address, end in zip(addresses, ends, strict=True)]
 
     def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
         """`mark_dirty` for each (address, length), none of them empty."""

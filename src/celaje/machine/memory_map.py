@@ -17,7 +17,7 @@ from celaje.engine.memory import GuestMemory, OutOfGuestMemory
 class Memory(Protocol):
     """Guest-physical memory as a device may use it. Addresses and lengths are in bytes.
 
-    `read`, `write`, `slice`, `mark_dirty` and `mark_all_dirty` raise `OutOfGuestMemory` for what is not wholly inside.
+    All but `contains` raise `OutOfGuestMemory` for what is not wholly inside.
     """
 
     def contains(self, address: int, length: int = 1) -> bool:
@@ -31,6 +31,9 @@ class Memory(Protocol):
 
     def slice(self, address: int, length: int) -> memoryview:
         """A writable window. The caller marks what it changes as dirty, after it changed it."""
+
+    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
+        """`slice` for each address and its length, at least one and none of them negative."""
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
@@ -76,6 +79,10 @@ class MemoryMap:
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
         self.slot(address, length).mark_dirty(address, length)
+
+    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
+        """`slice` for each address and its length, at least one and none of them negative."""
+        return [self.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
 
     def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
         """`mark_dirty` for each (address, length), none of them empty."""

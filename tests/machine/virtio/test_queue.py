@@ -149,6 +149,66 @@ def test_a_loop_of_descriptors_is_refused(pair: Pair) -> None:
     pair.refuses(0)
 
 
+@pytest.mark.parametrize("reads", [0, 1, 20, 39, 40])
+@pytest.mark.parametrize("order", ["in order", "not in order"])
+def test_a_long_indirect_table_gives_the_same_chain_in_whatever_order_it_is_written(
+    memory: GuestMemory, reads: int, order: str
+) -> None:
+    driver = DriverQueue(memory, BASE + 0x1000, 64)
+    areas = Areas(64, driver.descriptors, driver.available, driver.used)
+    queue = Queue(memory, areas, chain_limit=64, indirect=True)
+    buffers = [(BASE + 0x10000 + 64 * n, n + 1, 0 if n < reads else WRITE) for n in range(40)]
+    driver.offer(driver.indirect(BASE + 0x8000, buffers))
+    if order == "not in order":  # the second and the third descriptor change places
+        second, third = memory.read(BASE + 0x8010, 14), memory.read(BASE + 0x8020, 14)
+        memory.write(BASE + 0x8000 + 14, struct.pack("<H", 2))
+        memory.write(BASE + 0x8010, third + struct.pack("<H", 3))
+        memory.write(BASE + 0x8020, second + struct.pack("<H", 1))
+    for number, (address, _, _) in enumerate(buffers):
+        memory.write(address, bytes([number]))
+    chain = queue.pop()
+    assert chain is not None
+    windows = [*chain.readable, *chain.writable]
+    assert [(window[0], len(window)) for window in windows] == [(n, n + 1) for n in range(40)]
+    assert len(chain.readable) == reads
+    assert chain.changed == [(address, length) for address, length, write in buffers if write]
+    del chain, windows
+    queue.release()
+
+
+@pytest.mark.parametrize(
+    ("number", "descriptor", "refused"),
+    [
+        (20, (BASE + 0x10000, 0, 1, 21), False),
+        (20, (BASE - 1, 4, 1, 21), True),
+        (20, (BASE + MEMORY_SIZE - 3, 4, 1, 21), True),
+        (20, ((1 << 64) - 1, 4, 1, 21), True),
+        (20, (BASE + 0x10000, 4, 3, 21), True),
+        (20, (BASE + 0x10000, 4, 1, 20), True),
+        (20, (BASE + 0x10000, 4, 1, 40), True),
+        (39, (BASE + 0x10000, 4, 1, 0), True),
+        (20, (BASE + 0x10000, 4, 5, 21), True),
+    ],
+)
+def test_a_long_indirect_table_with_one_odd_descriptor_is_judged_like_a_short_one(
+    memory: GuestMemory, number: int, descriptor: tuple[int, int, int, int], refused: bool
+) -> None:
+    driver = DriverQueue(memory, BASE + 0x1000, 64)
+    areas = Areas(64, driver.descriptors, driver.available, driver.used)
+    queue = Queue(memory, areas, chain_limit=64, indirect=True)
+    driver.offer(driver.indirect(BASE + 0x8000, [(BASE + 0x10000 + n, 1, 0) for n in range(40)]))
+    memory.write(BASE + 0x8000 + 16 * number, struct.pack("<QIHH", *descriptor))
+    if refused:
+        with pytest.raises(MalformedQueue):
+            queue.pop()
+    else:
+        chain = queue.pop()
+        assert chain is not None
+        assert len(chain.readable) == 39
+        del chain
+    queue.release()
+
+
 def test_a_loop_in_an_indirect_table_is_refused(pair: Pair, memory: GuestMemory) -> None:
     memory.write(DATA, struct.pack("<QIHH", DATA, 1, NEXT, 0))
     pair.driver.describe(0, DATA, 16, INDIRECT)
