@@ -388,6 +388,17 @@ def test_a_rule_that_goes_cuts_the_connection_it_admitted(forwarded: Conversatio
     assert "TCP connections" not in forwarded.network.tables()
 
 
+def test_an_update_of_which_a_part_cannot_be_changes_nothing(forwarded: Conversation) -> None:
+    accepted: list[Stream] = []
+    forwarded.guest.listen(22, accepted.append)
+    half_right = messages.Update(interface="web", forwards=(), groups=(), bandwidth=messages.Bandwidth(to_guest=1))
+    refused = forwarded.network.request(half_right)
+    assert isinstance(refused, messages.Refused)
+    assert "at least 1,000 bytes a second" in refused.reason
+    with client_of(forwarded):
+        forwarded.network.until(lambda: accepted and accepted[0].established)
+
+
 def test_rules_that_come_with_another_machine_cut_what_they_do_not_admit() -> None:
     server = HostServer()
 

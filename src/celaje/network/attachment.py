@@ -18,7 +18,7 @@ from celaje.network.link import Link
 from celaje.network.messages import Attach, Bandwidth, HostPort, MetadataFacts, PublicPort, Service, Update
 from celaje.network.metadata import InstanceFacts, MetadataHandler, metadata_service
 from celaje.network.nat import InterfaceFlows, Nat
-from celaje.network.network import Network, NetworkConfig
+from celaje.network.network import Network, NetworkConfig, check_bandwidth
 from celaje.network.public_pool import PublicPool
 from celaje.network.public_ports import AdmittedPorts, PublicPorts, admitted_ports
 from celaje.network.security_group import Rule, SecurityGroup
@@ -192,6 +192,8 @@ class Attachment:
         admitted = None if request.groups is None else self._admitted(request.groups)
         facts = was.metadata if request.metadata is None else request.metadata
         metadata = self._metadata_service(facts, was.groups if request.groups is None else request.groups)
+        if request.bandwidth is not None:
+            check_bandwidth(request.bandwidth.to_guest, request.bandwidth.from_guest)
         if request.forwards is not None:
             self.ports.set_forwards(request.forwards)
         cut = self._nat.set_opened(self.flows, opened)

@@ -217,8 +217,7 @@ class Network:
 
     def set_bandwidth(self, interface: Interface, to_guest: int | None, from_guest: int | None) -> None:
         """Bytes a second, at least 1,000; None: no limit."""
-        _check_rate("to", to_guest)
-        _check_rate("from", from_guest)
+        check_bandwidth(to_guest, from_guest)
         now = self._clock()
         interface.from_guest = None if from_guest is None else bucket(from_guest, now)
         interface.resume_at = 0.0
@@ -288,8 +287,7 @@ class Network:
                 f"the host name {config.host_name or name!r} must be letters, digits and hyphens, at most 63, with no "
                 "hyphen at either end (RFC 1123)"
             )
-        _check_rate("to", config.to_guest)
-        _check_rate("from", config.from_guest)
+        check_bandwidth(config.to_guest, config.from_guest)
 
     def _addresses_of(self, host_name: str) -> list[int]:
         found = [one.address for one in self._interfaces.values() if one.host_name.lower() == host_name]
@@ -316,9 +314,20 @@ def _check_config(config: NetworkConfig) -> None:
         raise InputError(f"the domain {config.domain!r} must be names with dots between them, like celaje.internal")
 
 
-def _check_rate(what: str, rate: int | None) -> None:
-    if rate is not None and rate < 1000:
-        raise InputError(f"a bandwidth {what} a guest must be at least 1,000 bytes a second, not {rate}")
+def check_bandwidth(to_guest: int | None, from_guest: int | None) -> None:
+    """InputError if an interface cannot have these limits."""
+    for what, rate in (("to", to_guest), ("from", from_guest)):
+        if rate is not None and rate < 1000:
+            raise InputError(f"a bandwidth {what} a guest must be at least 1,000 bytes a second, not {rate}")
 
 
-__all__ = ["Assignment", "Interface", "InterfaceConfig", "Network", "NetworkConfig", "Outside", "Packet"]
+__all__ = [
+    "Assignment",
+    "Interface",
+    "InterfaceConfig",
+    "Network",
+    "NetworkConfig",
+    "Outside",
+    "Packet",
+    "check_bandwidth",
+]

@@ -1,13 +1,14 @@
 """The header in front of every frame on the link: virtio_net_hdr_v1 (virtio 1.2, 5.1.6).
 
     offset  bytes  little-endian
-    0       1      flags         1 NEEDS_CSUM: from csum_start on, the sum is still to be put at csum_start +
-    csum_offset
+    0       1      flags         1 NEEDS_CSUM: from csum_start on, the sum is to be put at csum_start + csum_offset
                                  2 DATA_VALID: the checksums are known to be correct
-    1       1      gso_type      0 none, 1 TCP over IPv4, 4 TCP over IPv6 (3 and 5, UDP, and 0x80, ECN, are not
-    offered) 2       2      hdr_len       of the headers that every segment has; a hint 4       2      gso_size
-    bytes of data in a segment 6       2      csum_start    from the Ethernet header's first byte 8       2
-    csum_offset 10      2      num_buffers   the device's affair
+    1       1      gso_type      0 none, 1 TCP over IPv4, 4 TCP over IPv6; 3 and 5, UDP, and 0x80, ECN, are not offered
+    2       2      hdr_len       of the headers that every segment has; a hint
+    4       2      gso_size      bytes of data in a segment
+    6       2      csum_start    from the Ethernet header's first byte
+    8       2      csum_offset
+    10      2      num_buffers   the device's affair
 
 A header that contradicts its frame is never passed on: the guest that it is sent to might believe it.
 """
