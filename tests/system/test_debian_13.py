@@ -16,6 +16,7 @@ LOGIN_SECONDS = 900.0
 @pytest.mark.timeout(1800)
 def test_debian_13_boots_to_a_login_prompt(built_image: Callable[[str], Path]) -> None:
     image = built_image("debian-13").resolve()
-    with machine(image, "--memory", "1G", "--cpus", "2", "--timeout", "1500") as console:
+    words = ["--memory", "1G", "--cpus", "2", "--network", "none", "--timeout", "1500"]
+    with machine(image, *words) as console:
         said = console.wait_for("debian-13 login: ", LOGIN_SECONDS)
         assert "Failed to start" not in said

@@ -41,6 +41,7 @@ _SETTINGS = {
     "etc/initramfs-tools/conf.d/machine": "initramfs.conf",
     "etc/modprobe.d/machine.conf": "modprobe.conf",
     "etc/systemd/networkd.conf.d/machine.conf": "networkd.conf",
+    "etc/systemd/system.conf.d/machine.conf": "systemd.conf",
     "etc/systemd/system/systemd-networkd-wait-online.service.d/machine.conf": "wait-online.conf",
     "usr/share/initramfs-tools/modules.d/machine": "initramfs-modules",
     "configure": "configure",

@@ -26,7 +26,7 @@ _STAGE = "celaje: stage "
 _CONFIGURED = re.compile(r"Setting up (\S+?)(?::\w+)? \(")
 _MEMORY_MIB = 1024
 _HARTS = 2
-_TIMEOUT = 7200.0  # seconds; fifteen minutes are usual
+_TIMEOUT = 7200.0  # seconds; half an hour is much
 _LAST_LINES = 12
 
 

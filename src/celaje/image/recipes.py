@@ -49,7 +49,7 @@ RECIPES: Mapping[str, Recipe] = {
     "debian-mini": _debian_mini("kernel"),
     "debian-mini-firmware": _debian_mini("firmware"),
     "debian-13": Recipe(
-        "Debian 13 with systemd, cloud-init, OpenSSH and apt; takes a quarter of an hour",
+        "Debian 13 with systemd, cloud-init, OpenSSH and apt; takes ten minutes to half an hour",
         debian_13.CODENAME,
         ARCHITECTURE,
         debian_13.build,
