@@ -166,8 +166,18 @@ def test_a_name_that_is_attached_already_is_refused(process: int) -> None:
 
 def test_other_settings_of_a_running_network_are_refused(process: int) -> None:
     other = NetworkSettings(name="test", subnet="10.78.0.0/16")
+    machine = AttachedGuest(attach_request())
     with pytest.raises(InputError, match=r"runs as 10.77.0.0/16, MTU 1500 and cannot be 10.78.0.0/16"):
-        client.attach(attach_request(network=other))
+        client.attach(attach_request("other", 2, network=other))
+    assert client.statistics("test").process == process
+    machine.close()
+
+
+def test_a_network_where_nobody_is_attached_becomes_another_one(process: int) -> None:
+    machine = AttachedGuest(attach_request(network=NetworkSettings(name="test", subnet="10.78.0.0/16")))
+    assert machine.attached.router == "10.78.0.1"
+    wait_for_end(process)
+    machine.close()
 
 
 @pytest.mark.parametrize(

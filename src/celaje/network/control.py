@@ -22,14 +22,19 @@ LOOPBACK = 0x7F000001
 
 log = logging.getLogger(__name__)
 
+
+class Leaving(Exception):
+    """The process ends, so that another one can take the network over: who asked is to ask that one."""
+
+
 # What the control socket needs of the network's process.
 AttachTo = Callable[[Attach], Attachment]
 
 
 class ControlSocket:
-    """Answers at `path`. `attach` makes an attachment (CelajeError: refused), `measure` gives the network's counters
-    and table sizes, `changed` is called when somebody attached, detached or was changed, `received` after frames,
-    `stop` on a Stop."""
+    """Answers at `path`. `attach` makes an attachment (CelajeError: refused; Leaving: not by this process), `measure`
+    gives the network's counters and table sizes, `changed` is called when somebody attached, detached or was changed,
+    `received` after frames, `stop` on a Stop."""
 
     def __init__(
         self,
@@ -112,6 +117,8 @@ class ControlSocket:
                 case messages.Stop():
                     caller.send(messages.Stopping())
                     self._stop()
+        except Leaving:
+            caller.close()
         except HostError as error:
             caller.send(Refused(cause="host", reason=str(error)))
         except InputError as error:

@@ -25,7 +25,7 @@ from celaje.errors import CelajeError, HostError
 from celaje.network import spawn
 from celaje.network.assignment_file import AssignmentFile
 from celaje.network.attachment import Attachment, network_config, network_of
-from celaje.network.control import ControlSocket
+from celaje.network.control import ControlSocket, Leaving
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
 from celaje.network.host_sockets import KernelSockets
@@ -107,6 +107,9 @@ class NetworkProcess:
 
     def _attach(self, request: Attach) -> Attachment:
         if request.network != self.settings:
+            if not self.control.attachments:
+                self.loop.stop()
+                raise Leaving
             raise HostError(
                 f"the network {self.settings.name!r} runs as {_described(self.settings)} and cannot be "
                 f"{_described(request.network)}; choose another name for that network, or stop this one's machines"
