@@ -157,6 +157,7 @@ class Machine:
         self._engine_factory = engine_factory
         _check(config)
         self._restored = restored
+        self._origin: Restored | None = None
         if restored is not None:
             restored.judge(config.memory, config.cpus, config.processor)
         self._files: Files | None = Files.read(config) if restored is None else None
@@ -281,6 +282,11 @@ class Machine:
         finally:
             self.resume()
 
+    @property
+    def origin(self) -> Restored | None:
+        """What the memory is mapped from; None for a guest that has started here. As `standing` says."""
+        return self._origin
+
     @contextmanager
     def standing(self) -> Iterator[Board | None]:
         """The board stays inside, and the guest goes on: a reset or an end comes after. None where there is none."""
@@ -362,6 +368,7 @@ class Machine:
         engine = self._engine_factory(self._config.cpus)
         board = None
         restored, self._restored = self._restored, None
+        self._origin = restored
         try:
             files = None
             if restored is None:

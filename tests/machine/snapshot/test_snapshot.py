@@ -148,6 +148,31 @@ def test_a_guest_that_checks_its_memory_finds_it_whole_through_many_generations(
     machine.close()
 
 
+def test_a_page_that_was_altered_under_a_restored_machine_is_not_copied_into_the_next_snapshot(
+    checker: MachineConfig, tmp_path: Path, restored: Callable[[Path], Restored]
+) -> None:
+    console = BufferConsole()
+    path = tmp_path / "machine.snap"
+    machine = Machine(checker, TranslateEngine)
+    with running(machine, console):
+        wait_until(lambda: len(console.output) > 100)
+        take(machine, path)
+    console = BufferConsole()
+    machine = Machine(checker, TranslateEngine, restored(path))
+    with running(machine, console):
+        wait_until(lambda: len(console.output) > 100)
+        take(machine, tmp_path / "whole.snap")
+        with open(path, "r+b") as file:  # the last page, which the guest has not touched
+            file.seek(MEMORY)
+            file.write(b"altered")
+        with pytest.raises(InputError, match=r"block 255 of its section memory was altered"):
+            take(machine, tmp_path / "altered.snap")
+        assert not (tmp_path / "altered.snap").exists()
+        machine.reset()  # from here on the file is nobody's
+        wait_until(lambda: machine.statistics()["starts"] == 2)
+        take(machine, tmp_path / "anew.snap")
+
+
 def test_a_machine_that_is_paused_can_be_taken_and_the_restored_one_runs(
     alphabet: MachineConfig, tmp_path: Path, restored: Callable[[Path], Restored]
 ) -> None:

@@ -22,7 +22,8 @@ from celaje.engine.memory import PAGE_SIZE, GuestMemory
 from celaje.engine.protocol import Engine
 from celaje.errors import GuestError, HostError
 from celaje.machine.machine import AtRest, Machine
-from celaje.machine.snapshot.file import BLOCK, PIECE, Progress, SnapshotWriter, data_runs
+from celaje.machine.snapshot.file import BLOCK, PIECE, Progress, SnapshotWriter, data_runs, matches
+from celaje.machine.snapshot.restore import Restored
 from celaje.machine.snapshot.state import DeviceState, DiskState, HartState, MachineState, MemoryState, encode
 
 ROUNDS_MOST = 8
@@ -112,7 +113,8 @@ def _take(
         if board is None:
             raise GuestError("the machine does not run, so there is nothing to take a snapshot of")
         ram, engine = board.ram, board.engine
-        engine.start_dirty_log()
+        source = _Source(ram, machine.origin)
+        source.note(_take_dirty(engine))
     at = writer.add("memory", ram.size)
 
     def copy(runs: Iterator[tuple[int, int]]) -> None:
@@ -122,13 +124,14 @@ def _take(
                     raise _StartedAnew
                 writer.write(at + start, [ram.view[start:end]])
 
-    copy(_touched(ram))
+    copy(source.touched())
     rounds = 1
     while rounds < ROUNDS_MOST:
         with machine.standing() as now:
             if now is None or now.ram is not ram:
                 raise _StartedAnew
             dirty = _take_dirty(engine)
+            source.note(dirty)
         copy(_runs(dirty))
         rounds += 1
         if dirty.count(1) <= FEW_PAGES:
@@ -140,6 +143,8 @@ def _take(
                 if rest is None or rest.board.ram is not ram:
                     raise _StartedAnew
                 dirty = _take_dirty(engine)
+                source.note(dirty)
+                source.judge()
                 for start, end in _runs(dirty):
                     writer.write(at + start, [ram.view[start:end]])
                 harts, devices = _harts(rest), _devices(rest)
@@ -167,16 +172,46 @@ def _take(
     return Taken(paused, rounds, dirty.count(1))
 
 
-def _touched(ram: GuestMemory) -> Iterator[tuple[int, int]]:
-    """What of a memory can be anything but zero, in pieces."""
-    if ram.fd is not None:
-        yield from data_runs(ram.fd, ram.size)
-        return
-    nothing = bytes(BLOCK)
-    for start in range(0, ram.size, BLOCK):
-        end = min(start + BLOCK, ram.size)
-        if ram.read(ram.base + start, end - start) != nothing[: end - start]:
-            yield start, end
+class _Source:
+    """Memory that is copied. What was mapped from another snapshot's file, and has not changed since, is checked by
+    that one's hashes: an altered page would get a hash of its own, and pass for a true one from then on.
+    """
+
+    def __init__(self, ram: GuestMemory, origin: Restored | None) -> None:
+        self._ram = ram
+        self._origin = origin
+        self._doubtful: list[int] = []
+
+    def touched(self) -> Iterator[tuple[int, int]]:
+        """What can be anything but zero, in pieces."""
+        if self._ram.fd is not None:
+            yield from data_runs(self._ram.fd, self._ram.size)
+            return
+        nothing = bytes(BLOCK)
+        for start in range(0, self._ram.size, BLOCK):
+            end, number = min(start + BLOCK, self._ram.size), start // BLOCK
+            data = self._ram.read(self._ram.base + start, end - start)
+            origin = None if self._changed(number) else self._origin
+            if origin is not None and not matches(data, origin.block_hash(number)):
+                self._doubtful.append(number)  # or written in this moment: `judge` knows
+            if data != nothing[: end - start]:
+                yield start, end
+
+    def note(self, dirty: bytes) -> None:
+        """A dirty log was taken."""
+        if self._origin is not None:
+            for start, end in _page_runs(dirty):
+                self._origin.changed[start:end] = b"\x01" * (end - start)
+
+    def judge(self) -> None:
+        """With the machine at rest, and its last dirty log noted. InputError where the file was altered."""
+        for number in self._doubtful:
+            if self._origin is not None and not self._changed(number):
+                raise self._origin.altered(number)
+
+    def _changed(self, number: int) -> bool:
+        pages = BLOCK // PAGE_SIZE
+        return self._origin is None or self._origin.changed.find(1, number * pages, (number + 1) * pages) >= 0
 
 
 def _take_dirty(engine: Engine) -> bytes:
@@ -186,12 +221,18 @@ def _take_dirty(engine: Engine) -> bytes:
 
 def _runs(dirty: bytes) -> Iterator[tuple[int, int]]:
     """(start, end) in bytes of the stretches of changed pages, in pieces."""
+    for start, end in _page_runs(dirty):
+        for at in range(start * PAGE_SIZE, end * PAGE_SIZE, PIECE):
+            yield at, min(at + PIECE, end * PAGE_SIZE)
+
+
+def _page_runs(dirty: bytes) -> Iterator[tuple[int, int]]:
+    """(first page, last page + 1) of the stretches of changed pages."""
     start = dirty.find(1)
     while start >= 0:
         end = dirty.find(0, start)
         end = len(dirty) if end < 0 else end
-        for at in range(start * PAGE_SIZE, end * PAGE_SIZE, PIECE):
-            yield at, min(at + PIECE, end * PAGE_SIZE)
+        yield start, end
         start = dirty.find(1, end)
 
 

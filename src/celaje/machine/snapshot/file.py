@@ -19,11 +19,13 @@
 Opening checks size, header, index and state. The sections are checked block by block by `verify`, not by a restore,
 which maps memory and is to take no longer the more of it there is.
 
-Writing goes to a hidden neighbour that gets its name when it is whole and durable: there is never half a snapshot.
+Writing goes to a nameless file, or (where the file system has none) to a hidden neighbour, which gets its name when it
+is whole and durable: there is never half a snapshot.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -158,9 +160,13 @@ class SnapshotFile:
             wanted = section.hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
             length = min(BLOCK, section.length - number * BLOCK)
             data = os.pread(self.descriptor, length, section.offset + number * BLOCK)
-            if (wanted != blake3(data).digest()) if wanted != ZERO_BLOCK else (data != _ZEROES[:length]):
-                raise _Damage(self.path)(f"block {number} of its section {section.name} was altered")
+            if not matches(data, wanted):
+                raise self.altered(section, number)
             yield data
+
+    def altered(self, section: Section, number: int) -> InputError:
+        """The error for a block whose content is not what its hash says."""
+        return _Damage(self.path)(f"block {number} of its section {section.name} was altered")
 
     def verify(self, progress: Progress = lambda done, total: None) -> None:
         """Check every block of every section. InputError names the first that was altered."""
@@ -194,13 +200,32 @@ class SnapshotWriter:
         self.path = path
         if path.exists():
             raise InputError(f"{path} is there already; remove it first, or give another name")
-        self._scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        self._scratch: Path | None = None
         try:
-            self._fd = os.open(self._scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._fd = self._open()
         except OSError as error:
             raise HostError(f"no machine snapshot can be made at {path}: {error.strerror}") from error
         self._end = PAGE
         self._sections: list[tuple[str, int, int]] = []
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        with contextlib.suppress(OSError):
+            return os.open(self.path.parent, flags | os.O_TMPFILE, 0o600)
+        self._scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        return os.open(self._scratch, flags | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def _link(self) -> None:
+        """Give the file its name; unlike a rename this replaces nothing."""
+        if self._scratch is not None:
+            os.link(self._scratch, self.path)
+            return
+        # With a directory given, Python follows the link that /proc has for the descriptor; otherwise Linux would not.
+        descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.link(str(self._fd), self.path, src_dir_fd=descriptors, follow_symlinks=True)
+        finally:
+            os.close(descriptors)
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +234,8 @@ class SnapshotWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            self._scratch.unlink(missing_ok=True)
+            if self._scratch is not None:
+                self._scratch.unlink(missing_ok=True)
 
     def add(self, name: str, length: int) -> int:
         """Room for a section of `length` bytes, all zero until written. Returns its offset."""
@@ -248,10 +274,11 @@ class SnapshotWriter:
         write_fully(self._fd, [header + blake3(header).digest()], 0)
         os.fsync(self._fd)
         try:
-            os.link(self._scratch, self.path)  # unlike a rename it replaces nothing
+            self._link()
         except FileExistsError:
             raise InputError(f"{self.path} is there already; remove it first, or give another name") from None
-        self._scratch.unlink()
+        if self._scratch is not None:
+            self._scratch.unlink()
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -283,6 +310,11 @@ class SnapshotWriter:
             else:
                 yield blake3(data).digest()
             at += len(data)
+
+
+def matches(data: bytes, digest: bytes) -> bool:
+    """Whether a block's content is what its hash in the index says."""
+    return data == _ZEROES[: len(data)] if digest == ZERO_BLOCK else blake3(data).digest() == digest
 
 
 def _data_after(fd: int, start: int, end: int) -> int:

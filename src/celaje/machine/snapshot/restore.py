@@ -16,7 +16,7 @@ from celaje.machine.board import RAM_BASE, Board, HtifSymbols
 from celaje.machine.devices.plic import Plic
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
 from celaje.machine.processor import ProcessorDescription
-from celaje.machine.snapshot.file import SnapshotFile, map_section
+from celaje.machine.snapshot.file import HASH_BYTES, SnapshotFile, map_section
 from celaje.machine.snapshot.state import MachineState, decode
 
 _STATES = (HartState.STARTED, HartState.STOPPED, HartState.START_PENDING)
@@ -31,6 +31,8 @@ class Restored:
         try:
             self.state: MachineState = decode(self.file.state)
             self._check()
+            self.changed = bytearray(self.memory_size // PAGE_SIZE)
+            """A byte for each page that dirty logs taken since have told of: those are not the file's any more."""
         except ValueError as error:
             self.file.close()
             raise InputError(f"the machine snapshot {path} cannot be restored: {error}") from error
@@ -116,6 +118,15 @@ class Restored:
         if board.htif is not None:
             board.htif.resume(self.state.htif_wants_input)
         board.generation.renew()
+
+    def block_hash(self, number: int) -> bytes:
+        """What the index says of a block of 64 KiB of memory."""
+        hashes = self.file.section(self.state.memory[0].section).hashes
+        return hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+
+    def altered(self, number: int) -> InputError:
+        """The error for a block of memory that is not what its hash says."""
+        return self.file.altered(self.file.section(self.state.memory[0].section), number)
 
     def close(self) -> None:
         """Close the file; the mapping of its memory stays."""
