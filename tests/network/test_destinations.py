@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import itertools
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from celaje.errors import HostError
 from celaje.network import icmp, messages
 from celaje.network.destinations import Destinations, Refusal
 from celaje.network.routing_table import RouteType, RoutingTable
@@ -70,6 +72,15 @@ def test_each_kind_of_address_has_its_answer(address: str, refusal: Refusal | No
 )
 def test_what_the_hosts_routes_say_counts(route: RouteType, refusal: Refusal | None) -> None:
     assert Destinations((0, 0), lambda _: route).refusal(number("8.8.8.8")) is refusal
+
+
+@pytest.mark.parametrize("error", [HostError("the kernel does not say"), OSError(errno.ENOBUFS, "no room")])
+def test_where_the_kernel_does_not_answer_nothing_is_reached(error: Exception) -> None:
+    def fails(address: int) -> RouteType:
+        raise error
+
+    destinations = Destinations((number("10.77.0.0"), number("10.77.255.255")), fails)
+    assert destinations.refusal(number("8.8.8.8")) is Refusal.UNKNOWN
 
 
 def test_the_routing_table_knows_every_address_of_this_host() -> None:

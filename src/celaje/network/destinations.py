@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from celaje.errors import HostError
 from celaje.network.routing_table import RouteType
 
 METADATA = 0xA9FEA9FE  # 169.254.169.254
@@ -30,6 +31,7 @@ class Refusal(StrEnum):
     MULTICAST = "multicast"
     RESERVED = "reserved, or broadcast"
     HOST = "an address of the host's own"
+    UNKNOWN = "an address of which the host's kernel does not say whose it is"
     INSIDE = "an address of the network's that nobody has"
 
 
@@ -50,6 +52,7 @@ _REFUSED: tuple[tuple[int, int, Refusal], ...] = tuple(
 )
 
 _REFUSED_ROUTES = {
+    RouteType.UNKNOWN: Refusal.UNKNOWN,
     RouteType.LOCAL: Refusal.HOST,
     RouteType.ANYCAST: Refusal.HOST,
     RouteType.BROADCAST: Refusal.RESERVED,
@@ -89,4 +92,7 @@ class Destinations:
         for first, last, refusal in _REFUSED:
             if first <= address <= last:
                 return refusal
-        return _REFUSED_ROUTES.get(self._route(address))
+        try:
+            return _REFUSED_ROUTES.get(self._route(address))
+        except (HostError, OSError):
+            return Refusal.UNKNOWN
