@@ -9,10 +9,10 @@ import pytest
 
 from celaje.engine.memory import GuestMemory
 from celaje.errors import HostError
-from celaje.host.network_card import NetworkCard, attach_request, derived_mac, free_name
+from celaje.host.network_card import NetworkCard, attach_request, card_of_free_name, derived_mac, free_name
 from celaje.host.network_options import AllowOption, ForwardOption, HostPortOption, NetworkOptions
 from celaje.machine.virtio.net import FEATURES
-from celaje.network import messages, spawn
+from celaje.network import client, messages, spawn
 from tests.machine.virtio.driver import BASE, MEMORY_SIZE, PATIENCE, Driver
 from tests.machine.virtio.frames import header, ipv4
 
@@ -134,6 +134,25 @@ def test_a_machine_without_a_name_gets_one_that_is_free(network: FakeNetwork) ->
     assert free_name("default", "Mini") == "mini-3"
     assert free_name("default", "_Linux Image_") == "linux-image"
     assert free_name("default", "...") == "machine"
+
+
+def test_a_name_that_another_machine_has_taken_meanwhile_is_given_up(network: FakeNetwork) -> None:
+    network.refusal = messages.Refused(cause="taken", reason="an interface 'mini-3' is attached already")
+    asked: list[str] = []
+
+    def request(name: str) -> messages.Attach:
+        asked.append(name)
+        if len(asked) == 3:
+            network.refusal = None
+        return attach_request(name, NetworkOptions())
+
+    card = card_of_free_name("default", "mini", request)
+    assert asked == ["mini-3"] * 3
+    card.close()
+    card.device.close()
+    network.refusal = messages.Refused(cause="taken", reason="an interface 'mini-3' is attached already")
+    with pytest.raises(client.Taken, match="is attached already"):
+        card_of_free_name("default", "mini", lambda name: attach_request(name, NetworkOptions()))
 
 
 def test_a_card_is_attached_again_when_its_network_has_died(network: FakeNetwork, memory: GuestMemory) -> None:

@@ -82,11 +82,14 @@ def network_card(
 ) -> VirtioNet:
     """A card in the network, which its process is started for; `guest` is the keys and the user data for it. Ports that
     the host chose are told on stderr."""
-    from celaje.host.network_card import NetworkCard, attach_request, free_name, metadata
+    from celaje.host.network_card import attach_request, card_of_free_name, metadata
     from celaje.host.record import new_instance
 
-    name = free_name(network.network, Path(options.image or options.kernel or options.firmware or "").stem)
-    card = NetworkCard(attach_request(name, network, metadata=metadata(new_instance(), name, *guest)))
+    card = card_of_free_name(
+        network.network,
+        Path(options.image or options.kernel or options.firmware or "").stem,
+        lambda name: attach_request(name, network, metadata=metadata(new_instance(), name, *guest)),
+    )
     opened.callback(card.close)
     if any(not forward.port for forward in network.forwards):
         for port in card.attached.ports:

@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts to attach again, twice as many after each that failed."""
 LONGEST_NAME = 40
+NAMES_TRIED = 10
 
 
 def derived_mac(name: str) -> str:
@@ -130,3 +131,14 @@ class NetworkCard:
             self.attached = attachment.attached
             self.device.reattach(SocketBackend(attachment.link))
             return
+
+
+def card_of_free_name(network: str, wish: str, request: Callable[[str], messages.Attach]) -> NetworkCard:
+    """A card for a machine that has no name of its own (`free_name`). Where another machine that starts at the same
+    moment has taken the name meanwhile, the next one."""
+    for _ in range(NAMES_TRIED - 1):
+        try:
+            return NetworkCard(request(free_name(network, wish)))
+        except client.Taken:
+            continue
+    return NetworkCard(request(free_name(network, wish)))

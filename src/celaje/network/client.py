@@ -21,7 +21,16 @@ ATTEMPTS = 5  # a process may end, idle, between being found and being asked
 
 AnswerType = TypeVar("AnswerType", bound=Answer)
 
-_CAUSES: dict[str, type[CelajeError]] = {"unknown": NotFound, "malformed": InputError, "settings": InputError}
+class Taken(HostError):
+    """An interface of that name is attached already."""
+
+
+_CAUSES: dict[str, type[CelajeError]] = {
+    "unknown": NotFound,
+    "malformed": InputError,
+    "settings": InputError,
+    "taken": Taken,
+}
 
 
 class Unanswered(HostError):
