@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from celaje.image import deb, installation, partition_table
+from celaje.image import deb, installation, partition_table, userland
 from celaje.image.archive import Archive
 from celaje.image.boot_files import boot_files
 from celaje.image.bundle import Bundle
@@ -43,6 +43,7 @@ _SETTINGS = {
     "etc/systemd/networkd.conf.d/machine.conf": "networkd.conf",
     "etc/systemd/system.conf.d/machine.conf": "systemd.conf",
     "etc/systemd/system/systemd-networkd-wait-online.service.d/machine.conf": "wait-online.conf",
+    "etc/systemd/system/machine-clock.service": "clock.service",
     "usr/share/initramfs-tools/modules.d/machine": "initramfs-modules",
     "configure": "configure",
 }
@@ -101,6 +102,7 @@ def _set_up(tree: Tree, identifier: uuid.UUID, archive: Archive, automatic: set[
     """Put what no package has into the tree; system/configure does what has to wait for their scripts."""
     for path, name in _SETTINGS.items():
         tree.file(path, system_file(name))
+    tree.file("usr/lib/machine/clock", userland.script("clock"), 0o755)
     tree.file("etc/fstab", f"UUID={identifier} / ext4 defaults,discard,errors=remount-ro 0 1\n".encode())
     tree.file("etc/hostname", f"{NAME}\n".encode())
     tree.file("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {NAME}\n::1 localhost ip6-localhost\n".encode())
