@@ -26,9 +26,9 @@ FORWARDS = (Forward("udp", "127.0.0.1", 0, 53),)
 pytestmark = pytest.mark.usefixtures("runtime")
 
 
-def udp_socket(address: str = "127.0.0.1") -> socket.socket:
+def udp_socket(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind((address, 0))
+    made.bind((address, port))
     made.setblocking(False)
     return made
 
@@ -206,9 +206,10 @@ class HostResolver:
     """A resolver of the host's, UDP and TCP at one port of 127.0.0.1."""
 
     def __init__(self) -> None:
-        self.udp = udp_socket()
-        self.port: int = self.udp.getsockname()[1]
-        self.tcp = socket.create_server(("127.0.0.1", self.port))
+        # TCP's ports are the scarce ones: thousands are still in use by connections that other tests have ended.
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.tcp.getsockname()[1]
+        self.udp = udp_socket(port=self.port)
         self.tcp.setblocking(False)
         self.truncates = False
         self.rcode = 0

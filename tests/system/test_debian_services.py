@@ -44,7 +44,8 @@ class Host:
         return done
 
     def start(self, name: str, *words: str | Path) -> None:
-        self.started.append(name)
+        if name not in self.started:
+            self.started.append(name)
         self.celaje("vm", "start", name, *words)
 
     def ssh(self, target: str, command: str) -> subprocess.CompletedProcess[str]:
