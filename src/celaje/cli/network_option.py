@@ -68,7 +68,7 @@ def network_options(text: str | None, *, with_image: bool) -> NetworkOptions | N
         network=single.get("network", NetworkOptions().network),
         forwards=tuple(map(_forward, lists["forward"])),
         host_ports=tuple(map(_host_port, lists["host"])),
-        allowed=tuple(map(_allow, lists["allow"])),
+        allowed=tuple(map(allow_option, lists["allow"])),
         mac=single["mac"].lower() if "mac" in single else None,
         bandwidth=_bytes_a_second(single["bandwidth"]) if "bandwidth" in single else None,
         public=single.get("public"),
@@ -159,7 +159,8 @@ def _host_port(text: str) -> HostPortOption:
     return HostPortOption(_transport(protocol, setting), numbers[0], numbers[-1])
 
 
-def _allow(text: str) -> AllowOption:
+def allow_option(text: str) -> AllowOption:
+    """`tcp:80` or `udp:5000-5010`. UsageError for anything else."""
     setting = f"allow={text}"
     protocol, _, ports = text.partition(":")
     first, dash, last = ports.partition("-")

@@ -8,9 +8,9 @@ SOCK_SEQPACKET, where a message is a packet.
     client                                     a machine's process
       Describe | Measure          ->
                                   <-           Description | Statistics
-      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk | GrowVolume
+      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk | GrowVolume | SetAllowed
                                   ->
-                                  <-           Done | DiskAttached
+                                  <-           Done | DiskAttached | RulesChanged
       Snapshot | SnapshotVolume   ->
                                   <-           Progress, again and again, then SnapshotTaken | VolumeSnapshot
       WaitForEnd                  ->
@@ -32,6 +32,7 @@ from typing import Literal
 import msgspec
 
 from celaje.errors import CelajeError, GuestError, HostError, InputError, NotFound, UsageError
+from celaje.host.network_options import AllowOption
 from celaje.network.messages import PublicPort
 
 VERSION = 1
@@ -115,6 +116,12 @@ class SnapshotVolume(Message, frozen=True, tag="snapshot-volume"):
     description: str = ""
 
 
+class SetAllowed(Message, frozen=True, tag="set-allowed"):
+    """Ports of the guest that anybody may connect to, instead of those before, beside SSH's and the forwards'."""
+
+    allowed: tuple[AllowOption, ...]
+
+
 class GrowVolume(Message, frozen=True, tag="grow-volume"):
     """Make a volume that the machine has open `size` bytes large, and tell the guest."""
 
@@ -162,6 +169,7 @@ Request = (
     | DetachDisk
     | SnapshotVolume
     | GrowVolume
+    | SetAllowed
     | Snapshot
     | WaitForEnd
     | OpenConsole
@@ -237,6 +245,12 @@ class SnapshotTaken(Message, frozen=True, tag="snapshot-taken"):
     pause_seconds: float
 
 
+class RulesChanged(Message, frozen=True, tag="rules-changed"):
+    """The network has the rules. `cut` flows ended because nothing admits them any more."""
+
+    cut: int
+
+
 class VolumeSnapshot(Message, frozen=True, tag="volume-snapshot"):
     """The snapshot that was taken is published."""
 
@@ -283,6 +297,7 @@ Answer = (
     | DiskAttached
     | SnapshotTaken
     | VolumeSnapshot
+    | RulesChanged
     | Statistics
     | Ended
     | ConsoleOutput

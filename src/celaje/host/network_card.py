@@ -115,6 +115,15 @@ class NetworkCard:
         """Attach no more."""
         self._closed.set()
 
+    def change_groups(self, groups: tuple[messages.SecurityGroup, ...]) -> int:
+        """Other security groups from now on, also after the network's process was killed. Returns how many flows ended
+        because nothing admits them any more. NotFound while the card is not attached; InputError."""
+        changed = client.update(
+            self._request.network.name, messages.Update(interface=self._request.interface, groups=groups)
+        )
+        self._request = msgspec.structs.replace(self._request, groups=groups)
+        return changed.cut
+
     def _attach_again(self) -> None:
         threading.Thread(target=self._keep_trying, name="celaje-attach", daemon=True).start()
 

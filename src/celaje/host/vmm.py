@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import logging
 import os
 import resource
@@ -285,6 +286,19 @@ class MachineProcess:
         self._disks.grow(request.volume, request.size)
         return Done()
 
+    def _set_allowed(self, request: Request) -> Answer:
+        assert isinstance(request, messages.SetAllowed)
+        with self._changing:
+            options = self.record.options
+            if self._card is None or options.network is None:
+                raise UsageError(f"{self.record.name} has no network; make it anew without --network none")
+            network = dataclasses.replace(options.network, allowed=request.allowed)
+            wanted = attach_request(self.record.name, network, mac=self.record.mac)
+            cut = self._card.change_groups(wanted.groups)
+            self.record = msgspec.structs.replace(self.record, options=dataclasses.replace(options, network=network))
+            self.directory.write_record(self.record)
+        return messages.RulesChanged(cut=cut)
+
     def _snapshot_volume(self, request: messages.SnapshotVolume, connection: Connection) -> Answer:
         def told(done: int, total: int) -> None:
             connection.send(messages.Progress(what=request.volume, done=done, total=total))
@@ -380,6 +394,7 @@ class MachineProcess:
         messages.AttachDisk: _attach_disk,
         messages.DetachDisk: _detach_disk,
         messages.GrowVolume: _grow_volume,
+        messages.SetAllowed: _set_allowed,
     }
 
 

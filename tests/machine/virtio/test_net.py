@@ -326,6 +326,19 @@ def test_a_chain_that_is_no_packet_stops_the_device_until_a_reset(
     assert wire.receive() == header() + SMALL
 
 
+def test_a_wire_that_ends_is_noticed_also_while_no_driver_listens_and_after_a_pause() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lost = threading.Event()
+    card = VirtioNet(bytes.fromhex("020000000001"), SocketBackend(ours), lost=lost.set)
+    card.pause()
+    theirs.close()
+    assert not lost.wait(0.2)
+    card.resume()
+    assert lost.wait(PATIENCE)
+    assert not card.link_is_up
+    card.close()
+
+
 def test_a_cable_that_is_pulled_and_plugged_in_again_is_announced(card: Card, wire: Wire) -> None:
     card.net.set_link(False)
     assert card.acknowledge() == 2

@@ -75,6 +75,7 @@ LEAST_MTU = 68
 OLD_HEADER_SIZE = 10
 _COUNT = 10  # where the header says over how many chains a packet goes
 
+RESTING_SECONDS = 0.05
 INLINE_MESSAGES = 64
 """Messages that one notification sends on the hart's own thread; a guest's queue is rarely longer."""
 BATCH_MESSAGES = 16
@@ -248,17 +249,15 @@ class VirtioNet(VirtioDevice):
         poll = select.poll()
         poll.register(self._waker, select.POLLIN)
         watched: NetBackend | None = None
-        number = mask = 0
+        number = mask = -1
         while not self._closed:
             backend, wanted, more = self._look()
             if self._again:
                 self._send_again()
             if backend is not watched or wanted != mask:
-                if mask:
+                if watched is not None:
                     poll.unregister(number)
-                if backend is None:
-                    wanted = 0
-                elif wanted:
+                if backend is not None:  # also where nothing is wanted: its end is told all the same
                     number = backend.fileno()
                     poll.register(number, wanted)
                 watched, mask = backend, wanted
@@ -269,9 +268,19 @@ class VirtioNet(VirtioDevice):
                 if self._lost is not None:
                     self._lost()
             elif not more:
-                for ready, _ in poll.poll():
+                for ready, events in poll.poll():
                     if ready == self._waker:
                         os.eventfd_read(self._waker)
+                    elif events & (select.POLLHUP | select.POLLERR) and not mask & select.POLLIN:
+                        self._hung_up(watched)  # otherwise who receives finds out, after what has still come
+
+    def _hung_up(self, backend: NetBackend | None) -> None:
+        with self.lock:
+            resting = self.at_rest
+            if backend is not None and backend is self._backend and not resting:
+                self._lose("its other end has gone")
+        if resting:  # the guest is told nothing now, and poll would say the same again at once
+            time.sleep(RESTING_SECONDS)
 
     def _close_old_backends(self) -> None:
         while self._old_backends:
