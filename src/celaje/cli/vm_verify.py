@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from celaje.cli.arguments import Parser
@@ -18,7 +19,7 @@ def run(words: list[str]) -> int:
         found = Restored(Path(name))
         try:
             with shown_on() as progress:
-                found.file.verify(lambda done, total, name=name: progress.transfer(name, done, total))  # type: ignore[misc]  # mypy cannot infer a bound default
+                found.file.verify(partial(progress.transfer, name))
         finally:
             found.close()
         print(f"{name}: a machine of {found.memory_size >> 20} MiB, {found.cpus} cpus; every byte is as it was written")

@@ -12,7 +12,6 @@ The host's own layer adds nothing to the calls that a guest waits for: its metho
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -21,6 +20,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, FALLOCATE_ZERO_RANGE, fallocate
 
 Buffers = Sequence[memoryview]
 """Windows into memory, not empty, at most 1024 of them (the host's limit for one scattered read or write)."""
@@ -35,10 +36,7 @@ NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 ZEROES = bytes(1 << 20)
 
-# Linux's fallocate(2) modes and its ioctl that shares a whole file's blocks with another.
-_FALLOCATE_KEEP_SIZE = 1
-_FALLOCATE_PUNCH_HOLE = 2
-_FALLOCATE_ZERO_RANGE = 16
+# Linux's ioctl that shares a whole file's blocks with another.
 _FICLONE = 0x40049409
 
 
@@ -108,22 +106,6 @@ class Files(Protocol):
         """Lock the file (flock) against other descriptors, for one writer or many readers. False if that would wait."""
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
-    """Linux's fallocate(2), which Python lacks. False where the file system has no such mode."""
-    if not hasattr(_libc, "fallocate"):
-        return False
-    while _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
-        number = ctypes.get_errno()
-        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
-            return False
-        if number != errno.EINTR:
-            raise OSError(number, os.strerror(number))
-    return True
-
-
 class HostFiles:
     """The host's files."""
 
@@ -149,8 +131,8 @@ class HostFiles:
         return os.lseek(fd, 0, os.SEEK_END)
 
     def erase(self, fd: int, offset: int, length: int, keep_space: bool) -> bool:
-        mode = _FALLOCATE_ZERO_RANGE if keep_space else _FALLOCATE_PUNCH_HOLE
-        return _fallocate(fd, mode | _FALLOCATE_KEEP_SIZE, offset, length)
+        mode = FALLOCATE_ZERO_RANGE if keep_space else FALLOCATE_PUNCH_HOLE
+        return fallocate(fd, mode | FALLOCATE_KEEP_SIZE, offset, length)
 
     def data(self, fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         while start < end:

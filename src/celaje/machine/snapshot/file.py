@@ -40,7 +40,8 @@ import msgspec
 from blake3 import blake3
 
 from celaje.errors import HostError, InputError, NotFound
-from celaje.machine.virtio.block_backend import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, fallocate, write_fully
+from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, fallocate
+from celaje.machine.virtio.block_backend import write_fully
 
 MAGIC = b"celajeVM"
 VERSION = 1

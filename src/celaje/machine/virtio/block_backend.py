@@ -4,7 +4,6 @@ already checked against `size`. A raw file is the plainest; `overlay` beside thi
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -14,14 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from celaje.errors import HostError, InputError, NotFound
+from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, FALLOCATE_ZERO_RANGE, fallocate
 
 SECTOR_SIZE = 512
 ZEROES = bytes(1 << 20)
 
-# Linux's fallocate(2) modes.
-FALLOCATE_KEEP_SIZE = 1
-FALLOCATE_PUNCH_HOLE = 2
-FALLOCATE_ZERO_RANGE = 16
 
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
@@ -132,22 +128,6 @@ def write_zeroes_by_hand(fd: int, offset: int, length: int) -> None:
         count = min(length, len(ZEROES))
         write_fully(fd, [ZEROES[:count]], offset)
         offset, length = offset + count, length - count
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
-    """Linux's fallocate(2), which Python lacks. False where the file system has no such mode; OSError if it fails."""
-    if not hasattr(_libc, "fallocate"):
-        return False
-    while _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
-        number = ctypes.get_errno()
-        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
-            return False
-        if number != errno.EINTR:
-            raise OSError(number, os.strerror(number))
-    return True
 
 
 class RawFile:

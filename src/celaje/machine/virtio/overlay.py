@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from celaje.errors import HostError
+from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, fallocate
 from celaje.machine.virtio.block_backend import (
-    FALLOCATE_KEEP_SIZE,
-    FALLOCATE_PUNCH_HOLE,
     BlockBackend,
     Buffers,
-    fallocate,
     read_at_once,
     read_fully,
     section,
