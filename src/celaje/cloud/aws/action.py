@@ -1,0 +1,131 @@
+"""What an action is: one function, named as AWS's operation in snake case, and what it is called with.
+
+    ACTIONS = Actions("ec2")
+
+    @ACTIONS.action
+    def create_key_pair(call: Call, request: CreateKeyPairRequestTypeDef) -> Answer:
+        …
+
+The dispatcher has parsed, validated and authenticated the request before, answers DryRun and repeated ClientTokens
+itself, opens the transaction that the action runs in (`call.session`) and commits it when the action returns; an action
+that raises has changed nothing. Controllers that the action woke are told after the commit, never before.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from botocore import xform_name
+from sqlalchemy.orm import Session
+
+# An action's answer by the names of the model's members; None is left out.
+Answer = Mapping[str, object]
+
+# A TypedDict of the operation's input; the decorator cannot know which.
+Handler = Callable[..., Answer]
+HandlerType = TypeVar("HandlerType", bound=Handler)
+
+READING = ("describe_", "get_", "list_", "head_")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who signed the request. `account` has 12 digits. `arn` is a user's, the root's, or an assumed role's; `user_id`
+    what STS tells; `access_key` the key that signed ("" for an anonymous request, which only S3 admits)."""
+
+    account: str
+    arn: str
+    user_id: str
+    access_key: str = ""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as an action sees it. `now` is the request's time on this host, in UTC and whole microseconds;
+    `source` the address that it came from. `region` is where it is to happen, checked to be one of this cloud's."""
+
+    service: str
+    operation: str
+    region: str
+    caller: Caller
+    request_id: str
+    now: datetime.datetime
+    session: Session
+    source: str = "127.0.0.1"
+    woken: set[str] = field(default_factory=set)
+
+    @property
+    def account(self) -> str:
+        return self.caller.account
+
+    def wake(self, controller: str) -> None:
+        """Once this request is committed, let `controller` look at what is to be done."""
+        self.woken.add(controller)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """`reads`: changes nothing, and so runs beside others in a transaction that only reads."""
+
+    service: str
+    name: str
+    handler: Handler
+    reads: bool
+
+
+class Actions:
+    """The actions of one service that are implemented, by their names in snake case."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._by_name: dict[str, Action] = {}
+
+    def action(self, handler: HandlerType) -> HandlerType:
+        """Decorator: `handler` is the action of its name. Names that start as those of reading actions do, read."""
+        self.add(handler, reads=handler.__name__.startswith(READING))
+        return handler
+
+    def add(self, handler: Handler, *, reads: bool) -> None:
+        """The same for a bound method, or where the name does not tell. ValueError if there is one already."""
+        name = handler.__name__
+        if name in self._by_name:
+            raise ValueError(f"{self.service} has two actions {name}; one is in {inspect.getmodule(handler)}")
+        self._by_name[name] = Action(self.service, name, handler, reads)
+
+    def include(self, others: Actions) -> None:
+        """Take in the actions of another module of the same service."""
+        for action in others:
+            self.add(action.handler, reads=action.reads)
+
+    def get(self, operation: str) -> Action | None:
+        """The action of an operation by AWS's name (RunInstances), None if it is not implemented."""
+        return self._by_name.get(xform_name(operation))
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+class Registry:
+    """The actions of all services."""
+
+    def __init__(self, services: Iterable[Actions]) -> None:
+        self._services = {actions.service: actions for actions in services}
+
+    def actions(self, service: str) -> Actions:
+        """Those of `service`; none if this cloud has no such service."""
+        return self._services.get(service) or Actions(service)
+
+    def get(self, service: str, operation: str) -> Action | None:
+        """The action, None if it is not implemented."""
+        return self.actions(service).get(operation)
+
+
+# What is asked of a request's TypedDict where a handler is generic over it.
+Request = Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""EC2 and EBS: one module a noun, one function an action."""

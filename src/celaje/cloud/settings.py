@@ -1,0 +1,46 @@
+"""What the owner of a cloud decides: CELAJE_HOME/cloud/settings.json, made with the defaults at the first start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from celaje import paths
+from celaje.errors import InputError
+
+FILE_NAME = "settings.json"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of 127/8 from which
+    public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to."""
+
+    regions: dict[str, tuple[str, ...]] = {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
+    address: str = "127.0.0.1"
+    port: int = 4566
+    public_pool: str = "127.64.0.0/10"
+
+
+def cloud_directory() -> Path:
+    """Where the cloud keeps its state; it need not exist yet."""
+    return paths.home() / "cloud"
+
+
+def read_settings(directory: Path) -> Settings:
+    """The settings of the cloud in `directory`, written there where there are none. InputError if they are unreadable,
+    with what is wrong."""
+    path = paths.made(directory) / FILE_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        settings = Settings()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not what settings must be ({error}); mend it, or remove it for defaults"
+        ) from error
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+    os.replace(fresh, path)
+    return settings

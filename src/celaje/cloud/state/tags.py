@@ -1,0 +1,56 @@
+"""Tags: keys and values on any resource of EC2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from celaje.cloud.state.base import Base
+
+_AT_ONCE = 500  # identifiers in one query: a database has a limit
+
+
+class Tag(Base):
+    """`resource_type` is AWS's word: instance, volume, security-group, …"""
+
+    __tablename__ = "tags"
+
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    resource_type: Mapped[str]
+    account: Mapped[str] = mapped_column(index=True)
+    region: Mapped[str]
+
+
+def tags_of(session: Session, resources: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Key to value, by the resource's identifier; those without tags have an empty one."""
+    found: dict[str, dict[str, str]] = {resource: {} for resource in resources}
+    wanted = list(found)
+    for at in range(0, len(wanted), _AT_ONCE):
+        rows = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(wanted[at : at + _AT_ONCE]))
+        for resource, key, value in session.execute(rows.order_by(Tag.key)):
+            found[resource][key] = value
+    return found
+
+
+def answered_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as every description of EC2 has them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def set_tags(
+    session: Session, resource: str, resource_type: str, account: str, region: str, tags: Mapping[str, str]
+) -> None:
+    """Add `tags` to a resource, over those of the same keys. Limits are for who calls to check."""
+    for key, value in tags.items():
+        session.merge(
+            Tag(resource=resource, key=key, value=value, resource_type=resource_type, account=account, region=region)
+        )
+
+
+def remove_tags(session: Session, resource: str) -> None:
+    """All of a resource's tags: it is gone."""
+    session.execute(delete(Tag).where(Tag.resource == resource))
