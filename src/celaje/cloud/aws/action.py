@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 from botocore import xform_name
 from sqlalchemy.orm import Session
 
+from celaje.cloud.settings import Settings
+
 # An action's answer by the names of the model's members; None is left out.
 Answer = Mapping[str, object]
 
@@ -46,7 +48,8 @@ class Caller:
 @dataclass(slots=True)
 class Call:
     """One request, as an action sees it. `now` is the request's time on this host, in UTC and whole microseconds;
-    `source` the address that it came from. `region` is where it is to happen, checked to be one of this cloud's."""
+    `source` the address that it came from. `region` is where it is to happen, checked to be one of this cloud's;
+    `settings` are the owner's."""
 
     service: str
     operation: str
@@ -56,6 +59,7 @@ class Call:
     now: datetime.datetime
     session: Session
     source: str = "127.0.0.1"
+    settings: Settings = field(default_factory=Settings)
     woken: set[str] = field(default_factory=set)
 
     @property
