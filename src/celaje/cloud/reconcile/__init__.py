@@ -1,0 +1,1 @@
+"""What drives hosts, volumes and networks to what was promised: one controller a noun."""

@@ -1,0 +1,124 @@
+"""Instances: what was asked for, and what was seen of it.
+
+`wanted` is intent, and is written by actions alone; `state` is what clients are told, and goes through AWS's machine:
+
+    pending ──> running ──> stopping ──> stopped ──> pending …
+       │           │ ^          │           │
+       │           │ └─ reboot  │           │
+       └───────────┴────────────┴───────────┴──> shutting-down ──> terminated     (listed for an hour more)
+
+Actions set the states that begin something (pending, stopping, shutting-down), in the transaction in which they write
+intent; the controller sets those that something has come to (running, stopped, terminated).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from celaje.cloud.state.base import Base, Resource, Structure
+from celaje.cloud.state.hosts import LOCAL
+
+State = Literal["pending", "running", "shutting-down", "terminated", "stopping", "stopped"]
+Wanted = Literal["running", "stopped", "terminated"]
+
+PENDING: Final = "pending"
+RUNNING: Final = "running"
+SHUTTING_DOWN: Final = "shutting-down"
+TERMINATED: Final = "terminated"
+STOPPING: Final = "stopping"
+STOPPED: Final = "stopped"
+
+CODES: dict[str, int] = {PENDING: 0, RUNNING: 16, SHUTTING_DOWN: 32, TERMINATED: 48, STOPPING: 64, STOPPED: 80}
+ON_A_HOST = (PENDING, RUNNING, STOPPING, SHUTTING_DOWN)  # states in which memory and CPUs are held
+TERMINATED_IS_LISTED = datetime.timedelta(hours=1)
+
+
+class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the metadata service answers the instance; words are AWS's."""
+
+    http_endpoint: str = "enabled"
+    http_tokens: str = "optional"
+    http_put_response_hop_limit: int = 1
+    http_protocol_ipv6: str = "disabled"
+    instance_metadata_tags: str = "disabled"
+
+
+class Instance(Resource, Base):
+    """One instance. `created` is when it was made, `launched` when it was last started.
+
+    `zone` is a whole name (us-east-1a); `interface` the primary network interface; `root_device` a name such as
+    /dev/sda1. `run` counts starts that were asked for, `reboots` the reboots, and `rebooted` those that were done.
+    `since`: when it came into its state. `forced`: a stop that does not wait for the guest. `failure` is what keeps the
+    controller from going on, for a person, "" if nothing. `profile` is an instance profile's ARN.
+    """
+
+    __tablename__ = "instances"
+
+    reservation: Mapped[str] = mapped_column(index=True)
+    launch_index: Mapped[int] = mapped_column(default=0)
+    client_token: Mapped[str] = mapped_column(default="")
+    image: Mapped[str]
+    architecture: Mapped[str]
+    instance_type: Mapped[str]
+    zone: Mapped[str]
+    host: Mapped[str] = mapped_column(default=LOCAL, index=True)
+    vpc: Mapped[str]
+    subnet: Mapped[str]
+    interface: Mapped[str] = mapped_column(index=True)
+    key_name: Mapped[str] = mapped_column(default="")
+    root_device: Mapped[str]
+    launched: Mapped[datetime.datetime]
+
+    wanted: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    since: Mapped[datetime.datetime]
+    reason_code: Mapped[str] = mapped_column(default="")
+    reason: Mapped[str] = mapped_column(default="")
+    transition_reason: Mapped[str] = mapped_column(default="")
+    run: Mapped[int] = mapped_column(default=1)
+    reboots: Mapped[int] = mapped_column(default=0)
+    rebooted: Mapped[int] = mapped_column(default=0)
+    forced: Mapped[bool] = mapped_column(default=False)
+    failure: Mapped[str] = mapped_column(default="")
+
+    memory: Mapped[int]  # MiB, of the type; kept here so that a host's sum is one query
+    vcpus: Mapped[int]
+    user_data: Mapped[bytes | None]
+    shutdown_behaviour: Mapped[str] = mapped_column(default="stop")
+    protected: Mapped[bool] = mapped_column(default=False)  # DisableApiTermination
+    stop_protected: Mapped[bool] = mapped_column(default=False)  # DisableApiStop
+    metadata_options: Mapped[MetadataOptions] = mapped_column(Structure(MetadataOptions))
+    profile: Mapped[str] = mapped_column(default="")
+    profile_association: Mapped[str] = mapped_column(default="")
+    monitoring: Mapped[bool] = mapped_column(default=False)
+    ebs_optimized: Mapped[bool] = mapped_column(default=False)
+    credits: Mapped[str] = mapped_column(default="")  # standard or unlimited; "" for types without
+    ena_support: Mapped[bool] = mapped_column(default=True)
+    auto_recovery: Mapped[str] = mapped_column(default="default")
+
+    def enter(
+        self, state: State, now: datetime.datetime, *, code: str = "", reason: str = "", transition: str = ""
+    ) -> None:
+        """Come into `state` at `now`, with what clients are told as its cause; the former cause goes."""
+        self.state = state
+        self.since = now
+        self.reason_code, self.reason, self.transition_reason = code, reason, transition
+
+
+def live_instances(session: Session, ids: Iterable[str]) -> dict[str, Instance]:
+    """Those of `ids` that are there and not terminated, by id, whoever's they are: for resources that refer to them."""
+    rows = session.scalars(select(Instance).where(Instance.id.in_(list(ids)), Instance.state != TERMINATED))
+    return {row.id: row for row in rows}
+
+
+def held(session: Session, host: str) -> tuple[int, int]:
+    """(MiB of memory, CPUs) that instances have on `host`."""
+    sums = select(func.coalesce(func.sum(Instance.memory), 0), func.coalesce(func.sum(Instance.vcpus), 0))
+    memory, cpus = session.execute(sums.where(Instance.host == host, Instance.state.in_(ON_A_HOST))).one()
+    return int(memory), int(cpus)
