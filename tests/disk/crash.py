@@ -167,6 +167,9 @@ class Disk:
     def allocated(self, where: Path) -> int:
         return len(self._must(where).content or b"")
 
+    def is_private(self, where: Path) -> bool:
+        return self._must(where) is not None
+
     # --- contents ---
 
     def _content(self, fd: int) -> bytearray:

@@ -48,6 +48,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("volume", "import"): ("celaje.cli.volume_import", "make a volume of a disk image's file"),
     ("volume", "export"): ("celaje.cli.volume_export", "write a volume to a disk image's file"),
     ("volume", "check"): ("celaje.cli.volume_check", "check volumes, snapshots and their chunks"),
+    ("volume", "store"): ("celaje.cli.volume_store", "show or choose where chunks are kept: a folder, an S3 bucket"),
     ("volume", "rm"): ("celaje.cli.volume_rm", "remove a volume"),
     ("snapshot", "ls"): ("celaje.cli.snapshot_ls", "list the snapshots of volumes"),
     ("snapshot", "rm"): ("celaje.cli.snapshot_rm", "remove a snapshot"),

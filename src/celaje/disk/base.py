@@ -166,6 +166,7 @@ class ManifestBase:
         self._chunks = chunks
         self._kept: dict[int, bytes] = {}
         self._reported: set[int] = set()
+        self._silent = False  # the chunk store does not answer
         self._lock = threading.Lock()
 
     def chunk(self, number: int) -> bytes:
@@ -182,7 +183,12 @@ class ManifestBase:
 
     def _fetch(self, number: int) -> bytes:
         try:
-            return fetch(self._chunks, self.manifest.name(number))
+            content = fetch(self._chunks, self.manifest.name(number))
+        except OSError as error:
+            if not self._silent:  # one line for all that is asked for until it answers again
+                log.error("snapshot %s, chunk %d: %s", self.manifest.snapshot, number, error)
+            self._silent = True
+            raise
         except ChunkError as error:
             with self._lock:
                 told = number in self._reported
@@ -190,6 +196,8 @@ class ManifestBase:
             if not told:
                 log.error("snapshot %s, chunk %d: %s", self.manifest.snapshot, number, error)
             raise OSError(errno.EIO, f"chunk {number} of {self.manifest.snapshot} cannot be read") from error
+        self._silent = False
+        return content
 
     def readinto(self, buffers: Buffers, offset: int) -> None:
         """Fill `buffers` from the chunks."""

@@ -1,6 +1,7 @@
 """Chunks in a bucket of an S3-compatible object store, over plain HTTP requests of this module's own.
 
     PREFIX/ab/abcd…ef    the object of the chunk of that name: the frame that `chunk_store` describes
+    PREFIX/home          the id of the home that has the prefix (`claim`)
 
 Five operations of S3's REST interface (Amazon S3 API Reference 2006-03-01), path-style addresses, signed with AWS
 Signature Version 4 in the Authorization header ("Authenticating Requests: Using the Authorization Header"). An SDK
@@ -68,7 +69,7 @@ class BucketChunkStore:
 
     def __init__(self, endpoint: str, bucket: str, keys: Keys, *, prefix: str = "chunks", region: str = "us-east-1"):
         parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or "@" in parts.netloc:
             raise InputError(f"the endpoint of an object store is such as http://127.0.0.1:4566, and not {endpoint!r}")
         self._secure = parts.scheme == "https"
         self._address = parts.netloc
@@ -88,13 +89,15 @@ class BucketChunkStore:
 
     # --- requests ---
 
-    def _ask(self, method: str, path: str, query: str = "", body: bytes = b"") -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, query: str = "", body: bytes = b"", condition: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """The status and body of an answer below 500. OSError."""
         for attempt in range(TRIES):
             if attempt > 1:  # the first may only have found that its connection was closed since
                 time.sleep(_PAUSE * 2 ** (attempt - 2))
             try:
-                status, answer = self._ask_once(method, path, query, body)
+                status, answer = self._ask_once(method, path, query, body, condition or {})
             except (OSError, http.client.HTTPException) as error:
                 failure = str(error) or type(error).__name__
                 continue
@@ -103,9 +106,12 @@ class BucketChunkStore:
             failure = f"it answers {status}"
         raise OSError(f"the object store at {self._address} cannot be used: {failure} ({TRIES} times: {method} {path})")
 
-    def _ask_once(self, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
+    def _ask_once(
+        self, method: str, path: str, query: str, body: bytes, condition: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         digest = hashlib.sha256(body).hexdigest()
         headers = {
+            **condition,
             "host": self._address,
             "x-amz-content-sha256": digest,
             "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
@@ -144,6 +150,26 @@ class BucketChunkStore:
             f"the object store at {self._address} refuses to {what} with {status} ({reason}); check the bucket's name"
             " and the keys"
         )
+
+    def claim(self, home: str) -> None:
+        """Have the prefix for the home of this id. InputError if it is another one's; OSError.
+
+        Of two homes that claim at the same moment one gets it where the store knows conditional writes, as S3 does.
+        """
+        path = f"{self._root}/{quote(self._prefix)}/home"
+        status, answer = self._ask("GET", path)
+        if status == 404 and b"NoSuchBucket" not in answer:
+            status, answer = self._ask("PUT", path, body=home.encode(), condition={"if-none-match": "*"})
+            if status not in (200, 412):
+                raise self._refused("take an object", status, answer)
+            status, answer = self._ask("GET", path)
+        if status != 200:
+            raise self._refused("give an object", status, answer)
+        if answer != home.encode():
+            raise InputError(
+                f"the prefix {self._prefix} of this bucket belongs to another celaje home"
+                f" ({answer[:40].decode(errors='replace')}); choose another prefix"
+            )
 
     # --- a chunk store ---
 

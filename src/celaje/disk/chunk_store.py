@@ -10,7 +10,7 @@ Durability is asked for once for many: a chunk that was `put`, or that `has` fou
 certain to outlive a loss of power only when `settle` has returned. That `has` counts too is not pedantry: another
 process may have put the chunk a moment ago and not settled yet. The content is durable before the name appears.
 
-`bucket` has them in an S3-compatible object store instead.
+`bucket` has them in an S3-compatible object store instead; `chunk_place` says which.
 """
 
 from __future__ import annotations

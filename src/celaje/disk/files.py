@@ -102,6 +102,9 @@ class Files(Protocol):
     def allocated(self, where: Path) -> int:
         """The bytes that the file takes on the disk."""
 
+    def is_private(self, where: Path) -> bool:
+        """Whether nobody but its owner may read or write the file, and that is this user."""
+
     def lock(self, fd: int, exclusive: bool, wait: bool) -> bool:
         """Lock the file (flock) against other descriptors, for one writer or many readers. False if that would wait."""
 
@@ -206,6 +209,10 @@ class HostFiles:
 
     def allocated(self, where: Path) -> int:
         return os.stat(where).st_blocks * 512
+
+    def is_private(self, where: Path) -> bool:
+        held = os.stat(where)
+        return not held.st_mode & 0o077 and held.st_uid == os.geteuid()
 
     def lock(self, fd: int, exclusive: bool, wait: bool) -> bool:
         operation = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH

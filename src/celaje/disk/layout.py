@@ -5,6 +5,7 @@
       volumes/.NAME.0123…        a volume that is being made or removed, or that a kill has left so
       store/snapshots/snap-….manifest
       store/chunks/ab/…          chunk_store.py
+      store/bucket.json          chunk_place.py
       store/lock                 flock: shared by whoever makes something that refers to chunks, exclusive for a sweep
 
 The lock is what makes deduplication safe. A snapshot that finds a chunk already there relies on it from that moment,

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from celaje import paths
 from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
-from celaje.disk.chunk_store import ChunkStore, FolderChunkStore
+from celaje.disk.chunk_place import ChosenChunkStore
+from celaje.disk.chunk_store import ChunkStore
 from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
 from celaje.disk.description import (
     FILE_NAME,
@@ -83,7 +84,7 @@ Source = ImageSource | SnapshotSource | SectionSource
 class VolumeStore:
     """The volumes, snapshots and chunks under `home` (default: CELAJE_HOME). `threads` copy a snapshot's chunks.
 
-    `chunks`: where chunks are kept (default: in a folder under `home`).
+    `chunks`: where chunks are kept (default: where the home's owner has chosen, see `chunk_place`).
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class VolumeStore:
     ) -> None:
         self.layout = Layout(paths.home() if home is None else home)
         self.files = files
-        self.chunks: ChunkStore = FolderChunkStore(self.layout.chunks, files) if chunks is None else chunks
+        self.chunks: ChunkStore = ChosenChunkStore(files, self.layout) if chunks is None else chunks
         cache = paths.cache() / "manifests" if files is HOST else None
         self.snapshots = Snapshots(files, self.layout, self.chunks, cache, threads)
 
