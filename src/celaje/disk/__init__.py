@@ -10,6 +10,7 @@
     volume = store.open("data", read_only=False)              Volume: a BlockBackend; one opener (flock)   (volume.py)
     volume.grow(16 << 30)                                     also in use; whoever shows it to a guest tells the guest
     volume.hydrate(progress, stopped)                         fetch what is still absent; for a thread of the caller's
+    store.hydrated("data")                                    what part of its snapshot a volume has, from 0 to 1
     snapshot = store.snapshot(volume, progress)               incremental, crash-consistent; blocks this thread only
     task = store.snapshots.begin(volume); task.run(progress)  the same in two: the instant, then the copying
     store.snapshots.list(), .describe(id), .remove(id)        published manifests                       (snapshots.py)

@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 _SHIFT = CLUSTER.bit_length() - 1
 _CHUNK_CLUSTERS = CHUNK // CLUSTER
+_PIECE = 64 << 10  # bytes that are hydrated while a write waits
 
 Progress = Callable[[int, int], None]
 """Hears how many bytes of how many are done."""
@@ -100,6 +101,8 @@ class Volume:
         self._failure: OSError | None = None
         self._whole = ABSENT not in self._states
         self._told_full = False
+        self.asked = False
+        """Whether the guest has asked for anything since somebody set this to False: for who does things at idle."""
         self._closed = False
         self._users = 1  # who opened it, and each cut and hydration under way
 
@@ -107,6 +110,7 @@ class Volume:
 
     def readinto(self, buffers: Buffers, offset: int) -> None:
         """Fill `buffers` with what is stored from `offset`."""
+        self.asked = True
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
         end = offset + length + CLUSTER - 1 >> _SHIFT
         if not self._whole and self._states.find(ABSENT, offset >> _SHIFT, end) >= 0:
@@ -116,6 +120,7 @@ class Volume:
 
     def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
         """`readinto` if it need not wait for a storage device or a chunk store: True."""
+        self.asked = True
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
         if self._whole or self._states.find(ABSENT, offset >> _SHIFT, offset + length + CLUSTER - 1 >> _SHIFT) < 0:
             try:
@@ -170,7 +175,7 @@ class Volume:
             fill(section(buffers, done, count), block[start : start + count])
             if not self.read_only:
                 with self._lock:
-                    self._keep(number, block)
+                    self._keep(number * CHUNK, block)
             done += count
 
     def _base_chunk(self, number: int) -> memoryview:
@@ -180,11 +185,10 @@ class Volume:
         self.base.readinto([block], number * CHUNK)
         return block
 
-    def _keep(self, number: int, block: memoryview) -> None:
-        """Put the absent clusters of a chunk of the base into the head. Only with the lock held."""
-        start = number * CHUNK
+    def _keep(self, start: int, block: memoryview) -> None:
+        """Put the absent clusters of `block`, of the base from `start`, into the head. Only with the lock held."""
         try:
-            for own, at, count in list(self._runs(start, min(CHUNK, self.size - start))):
+            for own, at, count in list(self._runs(start, min(len(block), self.size - start))):
                 if not own:
                     self._store(block[at - start : at - start + count], at)
                     first, end = at >> _SHIFT, at + count + CLUSTER - 1 >> _SHIFT
@@ -208,6 +212,7 @@ class Volume:
 
     def write(self, buffers: Buffers, offset: int) -> None:
         """Store what `buffers` hold from `offset`."""
+        self.asked = True
         length = len(buffers[0]) if len(buffers) == 1 else total(buffers)
         first, end = offset >> _SHIFT, offset + length + CLUSTER - 1 >> _SHIFT
         with self._lock:
@@ -272,6 +277,7 @@ class Volume:
         self._zero(offset, length, keep_space=not may_unmap, needed=True)
 
     def _zero(self, offset: int, length: int, keep_space: bool, needed: bool) -> None:
+        self.asked = True
         first, end = offset >> _SHIFT, offset + length + CLUSTER - 1 >> _SHIFT
         with self._lock:
             if not self.base.size and not keep_space and self._states.count(ABSENT, first, end) == end - first:
@@ -293,6 +299,7 @@ class Volume:
 
     def flush(self) -> None:
         """When this returns, everything written before survives a loss of power."""
+        self.asked = True
         if not self.read_only:
             self._flush(everything=False)
 
@@ -385,10 +392,19 @@ class Volume:
         publish(self._files, self.directory / FILE_NAME, [description.to_json()])
         self.description = description
 
+    @property
+    def whole(self) -> bool:
+        """Whether the base will not be needed any more, or need not be brought here to be read fast."""
+        return self._whole or not self.base.hydrates
+
     def hydrate(self, progress: Progress = no_progress, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Bring everything that is absent into the head, chunk by chunk, until `stopped` says True or the volume is
-        closed. False then. OSError if a chunk cannot be had or the disk is full.
+        """Bring everything that is absent into the head, chunk by chunk, until the volume is closed or `stopped`, asked
+        before each that is to be fetched, says True: False then. OSError if the disk is full, the chunk store does not
+        answer, or, once all else is here, for a chunk that is missing or altered. InputError for one that is open for
+        reading only.
         """
+        if self.read_only:
+            raise InputError(f"the volume {self.description.name} is open for reading only, and takes no chunk")
         with self._lock:
             if self._closed:
                 return False
@@ -399,22 +415,53 @@ class Volume:
             self._leave()
 
     def _hydrate(self, progress: Progress, stopped: Callable[[], bool]) -> bool:
+        damage: OSError | None = None
         for number in range(-(-self.size // CHUNK)):
             first = number * _CHUNK_CLUSTERS
             if self._states.find(ABSENT, first, first + _CHUNK_CLUSTERS) >= 0:
-                if stopped():
+                # A chunk of zeros costs next to nothing, and an empty volume has many.
+                zeros = isinstance(self.base, ManifestBase) and self.base.manifest.name(number) == ZERO_NAME
+                if not (zeros and number % 256) and stopped():
                     return False
-                block = self._base_chunk(number)
-                with self._lock:
-                    if self._closed:
-                        return False
-                    self._keep(number, block)
-                    if self._states.find(ABSENT, first, first + _CHUNK_CLUSTERS) >= 0:
-                        raise OSError(errno.ENOSPC, f"the disk is full; {self.directory} cannot take all of its base")
+                try:
+                    block = self._base_chunk(number)
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    damage = damage or error
+                    continue
+                for at in range(0, CHUNK, _PIECE):
+                    with self._lock:
+                        if self._closed:
+                            return False
+                        if number * CHUNK + at < self.size:
+                            self._keep(number * CHUNK + at, block[at : at + _PIECE])
+                if self._states.find(ABSENT, first, first + _CHUNK_CLUSTERS) >= 0:
+                    raise OSError(errno.ENOSPC, f"the disk is full; {self.directory} cannot take all of its base")
             progress(min(self.size, (number + 1) * CHUNK), self.size)
+        if damage:
+            raise damage
         with self._lock:
             self._whole = ABSENT not in self._states
         return True
+
+    def keep_hydrated(self) -> None:
+        """Let what was hydrated stay after a crash, too; a guest's flush waits for it as little as can be. OSError."""
+        if self.read_only or self._failure or not self._hydrated:
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._users += 1
+        try:
+            try:
+                self._files.fdatasync(self._head)  # most of it, while flushes may go on
+            except OSError as error:
+                self._fail(error)
+                raise
+            self._flush(everything=True)
+        finally:
+            self._leave()
 
     def cut(self) -> Cut:
         """The contents at this instant, to be copied elsewhere while the guest goes on writing: for a machine snapshot.

@@ -20,7 +20,7 @@ from celaje import paths
 from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
 from celaje.disk.chunk_place import ChosenChunkStore
 from celaje.disk.chunk_store import ChunkStore
-from celaje.disk.cluster_map import CLUSTER, ClusterMap, create_map
+from celaje.disk.cluster_map import ABSENT, CLUSTER, ClusterMap, create_map
 from celaje.disk.description import (
     FILE_NAME,
     Below,
@@ -145,6 +145,18 @@ class VolumeStore:
         have = ", ".join(self.names())
         known = f"there are: {have}" if have else "there are none yet; make one: celaje volume create NAME --size 8G"
         return NotFound(f"there is no volume {name!r}; {known}")
+
+    def hydrated(self, name_or_id: str) -> float | None:
+        """What part of a volume made from a snapshot is here, from 0 to 1, as of what is durable while it is in use.
+        None for a volume that does not hydrate. NotFound, InputError, OSError."""
+        directory = self.directory(name_or_id)
+        described = self._describe(directory)
+        if not isinstance(lower_of(described.base), SnapshotBelow):
+            return None
+        clusters = -(-described.size // CLUSTER)
+        with opened(self.files, directory / "map", READ) as fd:
+            states = ClusterMap(self.files, fd, directory / "map", described.id, clusters).states
+        return 1 - states.count(ABSENT) / clusters
 
     # --- making ---
 

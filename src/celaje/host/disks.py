@@ -18,6 +18,7 @@ import msgspec
 from celaje.disk.volume import Progress, Volume, no_progress
 from celaje.disk.volumes import ImageSource, VolumeInUse, VolumeStore
 from celaje.errors import HostError, InputError, NotFound, UsageError
+from celaje.host.hydration import Hydration
 from celaje.host.machine_options import Boot
 from celaje.host.messages import AttachedDisk, DiskDescription
 from celaje.machine.virtio.block_backend import BlockBackend, RawFile
@@ -66,6 +67,7 @@ class _Held:
     disk: AttachedDisk
     backend: BlockBackend
     target: int | None  # of the SCSI controller; None is the root
+    hydration: Hydration | None = None
 
 
 class Disks:
@@ -82,7 +84,7 @@ class Disks:
     def root(self, identifier: str) -> Volume:
         """Open the root volume. NotFound; InputError where it is in use."""
         volume = self._opened(identifier, read_only=False)
-        self._held[identifier] = _Held(AttachedDisk(source=identifier), volume, None)
+        self._held[identifier] = _Held(AttachedDisk(source=identifier), volume, None, _hydration(volume))
         return volume
 
     def _opened(self, source: str, read_only: bool) -> Volume:
@@ -112,7 +114,9 @@ class Disks:
             except BaseException:
                 backend.close()
                 raise
-            self._held[disk.source] = _Held(msgspec.structs.replace(disk, target=target), backend, target)
+            self._held[disk.source] = _Held(
+                msgspec.structs.replace(disk, target=target), backend, target, _hydration(backend)
+            )
             return target, backend.serial.decode("ascii", "replace")
 
     def detach(self, source: str) -> None:
@@ -126,6 +130,8 @@ class Disks:
             if held.target is None:
                 raise UsageError(f"{source} is the machine's root disk, which cannot be detached while it runs")
             del self._held[source]
+            if held.hydration is not None:
+                held.hydration.stop()
             try:
                 self.scsi.detach(held.target)
             except OSError as error:
@@ -137,6 +143,12 @@ class Disks:
         """What was attached, without the root."""
         with self._lock:
             return tuple(held.disk for held in self._held.values() if held.target is not None)
+
+    def rest(self) -> None:
+        """Nothing is done in the background from here on: the machine is about to end."""
+        for held in list(self._held.values()):
+            if held.hydration is not None:
+                held.hydration.stop()
 
     @contextlib.contextmanager
     def unchanging(self) -> Iterator[None]:
@@ -184,3 +196,12 @@ class Disks:
                 )
                 for held in self._held.values()
             )
+
+
+def _hydration(backend: BlockBackend) -> Hydration | None:
+    """What fetches the rest of a volume in the background, begun."""
+    if not isinstance(backend, Volume):
+        return None
+    hydration = Hydration(backend)
+    hydration.start()
+    return hydration

@@ -83,6 +83,7 @@ class MachineProcess:
                 stack.callback(self._card.close)
             self._machine = self._make_machine(restored)
             stack.callback(self._machine.close)
+            stack.callback(self._disks.rest)
             self._disks.scsi = self._machine.scsi
             self._disks.look_at_sizes = self._machine.look_at_sizes
             self._attach_again()
