@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from celaje.disk.chunk_store import CHUNK
 from celaje.disk.files import WRITE
 from celaje.disk.volume import Volume
 from celaje.disk.volumes import SnapshotSource, VolumeInUse, VolumeStore
-from celaje.errors import InputError, UsageError
+from celaje.errors import InputError, NotFound, UsageError
 from tests.disk.crash import Disk
 from tests.disk.promises import names_of, read_all
 
@@ -390,3 +391,14 @@ def test_a_volume_of_another_version_is_refused(disk: Disk, store: VolumeStore) 
     disk.pwritev(fd, [text], 0)
     with pytest.raises(InputError, match="is of version 2, and this celaje reads version 1; use the celaje that made"):
         store.open("data")
+
+
+def test_who_makes_a_volume_or_a_snapshot_may_say_what_it_is_called(store: VolumeStore) -> None:
+    described = store.create(size=1 << 20, identifier="vol-0123456789abcdef0")
+    assert (described.id, described.name) == ("vol-0123456789abcdef0",) * 2
+    with contextlib.closing(store.open(described.id)) as volume:
+        assert store.snapshot(volume, identifier="snap-0123456789abcdef0").id == "snap-0123456789abcdef0"
+        with pytest.raises(NotFound, match="no snapshot's id"):
+            store.snapshot(volume, identifier="../x")
+    with pytest.raises(UsageError, match="17 hexadecimal digits"):
+        store.create(size=1 << 20, identifier="vol-../x")

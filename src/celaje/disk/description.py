@@ -134,6 +134,13 @@ def new_id(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(9)[:17]}"
 
 
+def checked_id(identifier: str) -> str:
+    """`identifier`, if a volume may have it. UsageError."""
+    if not re.fullmatch(r"vol-[0-9a-f]{17}", identifier):
+        raise UsageError(f"a volume's id is vol- and 17 hexadecimal digits, not {identifier!r}")
+    return identifier
+
+
 def checked_name(name: str) -> str:
     """`name`, if a volume may have it. UsageError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):

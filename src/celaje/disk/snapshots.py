@@ -103,14 +103,18 @@ class Snapshots:
         # Before a chunk of it may go: a name that comes back after a loss of power must not find its chunks gone.
         self._files.sync_directory(self._layout.snapshots)
 
-    def begin(self, volume: Volume, description: str = "") -> SnapshotTask:
-        """Cut `volume` now; the task copies. InputError if a snapshot of it is being taken already."""
+    def begin(self, volume: Volume, description: str = "", identifier: str | None = None) -> SnapshotTask:
+        """Cut `volume` now; the task copies. `identifier` is one that nothing has, None: a new one. InputError if a
+        snapshot of it is being taken already, NotFound if that is no identifier."""
+        chosen = new_id("snap") if identifier is None else _checked(identifier)
         with contextlib.ExitStack() as held:
             held.enter_context(store_lock(self._files, self._layout, exclusive=False))
             known = self._baseline(volume)
             cut = volume.cut_for_snapshot(incremental=known is not None)
             held.callback(cut.close)
-            task = SnapshotTask(self._files, self._layout, self._chunks, self._threads, volume, cut, known, self._below)
+            task = SnapshotTask(
+                chosen, self._files, self._layout, self._chunks, self._threads, volume, cut, known, self._below
+            )
             task.description = shortened(description)
             task.held = held.pop_all()
             return task
@@ -188,6 +192,7 @@ class SnapshotTask:
 
     def __init__(
         self,
+        identifier: str,
         files: Files,
         layout: Layout,
         chunks: ChunkStore,
@@ -197,7 +202,7 @@ class SnapshotTask:
         baseline: Manifest | None,
         below: _Below,
     ) -> None:
-        self.id = new_id("snap")
+        self.id = identifier
         self.created = time.time_ns()
         self._files = files
         self._layout = layout

@@ -30,6 +30,7 @@ from celaje.disk.description import (
     SectionBelow,
     SnapshotBelow,
     VolumeDescription,
+    checked_id,
     checked_name,
     checked_size,
     lower_of,
@@ -167,13 +168,14 @@ class VolumeStore:
         size: int | None = None,
         source: Source | None = None,
         fill: Callable[[Volume], None] | None = None,
+        identifier: str | None = None,
     ) -> VolumeDescription:
-        """Make a volume, durable when this returns. Without a name it is named by its id.
+        """Make a volume, durable when this returns. Without a name it is named by its id, which is `identifier` or new.
 
         `size` in bytes; without it, that of `source`. `fill` may write into it before anybody sees it. InputError where
         there is one of that name, or `size` is less than the source's; NotFound; OSError.
         """
-        identifier = new_id("vol")
+        identifier = new_id("vol") if identifier is None else checked_id(identifier)
         name = identifier if name is None else checked_name(name)
         place = self.layout.volumes / name
         self.layout.make(self.files)
@@ -386,9 +388,11 @@ class VolumeStore:
             volume.grow(size)
             return volume.description
 
-    def snapshot(self, volume: Volume, progress: Progress = no_progress, description: str = "") -> Snapshot:
+    def snapshot(
+        self, volume: Volume, progress: Progress = no_progress, description: str = "", identifier: str | None = None
+    ) -> Snapshot:
         """Take a snapshot of an open volume. Blocks this thread; the volume's I/O goes on. InputError; OSError."""
-        return self.snapshots.begin(volume, description).run(progress)
+        return self.snapshots.begin(volume, description, identifier).run(progress)
 
     # --- removing ---
 

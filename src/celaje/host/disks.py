@@ -161,9 +161,11 @@ class Disks:
         with self._lock:
             return [(held.disk, held.backend) for held in self._held.values()]
 
-    def snapshot(self, identifier: str, progress: Progress = no_progress, description: str = "") -> str:
+    def snapshot(
+        self, identifier: str, progress: Progress = no_progress, description: str = "", snapshot: str | None = None
+    ) -> str:
         """Take a snapshot of a volume in use; returns its identifier. Blocks this thread, not the guest. NotFound."""
-        return self._store.snapshot(self._volume(identifier), progress, description).id
+        return self._store.snapshot(self._volume(identifier), progress, description, snapshot).id
 
     def grow(self, identifier: str, size: int) -> None:
         """Make a volume in use larger, and tell the guest. NotFound, InputError."""

@@ -110,10 +110,12 @@ class DetachDisk(Message, frozen=True, tag="detach-disk"):
 
 
 class SnapshotVolume(Message, frozen=True, tag="snapshot-volume"):
-    """Take a snapshot of a volume that the machine has open, by its identifier."""
+    """Take a snapshot of a volume that the machine has open, by its identifier. `snapshot` is what the snapshot is to
+    be called; None: a new identifier."""
 
     volume: str
     description: str = ""
+    snapshot: str | None = None
 
 
 class SetAllowed(Message, frozen=True, tag="set-allowed"):

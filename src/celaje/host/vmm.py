@@ -304,7 +304,8 @@ class MachineProcess:
         def told(done: int, total: int) -> None:
             connection.send(messages.Progress(what=request.volume, done=done, total=total))
 
-        return messages.VolumeSnapshot(snapshot=self._disks.snapshot(request.volume, told, request.description))
+        taken = self._disks.snapshot(request.volume, told, request.description, request.snapshot)
+        return messages.VolumeSnapshot(snapshot=taken)
 
     def _snapshot(self, request: messages.Snapshot, connection: Connection) -> Answer:
         if not self._snapshots.acquire(blocking=False):

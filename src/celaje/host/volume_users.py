@@ -53,9 +53,15 @@ def refuse_used(volume: VolumeDescription) -> None:
     )
 
 
-def snapshot(user: VolumeUser, volume: VolumeDescription, progress: ProgressTold, description: str = "") -> str:
+def snapshot(
+    user: VolumeUser,
+    volume: VolumeDescription,
+    progress: ProgressTold,
+    description: str = "",
+    identifier: str | None = None,
+) -> str:
     """Have a running machine take a snapshot of its volume; returns the snapshot's identifier."""
-    request = messages.SnapshotVolume(volume=volume.id, description=description)
+    request = messages.SnapshotVolume(volume=volume.id, description=description, snapshot=identifier)
     return control.ask(user.directory.name, request, messages.VolumeSnapshot, progress).snapshot
 
 
