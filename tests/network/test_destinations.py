@@ -15,6 +15,7 @@ from celaje.errors import HostError
 from celaje.network import icmp, messages
 from celaje.network.destinations import Destinations, Refusal
 from celaje.network.routing_table import RouteType, RoutingTable
+from celaje.network.subnet import Blocks, Subnet
 from tests.network.attached_guest import AttachedGuest, attach_request
 from tests.network.guest import ROUTER, Guest
 from tests.network.local_network import LocalNetwork, local_network
@@ -55,7 +56,7 @@ def own_addresses() -> list[str]:
     ],
 )
 def test_each_kind_of_address_has_its_answer(address: str, refusal: Refusal | None) -> None:
-    destinations = Destinations((number("10.77.0.0"), number("10.77.255.255")), lambda _: RouteType.UNICAST)
+    destinations = Destinations(Blocks([Subnet(number("10.77.0.0"), 16)]), lambda _: RouteType.UNICAST)
     assert destinations.refusal(number(address)) is refusal
 
 
@@ -71,7 +72,7 @@ def test_each_kind_of_address_has_its_answer(address: str, refusal: Refusal | No
     ],
 )
 def test_what_the_hosts_routes_say_counts(route: RouteType, refusal: Refusal | None) -> None:
-    assert Destinations((0, 0), lambda _: route).refusal(number("8.8.8.8")) is refusal
+    assert Destinations(Blocks([]), lambda _: route).refusal(number("8.8.8.8")) is refusal
 
 
 @pytest.mark.parametrize("error", [HostError("the kernel does not say"), OSError(errno.ENOBUFS, "no room")])
@@ -79,7 +80,7 @@ def test_where_the_kernel_does_not_answer_nothing_is_reached(error: Exception) -
     def fails(address: int) -> RouteType:
         raise error
 
-    destinations = Destinations((number("10.77.0.0"), number("10.77.255.255")), fails)
+    destinations = Destinations(Blocks([Subnet(number("10.77.0.0"), 16)]), fails)
     assert destinations.refusal(number("8.8.8.8")) is Refusal.UNKNOWN
 
 

@@ -17,6 +17,7 @@ from celaje.network.nat import Nat
 from celaje.network.network import Network, NetworkConfig
 from celaje.network.routing_table import RouteType
 from celaje.network.security_group import Rule, SecurityGroup
+from celaje.network.subnet import Blocks
 from tests.network.guest import Guest, Stream
 
 FAR = 0x08080808
@@ -130,7 +131,7 @@ class World:
         self.loop = Loop()
         self.sockets = Sockets()
         config = NetworkConfig()
-        destinations = Destinations((config.subnet, config.subnet + 65_535), lambda _: RouteType.UNICAST)
+        destinations = Destinations(Blocks(config.blocks), lambda _: RouteType.UNICAST)
         self.nat = Nat(self.loop, self.sockets, destinations, lambda query, answer: answer(None), config)  # type: ignore[arg-type]
         self.network = Network(config, self.nat, self.loop.clock)
         self.nat.network = self.network

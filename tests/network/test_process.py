@@ -165,16 +165,16 @@ def test_a_name_that_is_attached_already_is_refused(process: int) -> None:
 
 
 def test_other_settings_of_a_running_network_are_refused(process: int) -> None:
-    other = NetworkSettings(name="test", subnet="10.78.0.0/16")
+    other = NetworkSettings(name="test", blocks=("10.78.0.0/16",))
     machine = AttachedGuest(attach_request())
-    with pytest.raises(InputError, match=r"runs as 10.77.0.0/16, MTU 1500 and cannot be 10.78.0.0/16"):
+    with pytest.raises(InputError, match=r"runs as 10.77.0.0/16, domain celaje.internal, MTU 1500 and cannot be 10.78"):
         client.attach(attach_request("other", 2, network=other))
     assert client.statistics("test").process == process
     machine.close()
 
 
 def test_a_network_where_nobody_is_attached_becomes_another_one(process: int) -> None:
-    machine = AttachedGuest(attach_request(network=NetworkSettings(name="test", subnet="10.78.0.0/16")))
+    machine = AttachedGuest(attach_request(network=NetworkSettings(name="test", blocks=("10.78.0.0/16",))))
     assert machine.attached.router == "10.78.0.1"
     wait_for_end(process)
     machine.close()
@@ -209,7 +209,7 @@ def test_a_message_that_is_none_is_answered_by_a_refusal(process: int) -> None:
 
 def test_a_process_that_cannot_start_says_why() -> None:
     with pytest.raises(HostError, match="did not start; .* ends with: .*prefix of 8"):
-        spawn.ensure_running(NetworkSettings(name="test", subnet="10.77.0.0/30"))
+        spawn.ensure_running(NetworkSettings(name="test", blocks=("10.77.0.0/30",)))
 
 
 def test_a_name_that_no_socket_can_have_is_refused() -> None:

@@ -13,12 +13,13 @@ from celaje.network import messages
 from celaje.network.host_listeners import listening, nearest_listening, wildcard_ports
 from celaje.network.messages import PublicPort, Rule, SecurityGroup
 from celaje.network.public_ports import WIDE, admitted_ports
+from celaje.network.subnet import Blocks, Subnet
 from tests.network.attached_guest import AttachedGuest, attach_request
 from tests.network.guest import ROUTER, Stream
 from tests.network.local_network import LocalNetwork, local_network
 
 ADDRESS = "127.83.7.5"
-SUBNET = ipaddress.IPv4Network("10.77.0.0/16")
+SUBNET = Blocks([Subnet(0x0A4D0000, 16)])
 
 
 def group(*rules: Rule) -> tuple[SecurityGroup, ...]:

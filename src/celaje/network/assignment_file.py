@@ -35,7 +35,7 @@ class AssignmentFile:
     others."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        self._subnet = settings.subnet
+        self._subnet = settings.blocks[0]
         self._path = paths.home() / "networks" / f"{settings.name}.json"
         self._written: tuple[Assignment, ...] = ()
 

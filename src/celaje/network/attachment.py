@@ -9,6 +9,8 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from celaje.errors import InputError
 from celaje.network import ipv4, messages
 from celaje.network.buffers import Buffer
@@ -23,6 +25,7 @@ from celaje.network.public_pool import PublicPool
 from celaje.network.public_ports import AdmittedPorts, PublicPorts, admitted_ports
 from celaje.network.security_group import Rule, SecurityGroup
 from celaje.network.stream_service import ServiceMaker, dns_over_tcp
+from celaje.network.subnet import Subnet
 
 _PROTOCOLS = {"tcp": ipv4.TCP, "udp": ipv4.UDP, "icmp": ipv4.ICMP, "any": None}
 
@@ -55,9 +58,28 @@ def mac_bytes(text: str) -> bytes:
 
 
 def network_config(settings: messages.NetworkSettings) -> NetworkConfig:
-    """The core's, from a message's."""
-    subnet = network_of(settings.subnet)
-    return NetworkConfig(subnet=int(subnet[0]), prefix_length=subnet.prefixlen, mtu=settings.mtu)
+    """The core's, from a message's. InputError if it is none."""
+    if not settings.blocks:
+        raise InputError(f"the network {settings.name!r} has no block of addresses; give it one such as 10.77.0.0/16")
+    first, *further = map(subnet_of, settings.blocks)
+    return NetworkConfig(
+        subnet=first.first,
+        prefix_length=first.prefix_length,
+        further=tuple(further),
+        domain=settings.domain,
+        mtu=settings.mtu,
+    )
+
+
+def subnet_of(text: str) -> Subnet:
+    """`a.b.c.d/n`, which begins at its first address. InputError if it does not, or is something else."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no subnet ({error}); write one such as 10.77.0.0/16, which begins at its first address"
+        ) from error
+    return Subnet(int(network[0]), network.prefixlen)
 
 
 def security_group(group: messages.SecurityGroup) -> SecurityGroup:
@@ -100,15 +122,16 @@ class Attachment:
         self._pool = pool
         self.request = request
         self._link: Link | None = None
-        self._subnet = network_of(f"{ipv4.text(config.subnet)}/{config.prefix_length}")
         groups = [security_group(one) for one in (*request.other_groups, *request.groups)]
         admitted = self._admitted(request.groups)
-        opened = self._opened(request.host_ports, request.services)
+        subnet = config.blocks[0] if request.subnet is None else subnet_of(request.subnet)
+        opened = self._opened(subnet, request.host_ports, request.services)
         interface = InterfaceConfig(
             name=request.interface,
             mac=mac_bytes(request.mac),
             host_name=request.host_name,
             address=None if request.address is None else address_number(request.address),
+            subnet=None if request.subnet is None else subnet,
             groups=tuple(group.name for group in request.groups),
             to_guest=request.bandwidth.to_guest,
             from_guest=request.bandwidth.from_guest,
@@ -186,6 +209,7 @@ class Attachment:
         others = [security_group(one) for one in request.other_groups or ()]
         was = self.request
         opened = self._opened(
+            self.interface.subnet,
             was.host_ports if request.host_ports is None else request.host_ports,
             was.services if request.services is None else request.services,
         )
@@ -211,12 +235,13 @@ class Attachment:
         return cut
 
     def _admitted(self, groups: Iterable[messages.SecurityGroup]) -> AdmittedPorts:
-        return admitted_ports((rule for group in groups for rule in group.rules), self._subnet)
+        return admitted_ports((rule for group in groups for rule in group.rules), self._network.blocks)
 
-    def _opened(self, host_ports: Iterable[HostPort], services: Iterable[Service]) -> Opened:
+    @staticmethod
+    def _opened(subnet: Subnet, host_ports: Iterable[HostPort], services: Iterable[Service]) -> Opened:
         ports = {}
         for one in host_ports:
-            key = (_PROTOCOLS[one.protocol] or 0, self._config.router, one.port or one.host_port)
+            key = (_PROTOCOLS[one.protocol] or 0, subnet.router, one.port or one.host_port)
             ports[key] = (ipv4.text(address_number(one.host_address)), one.host_port)
         for service in services:
             key = (ipv4.TCP, address_number(service.address), service.port)
@@ -239,7 +264,7 @@ class Attachment:
             facts,
             self.request.mac,
             self.address,
-            str(self._subnet),
+            str(self.interface.subnet),
             self.request.public_address,
             tuple(group.name for group in groups),
         )
@@ -267,8 +292,8 @@ class Attachment:
         """The answer to Attach."""
         return messages.Attached(
             address=self.address,
-            prefix_length=self._config.prefix_length,
-            router=ipv4.text(self._config.router),
+            prefix_length=self.interface.subnet.prefix_length,
+            router=ipv4.text(self.interface.subnet.router),
             dns=ipv4.text(self._config.dns),
             mtu=self._config.mtu,
             public_address=self.request.public_address,
@@ -304,18 +329,13 @@ class Attachment:
 def _updated(was: Attach, request: Update) -> Attach:
     """What an Attach would say now."""
     bandwidth: Bandwidth = was.bandwidth if request.bandwidth is None else request.bandwidth
-    return Attach(
-        network=was.network,
-        interface=was.interface,
-        host_name=was.host_name,
-        mac=was.mac,
-        address=was.address,
+    return msgspec.structs.replace(
+        was,
         groups=was.groups if request.groups is None else request.groups,
         other_groups=was.other_groups if request.other_groups is None else request.other_groups,
         forwards=was.forwards if request.forwards is None else request.forwards,
         host_ports=was.host_ports if request.host_ports is None else request.host_ports,
         services=was.services if request.services is None else request.services,
-        public_address=was.public_address,
         bandwidth=bandwidth,
         metadata=was.metadata if request.metadata is None else request.metadata,
     )

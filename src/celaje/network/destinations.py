@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from celaje.errors import HostError
 from celaje.network.routing_table import RouteType
+from celaje.network.subnet import Blocks
 
 METADATA = 0xA9FEA9FE  # 169.254.169.254
 METADATA_PORT = 80
@@ -72,22 +73,22 @@ class Opened:
 
 
 class Destinations:
-    """Decides about addresses. `subnet` is the network's own: first and last address."""
+    """Decides about addresses. `inside` are the network's own."""
 
-    def __init__(self, subnet: tuple[int, int], route: Callable[[int], RouteType]):
-        self._first, self._last = subnet
+    def __init__(self, inside: Blocks, route: Callable[[int], RouteType]):
+        self._inside = inside
         self._route = route
 
     def is_routable(self, address: int) -> bool:
         """Whether a guest's answer to this address would come back to NAT: then it may see a client by it."""
-        if self._first <= address <= self._last:
+        if self._inside.has(address):
             return False
         return not any(first <= address <= last for first, last, _ in _REFUSED)
 
     def refusal(self, address: int) -> Refusal | None:
         """Why the address is refused, None if it is not. Asks the host's routing table anew each time: the host's
         addresses change, and what is cached would be a hole."""
-        if self._first <= address <= self._last:
+        if self._inside.has(address):
             return Refusal.INSIDE
         for first, last, refusal in _REFUSED:
             if first <= address <= last:

@@ -1,9 +1,9 @@
 """The network's name server (RFC 1034, 1035; EDNS: RFC 6891).
 
-It is the authority for its own names: NAME and NAME.<domain> of attached interfaces, `router.<domain>`, and what
-their addresses stand for (in-addr.arpa). They have addresses of IPv4 only, so any other question about them has an
-answer without data, never "no such name". Everything else is asked of the host's resolvers by whoever is outside, and
-comes back as it is, truncated if need be.
+It is the authority for its own names: NAME and NAME.<domain> of attached interfaces (their host names, their own names
+and, as in EC2, ip-10-0-0-5 for 10.0.0.5), `router.<domain>`, and what their addresses stand for (in-addr.arpa). They
+have addresses of IPv4 only, so any other question about them has an answer without data, never "no such name".
+Everything else is asked of the host's resolvers by whoever is outside, and comes back as it is, truncated if need be.
 
 Guests are many and hostile: how much is asked at a time is bounded, for each and for all, and identifiers towards the
 resolvers are not the guests'.
@@ -69,22 +69,20 @@ class _Question:
 
 
 class NameServer:
-    """`resolve` asks the host's resolvers, as Outside.resolve does. `subnet` and `prefix_length` say whose addresses
-    it knows the names of."""
+    """`resolve` asks the host's resolvers, as Outside.resolve does. `is_inside` says whose addresses it knows the
+    names of."""
 
     def __init__(
         self,
         *,
         domain: str,
-        subnet: int,
-        prefix_length: int,
+        is_inside: Callable[[int], bool],
         names: Names,
         resolve: Callable[[bytes, Answer], None],
         clock: Callable[[], float],
     ) -> None:
         self._domain_text = domain
-        self._subnet = subnet
-        self._mask = 0xFFFFFFFF << (32 - prefix_length) & 0xFFFFFFFF
+        self._is_inside = is_inside
         self._names = names
         self._resolve = resolve
         self._clock = clock
@@ -158,7 +156,7 @@ class NameServer:
             known = bool(found) or name == self._domain
         else:
             address = _reverse(name)
-            if address is None or address & self._mask != self._subnet:
+            if address is None or not self._is_inside(address):
                 return None
             host_name = self._names.host_name(address)
             kind = "PTR"

@@ -10,6 +10,7 @@ from celaje.network.buffers import Buffer
 from celaje.network.firewall import NOTHING, Policy
 from celaje.network.flow import Flow
 from celaje.network.statistics import Statistics
+from celaje.network.subnet import Subnet
 
 # Sends one message of the link (virtio_net_hdr, Ethernet frame) in pieces, at once and without waiting. False: it was
 # dropped, since the machine does not read; the network counts it. Pieces are not changed afterwards, but may be views
@@ -32,6 +33,7 @@ class InterfaceConfig:
     mac: bytes  # 6 bytes, a unicast address
     host_name: str = ""  # "": the interface's name
     address: int | None = None  # None: the network chooses, and stays with it for this name and MAC
+    subnet: Subnet | None = None  # None: the network's first block as a whole; one that is said has said addresses
     groups: tuple[str, ...] = ()  # names of security groups; in none, nothing is admitted inward, everything outward
     to_guest: int | None = None  # bandwidth in bytes a second; None: no limit
     from_guest: int | None = None
@@ -55,17 +57,21 @@ class Interface:
         "requests",
         "resume_at",
         "statistics",
+        "subnet",
         "tentative",
         "to_guest",
         "transmit",
     )
 
-    def __init__(self, config: InterfaceConfig, address: int, transmit: Transmit, now: float) -> None:
+    def __init__(
+        self, config: InterfaceConfig, address: int, subnet: Subnet, transmit: Transmit, now: float
+    ) -> None:
         self.config = config
         self.name = config.name
         self.host_name = config.host_name or config.name
         self.mac = config.mac
         self.address = address
+        self.subnet = subnet  # the same object for all that are in it
         self.transmit = transmit
         self.statistics = Statistics()
         # Backpressure for a guest that sends faster than its bandwidth: whoever reads its messages stops until the

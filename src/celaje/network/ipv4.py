@@ -35,6 +35,11 @@ def is_multicast(address: int) -> bool:
     return address >> 28 == 0xE
 
 
+def is_link_local(address: int) -> bool:
+    """169.254.0.0/16 (RFC 3927)."""
+    return address >> 16 == 0xA9FE
+
+
 def header(
     source: int,
     destination: int,

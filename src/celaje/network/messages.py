@@ -39,10 +39,12 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSettings(_Part, frozen=True):
-    """A network. Whoever attaches says what the network must be; a running one that differs refuses."""
+    """A network. Whoever attaches says what the network must be; a running one that differs refuses, except that it
+    takes further blocks: those of all who attach are the network's."""
 
     name: str = "default"
-    subnet: str = "10.77.0.0/16"  # the router is its first address, the DNS server its second
+    blocks: tuple[str, ...] = ("10.77.0.0/16",)  # DNS is the first one's second address
+    domain: str = "celaje.internal"  # of the machines' names
     mtu: int = 1500
     pool: str | None = None  # addresses of the owner's that live on a TUN device, all ports real (CAP_NET_ADMIN)
 
@@ -127,6 +129,7 @@ class Attach(Message, frozen=True, tag="attach"):
     interface: str  # its name in the network, nobody else's; of a machine with one interface the machine's
     host_name: str  # for DHCP and the network's DNS
     mac: str
+    subnet: str | None = None  # of one of the blocks, and then with an address; None: the first block is one subnet
     address: str | None = None  # None: the network chooses, and stays with its choice for this interface and MAC
     groups: tuple[SecurityGroup, ...] = ()  # those that the interface is in
     other_groups: tuple[SecurityGroup, ...] = ()  # those that rules mention besides

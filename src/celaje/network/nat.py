@@ -88,6 +88,11 @@ class InterfaceFlows:
         self.next_port = _FIRST_EPHEMERAL
 
     @property
+    def router(self) -> int:
+        """The router's address in the interface's subnet."""
+        return self.interface.subnet.router
+
+    @property
     def settings(self) -> TcpSettings:
         """Those of a connection that is made now."""
         return self.nat.ample if len(self.streams) < MOST_AMPLE else self.nat.frugal
@@ -147,7 +152,6 @@ class Nat:
         self.initial_sequence = InitialSequences(secrets.token_bytes(16))
         self.unsettled: list[GuestStream] = []
         self.counters: Counter[str] = Counter()
-        self.router = config.router
         self.sockets = sockets
         self._destinations = destinations
         self._resolve = resolve
@@ -340,7 +344,7 @@ class Nat:
         router's otherwise. None if the router has no port left."""
         if self._destinations.is_routable(client[0]) and stream_key(*client, port) not in table:
             return client
-        router = self.router
+        router = flows.router
         for _ in range(_LAST_EPHEMERAL - _FIRST_EPHEMERAL + 1):
             mine = flows.next_port
             flows.next_port = mine + 1 if mine < _LAST_EPHEMERAL else _FIRST_EPHEMERAL

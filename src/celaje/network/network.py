@@ -30,17 +30,20 @@ from celaje.network.outside import Outside, Packet
 from celaje.network.router import Router
 from celaje.network.security_group import Direction, SecurityGroup
 from celaje.network.statistics import Drop
+from celaje.network.subnet import Blocks, Subnet, Subnets, check_address
 from celaje.network.switch import Switch
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_ADDRESS_NAME = re.compile(r"ip-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """What a network is. The defaults are those of `celaje vm`: 10.77.0.0/16, router .0.1, DNS server .0.2."""
 
-    subnet: int = 0x0A4D0000
+    subnet: int = 0x0A4D0000  # the first block: DNS is its second address, and machines are in it if nobody says where
     prefix_length: int = 16
+    further: tuple[Subnet, ...] = ()  # more blocks
     mtu: int = 1500  # bytes of an IP packet, 576 to 9001
     domain: str = "celaje.internal"
     lease_seconds: int = 3600
@@ -51,19 +54,24 @@ class NetworkConfig:
     flows: int = 32768  # tracked connections of one interface; more make it forget the oldest
 
     @property
+    def blocks(self) -> tuple[Subnet, ...]:
+        """All addresses of the network."""
+        return (Subnet(self.subnet, self.prefix_length), *self.further)
+
+    @property
     def router(self) -> int:
-        """The router's address: the subnet's first."""
+        """The router's address in the first block: its first."""
         return self.subnet + 1
 
     @property
     def dns(self) -> int:
-        """The DNS server's address: the subnet's second."""
+        """The DNS server's address: the first block's second."""
         return self.subnet + 2
 
 
 class Network:
     """`clock`: seconds, never going back. `assignments`: those of an earlier Network of the same network, to be
-    kept."""
+    kept. `blocks`: the configuration's, if others are to know them too."""
 
     def __init__(
         self,
@@ -71,31 +79,26 @@ class Network:
         outside: Outside,
         clock: Callable[[], float],
         assignments: Iterable[Assignment] = (),
+        blocks: Blocks | None = None,
     ) -> None:
         _check_config(config)
         self.config = config
+        self.blocks = blocks or Blocks(config.blocks)
         self._clock = clock
         self._interfaces: dict[str, Interface] = {}
+        self._by_mac: dict[bytes, Interface] = {}
+        self._by_host_name: dict[str, dict[str, Interface]] = {}  # in lower case; by their names
+        self._subnets = Subnets(self.blocks)
         self._own_names = {config.router: "router", config.dns: "dns"}
         self._pool = AddressPool(config.subnet, config.prefix_length, config.first_lease, assignments)
         self._firewall = Firewall(config.flows)
-        self._switch = Switch(config.subnet, config.prefix_length, config.mtu, self._firewall, clock)
+        self._switch = Switch(self.blocks, config.mtu, self._firewall, clock)
         self._name_server = NameServer(
             domain=config.domain,
-            subnet=config.subnet,
-            prefix_length=config.prefix_length,
+            is_inside=self.blocks.has,
             names=Names(self._addresses_of, self._host_name_of),
             resolve=outside.resolve,
             clock=clock,
-        )
-        dhcp_server = DhcpServer(
-            router=config.router,
-            dns=config.dns,
-            subnet=config.subnet,
-            prefix_length=config.prefix_length,
-            mtu=config.mtu,
-            domain=config.domain,
-            lease_seconds=config.lease_seconds,
         )
         self._router = Router(
             address=config.router,
@@ -104,7 +107,6 @@ class Network:
             mtu=config.mtu,
             switch=self._switch,
             firewall=self._firewall,
-            dhcp_server=dhcp_server,
             name_server=self._name_server,
             outside=outside,
             clock=clock,
@@ -114,13 +116,22 @@ class Network:
 
     def attach(self, config: InterfaceConfig, transmit: Transmit) -> Interface:
         """A new interface. InputError if the name, the MAC address or the address is taken, or the address is none of
-        the subnet's, or the subnet has no free one. Messages for the guest may be transmitted from now on."""
+        the subnet's, or the subnet has no free one, or is none that can be. Messages for the guest may be transmitted
+        from now on."""
         now = self._clock()
         self._check(config)
-        address = self._pool.assign(config.name, config.mac, config.address, self._switch.by_address)
-        interface = Interface(config, address, transmit, now)
+        subnet = self._subnets.found(config.subnet or self.config.blocks[0])
+        if config.subnet is None:
+            address = self._pool.assign(config.name, config.mac, config.address, self._switch.by_address)
+        else:
+            address = self._said_address(config, subnet)
+        interface = Interface(config, address, subnet, transmit, now)
         self._interfaces[config.name] = interface
+        self._by_mac[config.mac] = interface
+        self._by_host_name.setdefault(interface.host_name.lower(), {})[config.name] = interface
         self._switch.by_address[address] = interface
+        if self._subnets.enter(subnet):
+            self._router.add_subnet(subnet, self._dhcp_server(subnet))
         self._firewall.attach(interface, config.groups)
         self.set_bandwidth(interface, config.to_guest, config.from_guest)
         return interface
@@ -130,7 +141,14 @@ class Network:
         if self._interfaces.get(interface.name) is not interface:
             return
         del self._interfaces[interface.name]
+        del self._by_mac[interface.mac]
+        host_name = interface.host_name.lower()
+        del self._by_host_name[host_name][interface.name]
+        if not self._by_host_name[host_name]:
+            del self._by_host_name[host_name]
         del self._switch.by_address[interface.address]
+        if self._subnets.leave(interface.subnet):
+            self._router.remove_subnet(interface.subnet)
         self._switch.waiting.discard(interface)
         self._firewall.detach(interface)
 
@@ -276,12 +294,12 @@ class Network:
                 f"the MAC address {ethernet.text(mac)} of {name!r} must be one of a single interface, and not the "
                 "router's; leave it out to have one chosen"
             )
-        for other in self._interfaces.values():
-            if other.mac == mac:
-                raise InputError(
-                    f"the MAC address {ethernet.text(mac)} of {name!r} is that of {other.name!r}, which is attached; "
-                    "give one of them another, or plug it into another network: --network user,network=NAME"
-                )
+        other = self._by_mac.get(mac)
+        if other is not None:
+            raise InputError(
+                f"the MAC address {ethernet.text(mac)} of {name!r} is that of {other.name!r}, which is attached; "
+                "give one of them another, or plug it into another network: --network user,network=NAME"
+            )
         if not _HOST_NAME.fullmatch(config.host_name or name):
             raise InputError(
                 f"the host name {config.host_name or name!r} must be letters, digits and hyphens, at most 63, with no "
@@ -289,10 +307,40 @@ class Network:
             )
         check_bandwidth(config.to_guest, config.from_guest)
 
+    def _said_address(self, config: InterfaceConfig, subnet: Subnet) -> int:
+        """The address of an interface whose subnet is said. InputError if it cannot have it."""
+        address = config.address
+        if address is None:
+            raise InputError(
+                f"the interface {config.name!r} in the subnet {subnet} has no address; say one, or no subnet"
+            )
+        check_address(subnet, address)
+        other = self._switch.by_address.get(address)
+        if other is not None:
+            raise InputError(
+                f"the address {ipv4.text(address)} belongs to {other.name!r}, which is attached; choose another one"
+            )
+        return address
+
+    def _dhcp_server(self, subnet: Subnet) -> DhcpServer:
+        config = self.config
+        return DhcpServer(
+            router=subnet.router,
+            dns=config.dns,
+            subnet=subnet.first,
+            prefix_length=subnet.prefix_length,
+            mtu=config.mtu,
+            domain=config.domain,
+            lease_seconds=config.lease_seconds,
+        )
+
     def _addresses_of(self, host_name: str) -> list[int]:
-        found = [one.address for one in self._interfaces.values() if one.host_name.lower() == host_name]
+        found = [one.address for one in self._by_host_name.get(host_name, {}).values()]
+        if not found and host_name in self._interfaces:
+            found = [self._interfaces[host_name].address]
         if not found:
-            found = [one.address for one in self._interfaces.values() if one.name.lower() == host_name]
+            address = address_in(host_name)
+            found = [] if address is None or address not in self._switch.by_address else [address]
         return found or [address for address, name in self._own_names.items() if name == host_name]
 
     def _host_name_of(self, address: int) -> str | None:
@@ -300,14 +348,16 @@ class Network:
         return self._own_names.get(address) if interface is None else interface.host_name
 
 
+def address_in(host_name: str) -> int | None:
+    """The address in a name of EC2's form, ip-10-0-0-5; None if it is no such name."""
+    matched = _ADDRESS_NAME.fullmatch(host_name)
+    octets = [] if matched is None else [int(octet) for octet in matched.groups()]
+    return int.from_bytes(bytes(octets), "big") if octets and max(octets) < 256 else None
+
+
 def _check_config(config: NetworkConfig) -> None:
     """Raises InputError if there can be no such network."""
-    length = config.prefix_length
-    if not 8 <= length <= 28 or config.subnet & (1 << 32 - length) - 1:
-        raise InputError(
-            f"the network {ipv4.text(config.subnet)}/{length} must begin at its first address and have a prefix of 8 "
-            "to 28 bits; write it like 10.77.0.0/16"
-        )
+    Blocks(config.blocks)
     if not 576 <= config.mtu <= 9001:
         raise InputError(f"an MTU must be 576 to 9001 bytes, not {config.mtu}; 1500 is the usual one")
     if len(config.domain) > 200 or not all(_HOST_NAME.fullmatch(label) for label in config.domain.split(".")):

@@ -24,7 +24,7 @@ import msgspec
 from celaje.errors import CelajeError, HostError
 from celaje.network import spawn
 from celaje.network.assignment_file import AssignmentFile
-from celaje.network.attachment import Attachment, network_config, network_of
+from celaje.network.attachment import Attachment, network_config, network_of, subnet_of
 from celaje.network.control import ControlSocket, Leaving
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
@@ -37,6 +37,7 @@ from celaje.network.public_pool import PublicPool
 from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
 from celaje.network.scheduling import ask_for_short_slices
+from celaje.network.subnet import Blocks
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.5  # how late the network may learn that a flow or a question has timed out
@@ -64,13 +65,13 @@ class NetworkProcess:
         self._metadata = metadata
         self._idle_seconds = idle_seconds
         self._config = network_config(settings)
-        subnet = network_of(settings.subnet)
+        self._blocks = Blocks(self._config.blocks)
         self._routes = RoutingTable()
         self._resolver = Resolver(self.loop, resolvers or HostResolvers())
-        destinations = Destinations((int(subnet[0]), int(subnet[-1])), self._routes.type_of)
+        destinations = Destinations(self._blocks, self._routes.type_of)
         self.nat = Nat(self.loop, KernelSockets(), destinations, self._resolver.resolve, self._config)
         self._assignments = AssignmentFile(settings)
-        self.network = Network(self._config, self.nat, self.loop.clock, self._assignments.read())
+        self.network = Network(self._config, self.nat, self.loop.clock, self._assignments.read(), self._blocks)
         self.nat.network = self.network
         self._pool: PublicPool | None = None
         if settings.pool is not None:
@@ -106,7 +107,7 @@ class NetworkProcess:
         self.loop.close()
 
     def _attach(self, request: Attach) -> Attachment:
-        if request.network != self.settings:
+        if not _is_same(request.network, self.settings):
             if not self.control.attachments:
                 self.loop.stop()
                 raise Leaving
@@ -114,6 +115,8 @@ class NetworkProcess:
                 f"the network {self.settings.name!r} runs as {_described(self.settings)} and cannot be "
                 f"{_described(request.network)}; choose another name for that network, or stop this one's machines"
             )
+        for block in request.network.blocks:
+            self._blocks.add(subnet_of(block))
         attachment = Attachment(self.network, self._config, self.nat, self._metadata, self._pool, request)
         self._assignments.write(self.network.assignments)
         return attachment
@@ -157,9 +160,14 @@ class NetworkProcess:
         self.loop.stop()
 
 
+def _is_same(wanted: NetworkSettings, there: NetworkSettings) -> bool:
+    """Whether a network that is there can be the one that is wanted: further blocks are no difference."""
+    return wanted.blocks[:1] == there.blocks[:1] and msgspec.structs.replace(wanted, blocks=there.blocks) == there
+
+
 def _described(settings: NetworkSettings) -> str:
     pool = f", pool {settings.pool}" if settings.pool else ""
-    return f"{settings.subnet}, MTU {settings.mtu}{pool}"
+    return f"{', '.join(settings.blocks)}, domain {settings.domain}, MTU {settings.mtu}{pool}"
 
 
 def main(words: list[str]) -> int:

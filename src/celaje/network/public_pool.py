@@ -63,8 +63,6 @@ class PublicPool:
         self._counters = counters
         self._is_refused = is_refused
         self._known: dict[int, None] = {}  # conversations (see _conversation) that both sides may carry on
-        config = network.config
-        self._subnet = (config.subnet, config.subnet | (1 << 32 - config.prefix_length) - 1)
         self._public: dict[int, Interface] = {}
         self._device = device(ipaddress.IPv4Interface(f"{pool[1]}/{pool.prefixlen}"), mtu)
         loop.watch(self._device.descriptor, READ, self._ready)
@@ -132,7 +130,7 @@ class PublicPool:
         if version != 0x45 or total > len(message) - LINK_HEADER or fragment & _NOT_FRAGMENT:
             self._counters["pool: packets with options, in fragments, or no IPv4"] += 1
             return
-        if interface is None or self._subnet[0] <= source <= self._subnet[1] or source in self._public:
+        if interface is None or self._network.blocks.has(source) or source in self._public:
             self._counters["pool: packets for or from nobody"] += 1
             return
         transport = message[LINK_HEADER + ipv4.HEADER : LINK_HEADER + total]

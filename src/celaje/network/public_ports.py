@@ -23,6 +23,7 @@ from celaje.network.host_sockets import NO_RESOURCES
 from celaje.network.messages import Forward, PublicPort, Rule, Transport
 from celaje.network.nat import InterfaceFlows
 from celaje.network.port_probe import PortProbe
+from celaje.network.subnet import Blocks, Subnet
 from celaje.network.tcp_segment import ACK, RST, SYN, TcpSegment
 
 WIDE = 256
@@ -42,25 +43,25 @@ class AdmittedPorts:
     wide: tuple[tuple[int, int, int], ...]
 
 
-def admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network) -> AdmittedPorts:
+def admitted_ports(rules: Iterable[Rule], inside: Blocks) -> AdmittedPorts:
     """The TCP and UDP ports that `rules` admit from somewhere outside the network. UDP cannot be probed, so a wide rule
     admits none of its ports to be listened on. Where rules of few ports come to more than MOST_LISTENED together, all
     but those of a single port are taken as wide."""
     given = tuple(rules)
-    admitted = _admitted_ports(given, subnet, WIDE)
+    admitted = _admitted_ports(given, inside, WIDE)
     if len(admitted.narrow) > MOST_LISTENED:
-        admitted = _admitted_ports(given, subnet, 1)
+        admitted = _admitted_ports(given, inside, 1)
     return admitted
 
 
-def _admitted_ports(rules: Iterable[Rule], subnet: ipaddress.IPv4Network, widest: int) -> AdmittedPorts:
+def _admitted_ports(rules: Iterable[Rule], inside: Blocks, widest: int) -> AdmittedPorts:
     narrow: set[tuple[Transport, int]] = set()
     wide = []
     for rule in rules:
         if rule.direction != "in" or rule.protocol == "icmp" or rule.remote.startswith("group:"):
             continue
         remote = ipaddress.IPv4Network(rule.remote, strict=False)
-        if remote.subnet_of(subnet):
+        if inside.covers(Subnet(int(remote[0]), remote.prefixlen)):
             continue
         first, last = (0, 65_535) if rule.protocol == "any" else (rule.first_port, rule.last_port)
         if last - first >= widest:
@@ -276,12 +277,12 @@ class PublicPorts:
         flows = self._flows
         nat = flows.nat
         client = next((one for first, last, one in self._admitted.wide if first <= port <= last), None)
-        if client is None or not nat.network.admit(flows.interface, ipv4.TCP, client, nat.router, PROBE_PORT, port):
+        if client is None or not nat.network.admit(flows.interface, ipv4.TCP, client, flows.router, PROBE_PORT, port):
             return
         self._asked.pop(port, None)
         self._asked[port] = nat.loop.now
-        sequence = nat.initial_sequence((nat.router, PROBE_PORT), (flows.interface.address, port), nat.loop.now)
-        nat.send_control(flows, (nat.router, PROBE_PORT), port, sequence, 0, SYN)
+        sequence = nat.initial_sequence((flows.router, PROBE_PORT), (flows.interface.address, port), nat.loop.now)
+        nat.send_control(flows, (flows.router, PROBE_PORT), port, sequence, 0, SYN)
 
     def _expected(self, segment: TcpSegment) -> bool:
         """Whether the segment answers a probe."""
@@ -290,7 +291,7 @@ class PublicPorts:
             return False
         is_open = segment.flags & (SYN | ACK | RST) == SYN | ACK
         if is_open:
-            self._flows.nat.answer_with_reset(self._flows, self._flows.nat.router, segment)
+            self._flows.nat.answer_with_reset(self._flows, self._flows.router, segment)
         self._forget(port)
         self._probe.answer(port, is_open)
         return True
@@ -298,7 +299,7 @@ class PublicPorts:
     def _forget(self, port: int) -> None:
         nat = self._flows.nat
         if self._asked.pop(port, None) is not None:
-            nat.network.forget(self._flows.interface, ipv4.TCP, nat.router, PROBE_PORT, port)
+            nat.network.forget(self._flows.interface, ipv4.TCP, self._flows.router, PROBE_PORT, port)
 
     def _found(self, port: int, is_open: bool) -> None:
         key: tuple[Transport, int] = ("tcp", port)

@@ -1,10 +1,10 @@
 """The router: what is said to the network itself, what leaves it, and what comes in from outside.
 
-Its own addresses are the subnet's first (router, DHCP server), the second (DNS server), and link-local ones:
-169.254.169.254 (metadata), 169.254.169.253 (DNS again, as in EC2) and the configuration's services. All have the
-router's MAC, on the link by ARP and by way of the router alike. Names and addresses are served here; anything else
-for them goes to `Outside`: for the router's own address through the firewall, as if it were another network, for the
-services without it (no security group can take metadata or DNS from a guest, nor in EC2).
+Its own addresses are each subnet's first (router, DHCP server), the second of the network's first block (DNS server),
+and link-local ones: 169.254.169.254 (metadata), 169.254.169.253 (DNS again, as in EC2) and the configuration's
+services. All have the router's MAC, on the link by ARP and by way of the router alike. Names and addresses are served
+here; anything else for them goes to `Outside`: for the router's own address through the firewall, as if it were another
+network, for the services without it (no security group can take metadata or DNS from a guest, nor in EC2).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from celaje.network.flow import UDP_SUFFIX, State, four_tuple
 from celaje.network.interface import Interface
 from celaje.network.outside import Outside, Packet
 from celaje.network.statistics import Drop
+from celaje.network.subnet import Subnet
 from celaje.network.switch import IP, TRANSPORT, Switch
 
 METADATA = 0xA9FEA9FE  # 169.254.169.254
@@ -30,7 +31,7 @@ _SYN_FIN_RST = 7
 
 
 class Router:
-    """`address` is the router's, `services` are the link-local ones."""
+    """`address` is the router's in the network's first block, `services` are the link-local ones."""
 
     def __init__(
         self,
@@ -41,26 +42,34 @@ class Router:
         mtu: int,
         switch: Switch,
         firewall: Firewall,
-        dhcp_server: dhcp.DhcpServer,
         name_server: dns.NameServer,
         outside: Outside,
         clock: Callable[[], float],
     ) -> None:
-        self.address = address
         self.mac = b"\x02\x00" + address.to_bytes(4, "big")  # locally administered
         self._dns = frozenset((dns_address, SECOND_DNS))
         self._services = frozenset((dns_address, SECOND_DNS, METADATA, *services))
-        self._own = self._services | {address}
+        self._own = set(self._services)
+        self._dhcp: dict[Subnet, dhcp.DhcpServer] = {}
         self._mtu = mtu
         self._switch = switch
         self._firewall = firewall
-        self._dhcp = dhcp_server
         self._name_server = name_server
         self._outside = outside
         self._ipv6 = ipv6.Ipv6Router(self.mac, mtu)
         self._clock = clock
         self._identification = 0  # of the last datagram that was sent in fragments
         switch.router = self
+
+    def add_subnet(self, subnet: Subnet, dhcp_server: dhcp.DhcpServer) -> None:
+        """The router has an address in it from now on, and serves DHCP there."""
+        self._own.add(subnet.router)
+        self._dhcp[subnet] = dhcp_server
+
+    def remove_subnet(self, subnet: Subnet) -> None:
+        """No more."""
+        self._own.discard(subnet.router)
+        del self._dhcp[subnet]
 
     def is_own(self, address: int) -> bool:
         """Whether the network itself has this address."""
@@ -73,8 +82,8 @@ class Router:
     # From the guest to the network itself.
 
     def arp(self, interface: Interface, message: memoryview) -> None:
-        """Answers for the network's own addresses and for every interface; a guest's probes and announcements of its
-        own address have no answer."""
+        """Answers for the network's own addresses on the link and for every interface of its subnet; a guest's probes
+        and announcements of its own address have no answer."""
         request = arp.parse(message[IP:])
         if request is None:
             interface.statistics.drop(Drop.MALFORMED)
@@ -84,11 +93,14 @@ class Router:
             return
         if request.operation != arp.REQUEST or request.target == interface.address:
             return
-        if request.target in self._own:
+        subnet = interface.subnet
+        if request.target == subnet.router or (
+            request.target in self._services and (subnet.has(request.target) or ipv4.is_link_local(request.target))
+        ):
             mac = self.mac
         else:
             other = self._switch.by_address.get(request.target)
-            if other is None:
+            if other is None or other.subnet is not subnet:
                 return
             mac = other.mac
         reply = arp.reply(mac, request.target, request.sender_mac, request.sender)
@@ -134,7 +146,7 @@ class Router:
             return
         if protocol == ipv4.UDP:
             port = udp.ports(transport)[1]
-            if port == dhcp.SERVER_PORT and destination in (self.address, ipv4.BROADCAST):
+            if port == dhcp.SERVER_PORT and destination in (interface.subnet.router, ipv4.BROADCAST):
                 self._serve_dhcp(interface, message, source, destination, transport)
                 return
             if port == dns.PORT and destination in self._dns:
@@ -189,10 +201,16 @@ class Router:
         if request.mac != interface.mac:
             interface.statistics.drop(Drop.SPOOFED)
             return
-        reply = self._dhcp.answer(request, interface.address, interface.host_name)
+        reply = self._dhcp[interface.subnet].answer(request, interface.address, interface.host_name)
         if reply is not None:
             self._send_datagram(
-                interface, reply.mac, self.address, dhcp.SERVER_PORT, reply.destination, dhcp.CLIENT_PORT, reply.message
+                interface,
+                reply.mac,
+                interface.subnet.router,
+                dhcp.SERVER_PORT,
+                reply.destination,
+                dhcp.CLIENT_PORT,
+                reply.message,
             )
 
     def _serve_dns(
@@ -351,7 +369,8 @@ class Router:
             interface.statistics.drop(Drop.RATE)
             return
         error = icmp.error(kind, code, quote, mtu)
-        self._send_ipv4(interface, self.address if source is None else source, interface.address, ipv4.ICMP, error)
+        teller = interface.subnet.router if source is None else source
+        self._send_ipv4(interface, teller, interface.address, ipv4.ICMP, error)
 
     def _send_datagram(
         self, interface: Interface, mac: bytes, source: int, source_port: int, destination: int, port: int, data: bytes

@@ -3,7 +3,8 @@
 The way of a packet that belongs to an established flow between guests, or between a guest and outside, is this
 module's `receive` alone: one look into the flow table. Frames between guests keep their link header and every byte.
 There is no flooding: an interface has one MAC and one address, both known; ARP is answered by the network, and beyond
-ARP, DHCP and neighbour discovery neither broadcast nor multicast goes anywhere (as in EC2).
+ARP, DHCP and neighbour discovery neither broadcast nor multicast goes anywhere (as in EC2). Between subnets packets
+are routed: to the router's MAC, with another link header and one hop fewer to live.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from celaje.network.firewall import Firewall
 from celaje.network.flow import UDP_SUFFIX, State
 from celaje.network.interface import Interface
 from celaje.network.statistics import Drop
+from celaje.network.subnet import Blocks
 
 IP = offload.SIZE + ethernet.HEADER  # where a packet begins in a message
 TRANSPORT = IP + ipv4.HEADER
@@ -80,12 +82,8 @@ class Routing(Protocol):
 class Switch:
     """`mtu` in bytes of an IP packet. `clock` gives seconds."""
 
-    def __init__(
-        self, subnet: int, prefix_length: int, mtu: int, firewall: Firewall, clock: Callable[[], float]
-    ) -> None:
-        self._subnet = subnet
-        self._mask = 0xFFFFFFFF << (32 - prefix_length) & 0xFFFFFFFF
-        self._broadcast = subnet | ~self._mask & 0xFFFFFFFF
+    def __init__(self, blocks: Blocks, mtu: int, firewall: Firewall, clock: Callable[[], float]) -> None:
+        self._blocks = blocks
         self._mtu = mtu
         self._firewall = firewall
         self._clock = clock
@@ -184,10 +182,10 @@ class Switch:
         peer = flow.responder if flow.initiator is interface else flow.initiator
         if peer is None:
             self._leave(interface, message, mac, source, destination, protocol, total, ttl)
-        elif mac == peer.mac:
+        elif mac == peer.mac and peer.subnet is interface.subnet:
             self.send(peer, [message], size, now)
         else:
-            self._pass(interface, peer, message, mac, now)
+            self._pass(interface, peer, message, mac, ttl, now)
 
     def send(self, interface: Interface, parts: list[Buffer], size: int, now: float) -> bool:
         """Sends a message of `size` bytes to the interface's guest, or lets it wait for its bandwidth; False if it
@@ -262,7 +260,7 @@ class Switch:
         """A packet from the interface's address that is of no established flow, or changes its flow's state."""
         statistics = interface.statistics
         router = self.router
-        if destination >> 28 == 0xE or destination in (ipv4.BROADCAST, self._broadcast):
+        if destination >> 28 == 0xE or destination in (ipv4.BROADCAST, interface.subnet.last):
             if protocol == ipv4.UDP and destination == ipv4.BROADCAST:
                 router.own_packet(interface, message, source, destination, protocol, total, now)
             else:
@@ -275,9 +273,13 @@ class Switch:
                 statistics.drop(Drop.UNKNOWN_DESTINATION)
             return
         peer: Interface | None = None
-        if destination & self._mask == self._subnet:
+        if self._blocks.has(destination):
             peer = self.by_address.get(destination)
-            if peer is None or peer is interface or mac not in (peer.mac, router.mac):
+            if (
+                peer is None
+                or peer is interface
+                or (mac != router.mac and (mac != peer.mac or peer.subnet is not interface.subnet))
+            ):
                 statistics.drop(Drop.UNKNOWN_DESTINATION)
                 if mac == router.mac:
                     router.unreachable(interface, bytes(message[IP : IP + 28]), icmp.HOST_UNREACHABLE)
@@ -291,17 +293,41 @@ class Switch:
         elif peer is None:
             self._leave(interface, message, mac, source, destination, protocol, total, ttl)
         else:
-            self._pass(interface, peer, message, mac, now)
+            self._pass(interface, peer, message, mac, ttl, now)
 
-    def _pass(self, interface: Interface, peer: Interface, message: memoryview, mac: bytes, now: float) -> None:
-        """Passes a frame on to another guest: untouched, or, where it was sent to the router's MAC, with the
-        guest's."""
-        if mac == peer.mac:
-            self.send(peer, [message], len(message), now)
+    def _pass(
+        self, interface: Interface, peer: Interface, message: memoryview, mac: bytes, ttl: int, now: float
+    ) -> None:
+        """Passes a frame on to another guest. In its subnet: untouched, or, where it was sent to the router's MAC, with
+        the guest's. In another one: as a router does."""
+        size = len(message)
+        if peer.subnet is interface.subnet:
+            if mac == peer.mac:
+                self.send(peer, [message], size, now)
+                return
+            if mac == self.router.mac:
+                self.send(peer, [message[:12], peer.mac, message[18:]], size, now)
+                return
         elif mac == self.router.mac:
-            self.send(peer, [message[:12], peer.mac, message[18:]], len(message), now)
-        else:
-            interface.statistics.drop(Drop.UNKNOWN_DESTINATION)
+            if ttl <= 1:
+                interface.statistics.drop(Drop.TTL)
+                self.router.time_exceeded(interface, bytes(message[IP : IP + 28]))
+                return
+            # One less in the TTL, its word's high byte, is one more there in the checksum (RFC 1624).
+            sum_ = (message[36] << 8 | message[37]) + 0x0100
+            head = b"".join(
+                (
+                    message[:12],
+                    peer.mac,
+                    mac,
+                    message[24:34],
+                    bytes((ttl - 1, message[35])),
+                    ((sum_ & 0xFFFF) + (sum_ >> 16)).to_bytes(2, "big"),
+                )
+            )
+            self.send(peer, [head, message[38:]], size, now)
+            return
+        interface.statistics.drop(Drop.UNKNOWN_DESTINATION)
 
     def _leave(
         self,
