@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -30,6 +31,9 @@ Answer = Mapping[str, object]
 # A TypedDict of the operation's input; the decorator cannot know which.
 Handler = Callable[..., Answer]
 HandlerType = TypeVar("HandlerType", bound=Handler)
+
+# What signs page tokens where nobody set a key: tokens then last as long as this process.
+_PROCESS_KEY = secrets.token_bytes(32)
 
 READING = ("describe_", "get_", "list_", "head_")
 
@@ -61,6 +65,7 @@ class Call:
     source: str = "127.0.0.1"
     settings: Settings = field(default_factory=Settings)
     woken: set[str] = field(default_factory=set)
+    token_key: bytes = field(default=_PROCESS_KEY, repr=False)  # signs page tokens (pagination.py)
 
     @property
     def account(self) -> str:
