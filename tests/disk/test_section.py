@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import random
 from contextlib import closing
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from blake3 import blake3
 
+from celaje.disk.base import BLOCK
+from celaje.disk.check import check
 from celaje.disk.chunk_store import CHUNK
 from celaje.disk.cluster_map import CLUSTER
 from celaje.disk.description import ImageBelow, NothingBelow, SectionBelow, section_is_sound
@@ -146,6 +150,98 @@ def test_a_file_that_was_cut_short_is_refused_and_under_a_running_machine_an_io_
             content(volume)
     with pytest.raises(InputError, match=r"machine snapshot that the volume second stands on, must have .* bytes"):
         store.open("second")
+
+
+def hashes_of(source: SectionSource) -> bytes:
+    """As a machine snapshot's index has them."""
+    data = source.path.read_bytes()[source.offset :]
+    blocks = (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
+    return b"".join(blake3(block).digest() if any(block) else bytes(32) for block in blocks)
+
+
+@pytest.fixture
+def checked(store: VolumeStore, tmp_path: Path) -> SectionSource:
+    """A section of six chunks, one of them zeros, with hashes."""
+    store.create("first", size=SIZE)
+    with closing(store.open("first")) as volume:
+        put(volume, 0, random.Random(2).randbytes(SIZE))
+        put(volume, 3 * CHUNK, bytes(CHUNK))
+        cut = MachineCut(volume, "root")
+        source = written(cut, tmp_path / "machine.snap")
+        cut.close()
+    return dataclasses.replace(source, hashes=hashes_of(source))
+
+
+def harm(source: SectionSource, at: int) -> None:
+    """Change one byte of the section."""
+    with open(source.path, "r+b") as file:
+        file.seek(source.offset + at)
+        byte = file.read(1)
+        file.seek(source.offset + at)
+        file.write(bytes((byte[0] ^ 1,)))
+
+
+def test_a_block_that_was_altered_is_an_io_error_told_once_and_all_others_are_read(
+    store: VolumeStore, checked: SectionSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(store.open("first")) as volume:
+        expected = content(volume)
+    store.create("second", source=checked)
+    places = (70_000, 3 * CHUNK + 5, SIZE - 1)  # in the midst, in zeros, in the short last block
+    for at in places:
+        harm(checked, at)
+    block = bytearray(CLUSTER)
+    with closing(store.open("second")) as volume:
+        for at in range(0, SIZE, CLUSTER):
+            if at // BLOCK in {place // BLOCK for place in places}:
+                with pytest.raises(OSError, match="bytes from .* were altered") as refused:
+                    volume.readinto([memoryview(block)], at)
+                assert refused.value.errno == errno.EIO
+                assert not volume.readinto_at_once([memoryview(block)], at)
+            else:
+                volume.readinto([memoryview(block)], at)
+                assert block == expected[at : at + CLUSTER]
+        put(volume, 70_000 // BLOCK * BLOCK, b"n" * BLOCK)  # what the guest writes needs nothing that is below
+        volume.readinto([memoryview(block)], 70_000 // CLUSTER * CLUSTER)
+        assert block == b"n" * CLUSTER
+        cut = MachineCut(volume, "root")
+        with pytest.raises(OSError, match="were altered"):
+            [cut.read(first, count) for first, count in cut.extents]
+        cut.close()
+    assert len(caplog.messages) == len(places)
+    assert all("celaje vm verify FILE" in line for line in caplog.messages)
+    report = check(store, deep=True)
+    assert len(report.damage) == len(places)
+    assert not check(store).damage
+
+
+def test_a_block_is_compared_once_and_then_read_as_it_is(store: VolumeStore, checked: SectionSource) -> None:
+    store.create("second", source=checked)
+    block = bytearray(CLUSTER)
+    with closing(store.open("second")) as volume:
+        assert not volume.readinto_at_once([memoryview(block)], CHUNK)
+        volume.readinto([memoryview(block)], CHUNK)
+        harm(checked, CHUNK)
+        volume.readinto([memoryview(block)], CHUNK)
+        volume.readinto_at_once([memoryview(block)], CHUNK + BLOCK - CLUSTER)
+    with closing(store.open("second")) as volume, pytest.raises(OSError, match="were altered"):
+        volume.readinto([memoryview(block)], CHUNK + BLOCK - CLUSTER)
+
+
+def test_hashes_that_are_too_few_or_altered_are_refused(store: VolumeStore, checked: SectionSource) -> None:
+    assert checked.hashes is not None
+    with pytest.raises(InputError, match="lacks hashes"):
+        store.create("second", source=dataclasses.replace(checked, hashes=checked.hashes[:-32]))
+    store.create("second", source=checked)
+    place = store.layout.volumes / "second" / "section.hashes"
+    kept = place.read_bytes()
+    place.write_bytes(b"\xff" + kept[1:])
+    with pytest.raises(InputError, match="is altered; put it back"):
+        store.open("second")
+    place.unlink()
+    with pytest.raises(InputError, match="put it back from a copy"):
+        store.open("second")
+    store.remove("second")
 
 
 def test_an_image_that_is_not_here_is_named(store: VolumeStore, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ import logging
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
+
+from blake3 import blake3
 
 from celaje.disk.chunk_store import CHUNK, ChunkError, ChunkStore, fetch
 from celaje.disk.description import CLUSTER, SectionBelow
@@ -21,6 +24,8 @@ from celaje.disk.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
+BLOCK = 64 << 10  # bytes of a section that have a hash
+HASH = 32
 _KEPT = 4  # chunks that stay decompressed for the next read: 2 MiB
 
 
@@ -98,10 +103,15 @@ class FileBase:
 class SectionBase:
     """Clusters that lie in a file, one extent after the other, over another base. It takes over descriptor and `lower`.
 
-    The file is somebody's, and may be cut short: what is not there any more is an I/O error.
+    The file is somebody's, and may be cut short or altered. `hashes` has 32 bytes for each BLOCK of the section: its
+    BLAKE3, or zeros for a block of zeros. A block is compared with its hash when it is first read; one that is not what
+    it must be is an I/O error, and a line in the log. None: the volume was made by a celaje that kept no hashes.
     """
 
-    def __init__(self, files: Files, fd: int, below: SectionBelow, lower: Base) -> None:
+    def __init__(
+        self, files: Files, fd: int, below: SectionBelow, lower: Base, path: Path, hashes: bytes | None = None
+    ) -> None:
+        self.path = path
         self.size = below.size
         self.lower = lower
         self.hydrates = lower.hydrates
@@ -114,6 +124,59 @@ class SectionBase:
         for _, count in below.extents:
             self._places.append(place)
             place += count * CLUSTER
+        self._offset = below.offset
+        self._length = place - below.offset
+        self._hashes = hashes
+        blocks = -(-self._length // BLOCK)
+        # A byte each, 1 once it has been found to be what it must be. Without hashes there is nothing to look for.
+        self._sound = bytearray(blocks) if hashes is not None else bytearray(b"\1") * blocks
+        self._reported: set[int] = set()
+
+    def _is_sound(self, place: int, length: int) -> bool:
+        """Whether all blocks of a range of the file have been compared."""
+        start = place - self._offset
+        return self._sound.find(0, start // BLOCK, -(-(start + length) // BLOCK)) < 0
+
+    def _compare(self, place: int, length: int) -> None:
+        """Compare those that have not been. OSError (EIO) for one that is altered."""
+        start = place - self._offset
+        end = -(-(start + length) // BLOCK)
+        number = start // BLOCK
+        while (number := self._sound.find(0, number, end)) >= 0:
+            wrong = self._wrong(number)
+            if wrong:
+                if number not in self._reported:
+                    log.error("%s", wrong)
+                self._reported.add(number)
+                raise OSError(errno.EIO, wrong)
+            self._sound[number] = 1
+
+    def _wrong(self, number: int) -> str | None:
+        """What is wrong with a block, if anything is."""
+        assert self._hashes is not None
+        at = number * BLOCK
+        block = bytearray(min(BLOCK, self._length - at))
+        try:
+            read_fully(self._files, self._fd, [memoryview(block)], self._offset + at)
+            wanted = self._hashes[number * HASH : (number + 1) * HASH]
+            if (not any(block)) if wanted == bytes(HASH) else blake3(block).digest() == wanted:
+                return None
+            how = "were altered"
+        except OSError as error:
+            how = f"cannot be read ({error.strerror or error})"
+        return (
+            f"{len(block)} bytes from {self._offset + at} of the machine snapshot {self.path} {how}; nothing that"
+            " stands on them can be read: compare the file that the machine was restored from (celaje vm verify FILE),"
+            " and restore a machine from a whole copy of it"
+        )
+
+    def damage(self) -> Iterator[str]:
+        """What is wrong with each block that is not what it must be, as far as there are hashes."""
+        if self._hashes is not None:
+            for number in range(len(self._sound)):
+                wrong = self._wrong(number)
+                if wrong:
+                    yield wrong
 
     def _parts(self, buffers: Buffers, offset: int) -> Iterator[tuple[int | None, Buffers, int]]:
         """(place in the file, or None for the base below; buffers; offset) of the stretches that fill `buffers`."""
@@ -137,15 +200,18 @@ class SectionBase:
         for place, part, at in self._parts(buffers, offset):
             if place is None:
                 self.lower.readinto(part, at)
-            else:
-                read_fully(self._files, self._fd, part, place)
+                continue
+            length = total(part)
+            if not self._is_sound(place, length):
+                self._compare(place, length)
+            read_fully(self._files, self._fd, part, place)
 
     def readinto_at_once(self, buffers: Buffers, offset: int) -> bool:
-        """Fill `buffers` if the host has it all in its page cache."""
+        """Fill `buffers` if the host has it all in its page cache, and it need not be compared first."""
         return all(
             self.lower.readinto_at_once(part, at)
             if place is None
-            else read_at_once(self._files, self._fd, part, place)
+            else self._is_sound(place, total(part)) and read_at_once(self._files, self._fd, part, place)
             for place, part, at in self._parts(buffers, offset)
         )
 

@@ -15,6 +15,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from celaje.disk.base import SectionBase
 from celaje.disk.chunk_store import CHUNK, ChunkError, fetch, name_of
 from celaje.disk.cluster_map import ABSENT, CLEAN, CLUSTER
 from celaje.disk.description import ImageBelow, SnapshotBelow, lower_of
@@ -115,6 +116,9 @@ def _contents(store: VolumeStore, volume: Volume, report: Report) -> None:
                 " put the image's file back there"
             )
             return
+    if isinstance(volume.base, SectionBase) and (wrong := list(volume.base.damage())):
+        report.damage += (f"the volume {described.name}: {each}" for each in wrong)
+        return
     baseline: Manifest | None = None
     if described.baseline is not None:
         try:

@@ -44,7 +44,8 @@ Lower = NothingBelow | ImageBelow | SnapshotBelow
 
 class SectionBelow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="section"):
     """Clusters in a file of `file_size` bytes, a machine snapshot's, over `lower`; the volume's directory has the file
-    as `section`. `extents` are (first cluster, clusters), ascending; the clusters lie from `offset` on in that order.
+    as `section`, and if it is `checked` its hashes as `section.hashes`. `extents` are (first cluster, clusters),
+    ascending; the clusters lie from `offset` on in that order.
     """
 
     file_size: int
@@ -52,6 +53,7 @@ class SectionBelow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
     extents: list[tuple[int, int]]
     size: int
     lower: Lower
+    checked: bool = False
 
 
 Below = Lower | SectionBelow

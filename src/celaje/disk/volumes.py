@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from celaje import paths
-from celaje.disk.base import Base, FileBase, ManifestBase, NoBase, SectionBase
+from celaje.disk.base import BLOCK, HASH, Base, FileBase, ManifestBase, NoBase, SectionBase
 from celaje.disk.chunk_place import ChosenChunkStore
 from celaje.disk.chunk_store import ChunkStore
 from celaje.disk.cluster_map import ABSENT, CLUSTER, ClusterMap, create_map
@@ -46,6 +48,8 @@ from celaje.disk.sweep import Swept, sweep, volume_names
 from celaje.disk.volume import Progress, Volume, no_progress
 from celaje.errors import CelajeError, InputError, NotFound, UsageError
 
+HASHES_NAME = "section.hashes"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
@@ -65,7 +69,8 @@ class SnapshotSource:
 @dataclass(frozen=True, slots=True)
 class SectionSource:
     """A disk in the file of a machine snapshot, as `section.MachineCut` gave it there: its clusters from `offset` on,
-    over `lower`. `image` is the file of an image under it, where one is needed and the caller has it."""
+    over `lower`. `image` is the file of an image under it, where one is needed and the caller has it. `hashes` are of
+    its blocks, as `base.SectionBase` wants them; without them what is read is not compared with anything."""
 
     path: Path
     offset: int
@@ -73,6 +78,7 @@ class SectionSource:
     size: int
     lower: Lower
     image: Path | None = None
+    hashes: bytes | None = None
 
 
 class VolumeInUse(InputError):
@@ -243,9 +249,16 @@ class VolumeStore:
         self._link(source.path, fresh / "section")
         with opened(self.files, fresh / "section", READ) as fd:
             size = self.files.size(fd)
-        below = SectionBelow(size, source.offset, list(source.extents), source.size, lower)
+        checked = source.hashes is not None
+        below = SectionBelow(size, source.offset, list(source.extents), source.size, lower, checked)
         if not section_is_sound(below):
             raise InputError(f"a disk of the machine snapshot {source.path} overlaps itself, or lies outside the file")
+        if source.hashes is not None:
+            if len(source.hashes) != _hash_bytes(below):
+                raise InputError(f"a disk of the machine snapshot {source.path} lacks hashes")
+            with opened(self.files, fresh / HASHES_NAME, CREATE) as fd:
+                write_fully(self.files, fd, [source.hashes, blake3(source.hashes).digest()], 0)
+                self.files.fdatasync(fd)
         return below
 
     def _put_lower(self, target: Path, source: ImageSource | SnapshotSource | None) -> Lower:
@@ -347,12 +360,13 @@ class VolumeStore:
         below = described.base
         if not isinstance(below, SectionBelow):
             return self._open_lower(directory, below)
+        hashes = self._hashes(directory, below)
         lower = self._open_lower(directory, below.lower)
         path = directory / "section"
         try:
             fd = self.files.open(path, READ)
             if self.files.size(fd) == below.file_size:
-                return SectionBase(self.files, fd, below, lower)
+                return SectionBase(self.files, fd, below, lower, path, hashes)
             self.files.close(fd)
         except FileNotFoundError:
             lower.close()
@@ -362,6 +376,20 @@ class VolumeStore:
             f"{path}, the machine snapshot that the volume {directory.name} stands on, must have {below.file_size}"
             " bytes; put it back from a copy"
         )
+
+    def _hashes(self, directory: Path, below: SectionBelow) -> bytes | None:
+        """The hashes of the blocks of a volume's section, if it has them."""
+        if not below.checked:
+            return None
+        path = directory / HASHES_NAME
+        try:
+            content = contents(self.files, path)
+        except FileNotFoundError:
+            raise InputError(f"the volume {directory.name} has no {path}; put it back from a copy") from None
+        hashes = content[:-HASH]
+        if len(hashes) != _hash_bytes(below) or blake3(hashes).digest() != content[-HASH:]:
+            raise InputError(f"{path} is altered; put it back from a copy, or restore the machine again")
+        return hashes
 
     def _open_lower(self, directory: Path, below: Lower) -> Base:
         path = directory / "base"
@@ -413,6 +441,11 @@ class VolumeStore:
     def sweep(self, *, wait: bool = False) -> Swept | None:
         """Take away chunks that nothing refers to. None if something is being made now and `wait` is not set."""
         return sweep(self.files, self.layout, self.chunks, wait=wait)
+
+
+def _hash_bytes(below: SectionBelow) -> int:
+    """How many bytes the hashes of a section have."""
+    return -(-sum(count for _, count in below.extents) * CLUSTER // BLOCK) * HASH
 
 
 def _by(inode: tuple[int, int] | None) -> str:

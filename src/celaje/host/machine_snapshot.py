@@ -231,7 +231,7 @@ def _volumes(
         image = images[disk.base]
         source = SectionSource(
             found.path, section.offset, disk.extents, disk.size, decoded_base(disk.base),
-            image=None if image is None else image.file("disk"),
+            image=None if image is None else image.file("disk"), hashes=section.hashes,
         )  # fmt: skip
         wish = f"{name}-root" if target is None else f"{name}-disk{number}"
         made.append(volume_store.create(wish, source=source, size=disk.size).id)
