@@ -1,8 +1,8 @@
 """Disks, from inside a guest: sequential and random access past the guest's page cache, on both buses.
 
 The guest is debian-mini's kernel with its initrd and a second archive behind it, whose /bench/init loads the drivers
-and starts a program of ours once the guest has come to rest: loading the drivers sets off the kernel's self-tests of its
-cryptography (some hundred million instructions of RSA and Diffie-Hellman in the background), which whoever boots
+and starts a program of ours once the guest has come to rest: loading the drivers sets off the kernel's self-tests of
+its cryptography (some hundred million instructions of RSA and Diffie-Hellman in the background), which whoever boots
 faster would otherwise have in its first workload. Disks are raw files in the host's page cache, as QEMU's defaults
 (cache=writeback, aio=threads) have them.
 """

@@ -6,7 +6,8 @@ look at what is left (tests/disk/crash.py). So nothing in this room calls `open`
 handed a `Files`. What is promised is POSIX's least: what was written to a file is durable after fdatasync, that a name
 exists (or no longer does) only after fsync of its directory.
 
-The host's own layer adds nothing to the calls that a guest waits for: its methods are those of `os` themselves.
+The host's own layer adds next to nothing to the calls that a guest waits for: its methods are those of `os`, or of
+`scatter`, themselves.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from celaje import scatter
 from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, FALLOCATE_ZERO_RANGE, fallocate
-
-Buffers = Sequence[memoryview]
-"""Windows into memory, not empty, at most 1024 of them (the host's limit for one scattered read or write)."""
+from celaje.scatter import Buffers as Buffers
+from celaje.scatter import section as section
+from celaje.scatter import total as total
 
 READ = os.O_RDONLY | os.O_CLOEXEC
 WRITE = os.O_RDWR | os.O_CLOEXEC
@@ -113,8 +115,8 @@ class HostFiles:
     """The host's files."""
 
     close = staticmethod(os.close)
-    preadv = staticmethod(os.preadv)
-    pwritev = staticmethod(os.pwritev)
+    preadv = staticmethod(scatter.preadv)
+    pwritev = staticmethod(scatter.pwritev)
     fdatasync = staticmethod(os.fdatasync)
 
     def open(self, path: Path, flags: int) -> int:
@@ -224,27 +226,6 @@ class HostFiles:
 
 
 HOST = HostFiles()
-
-
-def total(buffers: Sequence[memoryview | bytes | bytearray]) -> int:
-    """Bytes in all `buffers`."""
-    return sum(map(len, buffers))
-
-
-def section(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryview]:
-    """The `length` bytes from `start` of the `buffers` put end to end, as windows."""
-    result = []
-    for buffer in buffers:
-        if start >= len(buffer):
-            start -= len(buffer)
-            continue
-        window = buffer[start : start + length]
-        result.append(window)
-        length -= len(window)
-        if not length:
-            break
-        start = 0
-    return result
 
 
 def fill(buffers: Buffers, content: memoryview | bytes | None = None) -> None:

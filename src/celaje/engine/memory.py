@@ -10,11 +10,12 @@ import ctypes
 import mmap
 import os
 from collections.abc import Sequence
-from operator import add
 
 from celaje.errors import HostError
+from celaje.scatter import Windows
 
-PAGE_SIZE = 4096
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
 
 
 class OutOfGuestMemory(Exception):
@@ -83,25 +84,27 @@ class GuestMemory:
         offset = self._offset(address, length)
         return self.view[offset : offset + length]
 
-    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
-        """`slice` for each address and its length, at least one: a request of a megabyte has hundreds."""
-        view, base = self.view, self.base
-        ends = list(map(add, addresses, lengths))
-        if min(addresses) < base or max(ends) > base + self.size:
-            return [self.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
-        return [view[address - base : end - base] for address, end in zip(addresses, ends, strict=True)]
+    def _check_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
+        if min(addresses) < self.base or max(addresses) + max(lengths) > self.base + self.size:
+            for address, length in zip(addresses, lengths, strict=True):
+                self._offset(address, length)
 
-    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """`mark_dirty` for each (address, length), none of them empty."""
-        dirty, base, size = self.dirty, self.base, self.size
-        for address, length in ranges:
+    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> Windows:
+        """`slice` for each address and its length, at least one: a request of a megabyte has hundreds."""
+        self._check_all(addresses, lengths)
+        return Windows(self.view, self.base, self.host_address, addresses, lengths)
+
+    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
+        """`mark_dirty` for each address and its length, none of them empty."""
+        if not addresses:
+            return
+        self._check_all(addresses, lengths)
+        dirty, base = self.dirty, self.base
+        for address, length in zip(addresses, lengths, strict=True):
             offset = address - base
-            last = offset + length - 1
-            if offset < 0 or last >= size:
-                raise OutOfGuestMemory(f"{length} bytes at {address:#x} are not in guest memory")
-            first, last = offset // PAGE_SIZE, last // PAGE_SIZE
-            dirty[first] = 1
-            if first < last:
+            dirty[offset >> PAGE_SHIFT] = 1
+            if (offset & PAGE_SIZE - 1) + length > PAGE_SIZE:
+                first, last = offset >> PAGE_SHIFT, offset + length - 1 >> PAGE_SHIFT
                 dirty[first + 1 : last + 1] = b"\x01" * (last - first)
 
     def mark_dirty(self, address: int, length: int) -> None:

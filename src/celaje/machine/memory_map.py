@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from celaje.engine.memory import GuestMemory, OutOfGuestMemory
+from celaje.scatter import Windows
 
 
 class Memory(Protocol):
@@ -32,14 +33,14 @@ class Memory(Protocol):
     def slice(self, address: int, length: int) -> memoryview:
         """A writable window. The caller marks what it changes as dirty, after it changed it."""
 
-    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
+    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview] | Windows:
         """`slice` for each address and its length, at least one and none of them negative."""
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
 
-    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """`mark_dirty` for each (address, length), none of them empty."""
+    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
+        """`mark_dirty` for each address and its length, none of them empty."""
 
 
 class MemoryMap:
@@ -80,11 +81,15 @@ class MemoryMap:
         """Note that `length` bytes from `address` have changed."""
         self.slot(address, length).mark_dirty(address, length)
 
-    def slices(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview]:
+    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview] | Windows:
         """`slice` for each address and its length, at least one and none of them negative."""
+        lowest = min(addresses)
+        index = bisect_right(self._bases, lowest) - 1
+        if index >= 0 and self.slots[index].contains(lowest, max(addresses) + max(lengths) - lowest):
+            return self.slots[index].windows(addresses, lengths)
         return [self.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
 
-    def mark_all_dirty(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """`mark_dirty` for each (address, length), none of them empty."""
-        for address, length in ranges:
+    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
+        """`mark_dirty` for each address and its length, none of them empty."""
+        for address, length in zip(addresses, lengths, strict=True):
             self.mark_dirty(address, length)

@@ -171,7 +171,7 @@ def test_a_long_indirect_table_gives_the_same_chain_in_whatever_order_it_is_writ
     windows = [*chain.readable, *chain.writable]
     assert [(window[0], len(window)) for window in windows] == [(n, n + 1) for n in range(40)]
     assert len(chain.readable) == reads
-    assert chain.changed == [(address, length) for address, length, write in buffers if write]
+    assert list(zip(*chain.changed, strict=True)) == [(address, length) for address, length, write in buffers if write]
     del chain, windows
     queue.release()
 
@@ -407,7 +407,7 @@ def test_whatever_lies_in_the_areas_a_queue_gives_windows_inside_memory_or_refus
             taken += 1
             assert taken <= SIZE
             assert len(chain.readable) + len(chain.writable) <= SIZE + 16
-            assert all(memory.contains(address, length) for address, length in chain.changed)
+            assert all(memory.contains(address, length) for address, length in zip(*chain.changed, strict=True))
             assert all(window.nbytes for window in chain.readable + chain.writable)
             pair.device.push(chain, 0)
         pair.device.interrupt_due()

@@ -181,7 +181,7 @@ class VirtioBlock(VirtioDevice):
             if kind != TYPE_IN or budget < 0 or not self._in_range(sector, length) or not length:
                 self._handed = chain, kind, sector
                 return False
-            data = list(chain.writable)
+            data = chain.writable.copy()
             status = cut_back(data, 1)
             try:
                 done = self._backend.readinto_at_once(data, sector * SECTOR_SIZE)

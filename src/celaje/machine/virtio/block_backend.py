@@ -14,15 +14,15 @@ from typing import Protocol
 
 from celaje.errors import HostError, InputError, NotFound
 from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, FALLOCATE_ZERO_RANGE, fallocate
+from celaje.scatter import Buffers as Buffers
+from celaje.scatter import preadv, pwritev
+from celaje.scatter import section as section
+from celaje.scatter import total as total
 
 SECTOR_SIZE = 512
 ZEROES = bytes(1 << 20)
 
-
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
-
-Buffers = Sequence[memoryview]
-"""Windows into guest memory, not empty, at most 1024 of them (the host's limit for one scattered read or write)."""
 
 
 class BlockBackend(Protocol):
@@ -65,33 +65,12 @@ class BlockBackend(Protocol):
         """Let go of files and locks. Nothing is asked afterwards."""
 
 
-def total(buffers: Buffers) -> int:
-    """Bytes in all `buffers`."""
-    return sum(map(len, buffers))
-
-
-def section(buffers: Buffers, start: int, length: int) -> list[memoryview]:
-    """The `length` bytes from `start` of the `buffers` put end to end, as windows."""
-    result = []
-    for buffer in buffers:
-        if start >= len(buffer):
-            start -= len(buffer)
-            continue
-        window = buffer[start : start + length]
-        result.append(window)
-        length -= len(window)
-        if not length:
-            break
-        start = 0
-    return result
-
-
 def read_fully(fd: int, buffers: Buffers, offset: int) -> None:
     """Fill `buffers` from file `fd`. OSError (EIO) if the file ends before."""
     length = total(buffers)
-    done = os.preadv(fd, buffers, offset)
+    done = preadv(fd, buffers, offset)
     while done < length:
-        count = os.preadv(fd, section(buffers, done, length - done), offset + done)
+        count = preadv(fd, section(buffers, done, length - done), offset + done)
         if count == 0:
             raise OSError(errno.EIO, f"the file ends {length - done} bytes before the disk does")
         done += count
@@ -103,7 +82,7 @@ def read_at_once(fd: int, buffers: Buffers, offset: int) -> bool:
     if not NOWAIT:
         return False
     try:
-        return os.preadv(fd, buffers, offset, NOWAIT) == total(buffers)
+        return preadv(fd, buffers, offset, NOWAIT) == total(buffers)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
             return False
@@ -112,11 +91,11 @@ def read_at_once(fd: int, buffers: Buffers, offset: int) -> bool:
 
 def write_fully(fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
     """Write all of `buffers` to file `fd`."""
-    windows = [memoryview(buffer) for buffer in buffers]
-    length = total(windows)
-    done = os.pwritev(fd, windows, offset)
+    length = total(buffers)
+    done = pwritev(fd, buffers, offset)
     while done < length:
-        count = os.pwritev(fd, section(windows, done, length - done), offset + done)
+        rest = section([memoryview(buffer) for buffer in buffers], done, length - done)
+        count = pwritev(fd, rest, offset + done)
         if count == 0:
             raise OSError(errno.EIO, "the host's file takes no more bytes")
         done += count

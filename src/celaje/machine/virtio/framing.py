@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from celaje.machine.virtio.block_backend import Buffers
 from celaje.machine.virtio.queue import MalformedQueue
+from celaje.scatter import Windows
 
 
-def cut_front(buffers: list[memoryview], count: int) -> bytes:
+def cut_front(buffers: list[memoryview] | Windows, count: int) -> bytes:
     """Take the first `count` bytes away from `buffers`, as a copy. MalformedQueue if there are not so many."""
     if buffers and len(buffers[0]) == count:
         return bytes(buffers.pop(0))
     return b"".join(cut_front_windows(buffers, count))
 
 
-def cut_front_windows(buffers: list[memoryview], count: int) -> list[memoryview]:
+def cut_front_windows(buffers: list[memoryview] | Windows, count: int) -> list[memoryview]:
     """Take the first `count` bytes away from `buffers`, as windows. MalformedQueue if there are not so many."""
     if buffers and len(buffers[0]) == count:
         return [buffers.pop(0)]
@@ -33,7 +34,7 @@ def cut_front_windows(buffers: list[memoryview], count: int) -> list[memoryview]
     return taken
 
 
-def cut_back(buffers: list[memoryview], count: int) -> memoryview:
+def cut_back(buffers: list[memoryview] | Windows, count: int) -> memoryview:
     """Take the last `count` bytes away from `buffers`, whose last buffer has as many, as a window."""
     last = buffers[-1]
     if len(last) == count:

@@ -513,7 +513,7 @@ def _spread(message: memoryview, skipped: int, chains: list[Chain]) -> list[tupl
     return done
 
 
-def _with_new_header(buffers: list[memoryview]) -> list[bytes | memoryview]:
+def _with_new_header(buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
     """A packet of an old driver's, with the header's last field put in."""
     rest = OLD_HEADER_SIZE
     result: list[bytes | memoryview] = []
