@@ -9,16 +9,29 @@
 The dispatcher has parsed, validated and authenticated the request before, answers DryRun and repeated ClientTokens
 itself, opens the transaction that the action runs in (`call.session`) and commits it when the action returns; an action
 that raises has changed nothing. Controllers that the action woke are told after the commit, never before.
+
+An action that waits for its client or moves many bytes (PutObject, CopyObject) must not keep the database's only
+writing transaction meanwhile. It is registered by `@ACTIONS.untransacted` and opens short transactions where it needs
+them:
+
+    @ACTIONS.untransacted
+    def put_object(call: Call, request: PutObjectRequestTypeDef) -> Answer:
+        with call.reading() as session:
+            …                               # is the bucket there, and the caller's?
+        …                                   # read the body (streams.py)
+        with call.writing() as session:     # committed, durably, at the end of the block
+            …
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import inspect
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from botocore import xform_name
 from sqlalchemy.orm import Session
@@ -49,6 +62,14 @@ class Caller:
     access_key: str = ""
 
 
+class Transactions(Protocol):
+    """What opens transactions: the database."""
+
+    def read(self) -> contextlib.AbstractContextManager[Session]: ...
+
+    def write(self) -> contextlib.AbstractContextManager[Session]: ...
+
+
 @dataclass(slots=True)
 class Call:
     """One request, as an action sees it. `now` is the request's time on this host, in UTC and whole microseconds;
@@ -65,6 +86,7 @@ class Call:
     source: str = "127.0.0.1"
     settings: Settings = field(default_factory=Settings)
     woken: set[str] = field(default_factory=set)
+    transactions: Transactions | None = field(default=None, repr=False)
     token_key: bytes = field(default=_PROCESS_KEY, repr=False)  # signs page tokens (pagination.py)
 
     @property
@@ -75,15 +97,28 @@ class Call:
         """Once this request is committed, let `controller` look at what is to be done."""
         self.woken.add(controller)
 
+    def reading(self) -> contextlib.AbstractContextManager[Session]:
+        """A transaction of an untransacted action's own that changes nothing."""
+        assert self.transactions is not None, f"{self.operation} runs in a transaction already: use call.session"
+        return self.transactions.read()
+
+    def writing(self) -> contextlib.AbstractContextManager[Session]:
+        """A transaction of an untransacted action's own, durable at the end of the block. One at a time in the whole
+        cloud: neither wait nor copy in it."""
+        assert self.transactions is not None, f"{self.operation} runs in a transaction already: use call.session"
+        return self.transactions.write()
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`reads`: changes nothing, and so runs beside others in a transaction that only reads."""
+    """`reads`: changes nothing, and so runs beside others in a transaction that only reads. `transacted`: runs in one
+    transaction, its own only where this is False."""
 
     service: str
     name: str
     handler: Handler
     reads: bool
+    transacted: bool = True
 
 
 class Actions:
@@ -98,17 +133,22 @@ class Actions:
         self.add(handler, reads=handler.__name__.startswith(READING))
         return handler
 
-    def add(self, handler: Handler, *, reads: bool) -> None:
+    def untransacted(self, handler: HandlerType) -> HandlerType:
+        """Decorator: as `action`, for one that opens short transactions of its own (call.reading, call.writing)."""
+        self.add(handler, reads=handler.__name__.startswith(READING), transacted=False)
+        return handler
+
+    def add(self, handler: Handler, *, reads: bool, transacted: bool = True) -> None:
         """The same for a bound method, or where the name does not tell. ValueError if there is one already."""
         name = handler.__name__
         if name in self._by_name:
             raise ValueError(f"{self.service} has two actions {name}; one is in {inspect.getmodule(handler)}")
-        self._by_name[name] = Action(self.service, name, handler, reads)
+        self._by_name[name] = Action(self.service, name, handler, reads, transacted)
 
     def include(self, others: Actions) -> None:
         """Take in the actions of another module of the same service."""
         for action in others:
-            self.add(action.handler, reads=action.reads)
+            self.add(action.handler, reads=action.reads, transacted=action.transacted)
 
     def get(self, operation: str) -> Action | None:
         """The action of an operation by AWS's name (RunInstances), None if it is not implemented."""
