@@ -17,7 +17,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of 127/8 from which
     public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to."""
 
-    regions: dict[str, tuple[str, ...]] = {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
+    regions: dict[str, tuple[str, ...]] = msgspec.field(
+        default_factory=lambda: {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
+    )
     address: str = "127.0.0.1"
     port: int = 4566
     public_pool: str = "127.64.0.0/10"
