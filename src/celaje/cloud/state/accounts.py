@@ -26,7 +26,7 @@ class Account(Base):
 
 
 class AccessKey(Base):
-    """`user` is the name of an IAM user, "" for the account's root. `active` False: signs nothing any more."""
+    """`user` is the unique id of an IAM user, "" for the account's root. `active` False: signs nothing any more."""
 
     __tablename__ = "access_keys"
 

@@ -1,0 +1,38 @@
+"""Regions and availability zones: names for sets of hosts."""
+
+from __future__ import annotations
+
+import re
+
+_REGION = re.compile(r"(?P<part>[a-z]{2}(?:-(?:gov|iso|isob))?)-(?P<direction>[a-z]+)-(?P<number>[0-9]+)")
+_DIRECTIONS = {
+    "central": "c",
+    "north": "n",
+    "northeast": "ne",
+    "east": "e",
+    "southeast": "se",
+    "south": "s",
+    "southwest": "sw",
+    "west": "w",
+    "northwest": "nw",
+}
+
+
+def zone_id(region: str, zone: str) -> str:
+    """The id of a zone, as AWS makes it: use1-az2 of us-east-1b. A region of another form keeps its name."""
+    number = ord(zone[-1]) - ord("a") + 1
+    match = _REGION.fullmatch(region)
+    if match is None or match["direction"] not in _DIRECTIONS:
+        return f"{region}-az{number}"
+    return f"{match['part'].replace('-', '')}{_DIRECTIONS[match['direction']]}{match['number']}-az{number}"
+
+
+def private_name(region: str, address: str) -> str:
+    """The DNS name that a private address has inside its VPC, such as ip-172-31-0-4.ec2.internal."""
+    domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+    return f"ip-{address.replace('.', '-')}.{domain}"
+
+
+def public_name(address: str) -> str:
+    """What resolves to a public address: the address. Nobody publishes names of these to the host's resolver."""
+    return address

@@ -1,0 +1,1 @@
+"""IAM: the identities of an account, stored whole; what their policies allow is not evaluated yet."""

@@ -1,0 +1,148 @@
+"""Virtual private clouds and what lies in them: subnets, gateways, routes, access lists, DHCP options, interfaces."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from celaje.cloud.state.base import Base, Resource, Structure
+
+
+class Vpc(Resource, Base):
+    """`cidr` is its IPv4 network. Its network's name on a host is its id."""
+
+    __tablename__ = "vpcs"
+
+    cidr: Mapped[str]
+    dhcp_options: Mapped[str] = mapped_column(index=True)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    dns_support: Mapped[bool] = mapped_column(default=True)
+    dns_host_names: Mapped[bool] = mapped_column(default=False)
+
+
+class Subnet(Resource, Base):
+    """A part of a VPC in one zone, such as us-east-1a. `public_addresses`: instances are given one at launch unless
+    they ask otherwise."""
+
+    __tablename__ = "subnets"
+
+    vpc: Mapped[str] = mapped_column(index=True)
+    zone: Mapped[str]
+    cidr: Mapped[str]
+    is_default: Mapped[bool] = mapped_column(default=False)
+    public_addresses: Mapped[bool] = mapped_column(default=False)
+
+
+class InternetGateway(Resource, Base):
+    """`vpc` "": attached to none."""
+
+    __tablename__ = "internet_gateways"
+
+    vpc: Mapped[str] = mapped_column(default="", index=True)
+
+
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where packets to `destination` (a network) go: `target` is a gateway's id, or `local`."""
+
+    destination: str
+    target: str
+    origin: str = "CreateRoute"
+
+
+class RouteTableAssociation(msgspec.Struct, frozen=True):
+    """`subnet` "": this is the main table of its VPC."""
+
+    id: str
+    subnet: str = ""
+
+
+class RouteTable(Resource, Base):
+    """`main`: of the subnets that name no other."""
+
+    __tablename__ = "route_tables"
+
+    vpc: Mapped[str] = mapped_column(index=True)
+    main: Mapped[bool] = mapped_column(default=False)
+    routes: Mapped[list[Route]] = mapped_column(Structure(list[Route]))
+    associations: Mapped[list[RouteTableAssociation]] = mapped_column(Structure(list[RouteTableAssociation]))
+
+
+class NetworkAclEntry(msgspec.Struct, frozen=True):
+    """`protocol` is a number, or "-1" for all."""
+
+    number: int
+    egress: bool
+    allow: bool
+    protocol: str = "-1"
+    cidr: str = "0.0.0.0/0"
+
+
+class NetworkAclAssociation(msgspec.Struct, frozen=True):
+    """The access list of a subnet."""
+
+    id: str
+    subnet: str
+
+
+class NetworkAcl(Resource, Base):
+    """An access list: it knows no connections. The default one admits everything."""
+
+    __tablename__ = "network_acls"
+
+    vpc: Mapped[str] = mapped_column(index=True)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    entries: Mapped[list[NetworkAclEntry]] = mapped_column(Structure(list[NetworkAclEntry]))
+    associations: Mapped[list[NetworkAclAssociation]] = mapped_column(Structure(list[NetworkAclAssociation]))
+
+
+class DhcpOptions(Resource, Base):
+    """What a VPC's machines are told, by option's name, such as domain-name-servers."""
+
+    __tablename__ = "dhcp_options"
+
+    options: Mapped[dict[str, list[str]]] = mapped_column(Structure(dict[str, list[str]]))
+
+
+class NetworkInterface(Resource, Base):
+    """An address in a subnet, and what it is plugged into.
+
+    `instance` "" is attached to nothing. `attachment_state` is attaching or attached; `delete_on_termination` says what
+    becomes of the interface when its instance ends. `public_address` is one that was given at a start and is taken back
+    at a stop, where `wants_public`; an elastic address goes before it (state/addresses.py).
+    """
+
+    __tablename__ = "network_interfaces"
+    __table_args__ = (
+        UniqueConstraint("subnet", "private_address"),
+        UniqueConstraint("vpc", "mac"),
+    )
+
+    vpc: Mapped[str]
+    subnet: Mapped[str]
+    zone: Mapped[str]
+    private_address: Mapped[str]
+    mac: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    source_dest_check: Mapped[bool] = mapped_column(default=True)
+    wants_public: Mapped[bool] = mapped_column(default=False)
+    public_address: Mapped[str] = mapped_column(default="")
+    instance: Mapped[str] = mapped_column(default="", index=True)
+    attachment: Mapped[str] = mapped_column(default="")
+    attachment_state: Mapped[str] = mapped_column(default="")
+    device_index: Mapped[int] = mapped_column(default=0)
+    attached: Mapped[datetime.datetime | None]
+    delete_on_termination: Mapped[bool] = mapped_column(default=True)
+
+
+class InterfaceGroup(Base):
+    """That an interface is in a security group; `position` is the order in which they were named."""
+
+    __tablename__ = "interface_groups"
+    __table_args__ = (Index("ix_interface_groups_security_group", "security_group"),)
+
+    interface: Mapped[str] = mapped_column(primary_key=True)
+    security_group: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
