@@ -33,7 +33,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     changed = msgspec.structs.replace(found, attached=(AttachedDisk(source="vol-1"),))
     directory.write_record(changed)
     assert directory.record() == changed
-    assert sorted(path.name for path in directory.path.iterdir()) == ["machine.json"]
+    assert sorted(path.name for path in directory.path.iterdir()) == ["lock", "machine.json"]
     assert directory.path.stat().st_mode & 0o777 == 0o700
 
 

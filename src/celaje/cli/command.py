@@ -29,7 +29,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "detach"): ("celaje.cli.vm_detach", "take a disk from a machine"),
     ("vm", "allow"): ("celaje.cli.vm_allow", "open and close a machine's ports"),
     ("vm", "stats"): ("celaje.cli.vm_stats", "show a machine's counters"),
-    ("vm", "rm"): ("celaje.cli.vm_rm", "remove machines and their root disks"),
+    ("vm", "rm"): ("celaje.cli.vm_rm", "remove machines and their own disks"),
     ("vm", "ssh-config"): ("celaje.cli.vm_ssh_config", "print what ~/.ssh/config needs"),
     ("vm", "snapshot"): ("celaje.cli.vm_snapshot", "write a running machine to a file"),
     ("vm", "restore"): ("celaje.cli.vm_restore", "make a machine that goes on from such a file"),

@@ -1,4 +1,4 @@
-"""`celaje vm rm`: takes machines away, with their root disks."""
+"""`celaje vm rm`: takes machines away, with the disks that are their own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
 from celaje.cli.machine_names import add_names, for_each
-from celaje.errors import InputError, NotFound, UsageError
+from celaje.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.record import MachineDirectory
 
+EPILOG = """\
+A machine's own are its root disk and, if it was restored from a snapshot, the disks that were made for it then. What
+was attached to it (`celaje vm attach`) stays, and so does a disk of its own that was detached."""
+
 
 def run(words: list[str]) -> int:
     """Remove each of them. UsageError where one runs."""
-    parser = Parser(
-        "vm rm", "Removes machines that are off, with their root disks. Volumes that were attached stay."
-    )
+    parser = Parser("vm rm", "Removes machines that are off, with the disks that are their own.", EPILOG)
     add_names(parser)
     parser.add_argument("--force", action="store_true", help="switch off those that run")
     chosen = parser.parse_args(words)
@@ -29,7 +31,7 @@ def run(words: list[str]) -> int:
 
 
 def _remove(directory: MachineDirectory, force: bool) -> str:
-    from celaje.host import control, disks
+    from celaje.host import control, removal
 
     name = directory.name
     if directory.holder() is not None:
@@ -37,10 +39,5 @@ def _remove(directory: MachineDirectory, force: bool) -> str:
             raise UsageError(f"the machine {name} runs; stop it first: celaje vm stop {name}")
         with contextlib.suppress(NotFound):
             control.kill(directory)
-    root = None
-    with contextlib.suppress(InputError):  # a record that cannot be read is removed like any other
-        root = directory.record().root
-    directory.remove()
-    if root is not None:
-        disks.remove_volume(root)
+    removal.remove(directory)
     return f"{name} is removed"

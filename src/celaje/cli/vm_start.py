@@ -72,7 +72,7 @@ def run(words: list[str]) -> int:
         seen = inventory.look_until_begun(directory)
     except BaseException:
         if new is not None:
-            _unmake(directory, new)
+            _unmake(directory)
         raise
     print("\n".join(_told(seen)))
     return 0
@@ -122,16 +122,14 @@ def _made(chosen: argparse.Namespace) -> Record:
     return new
 
 
-def _unmake(directory: MachineDirectory, new: Record) -> None:
+def _unmake(directory: MachineDirectory) -> None:
     """A machine that never came up leaves nothing behind. One that came up meanwhile has the lock, and stays."""
     import contextlib
 
-    from celaje.host import disks
+    from celaje.host import removal
 
     with contextlib.suppress(CelajeError, OSError):
-        directory.remove()
-        if new.root is not None:
-            disks.remove_volume(new.root)
+        removal.remove(directory)
 
 
 def _told(seen: Sighting) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from celaje.errors import CelajeError, GuestError, HostError, NotFound
 from celaje.host import messages
 from celaje.host.control import Control, wait_until_off
-from celaje.host.record import MachineDirectory, Record, RestoredFrom, names
+from celaje.host.record import MachineDirectory, Record, RestoredFrom, hidden, names
 
 LOOK_SECONDS = 2.0  # a machine that does not answer by then is listed as one that does not answer
 
@@ -79,7 +79,11 @@ def look_until_begun(directory: MachineDirectory, seconds: float = 30.0) -> Sigh
 
 
 def look_around() -> tuple[list[Sighting], list[CelajeError]]:
-    """All machines, by name; and what is wrong with those that cannot be read."""
+    """All machines, by name; and what is wrong with those that cannot be read. What is left of others is removed."""
+    if hidden():
+        from celaje.host.removal import sweep  # only then: it imports all that disks need
+
+        sweep()
     found: list[Sighting] = []
     errors: list[CelajeError] = []
     for name in names():

@@ -23,6 +23,7 @@ from celaje.disk.volume import Volume
 from celaje.disk.volumes import SectionSource, VolumeStore
 from celaje.errors import CelajeError, InputError, NotFound, UsageError
 from celaje.host import record as records
+from celaje.host import removal
 from celaje.host.disks import Disks
 from celaje.host.machine_options import Boot
 from celaje.host.messages import AttachedDisk
@@ -126,7 +127,7 @@ class NewMachine:
     def unmake(self) -> None:
         """Leave nothing of it."""
         with contextlib.suppress(CelajeError, OSError):
-            self.directory.remove()
+            removal.remove(self.directory)
         _remove_volumes(self.volumes)
 
 
@@ -165,6 +166,7 @@ def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -
             user_data=old.user_data,
             root=made.pop(None).source if None in made else None,
             attached=tuple(made.values()),
+            brought=tuple(disk.source for disk in made.values()),
             restored_from=RestoredFrom(path=str(path), size=found.file.size),
             goes_on=True,
         )

@@ -61,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a machine is. `mac` and `instance`, by which the guest knows whether it is a new machine, never change.
 
     `root` is the volume that is its root disk; `attached` disks are on its SCSI controller behind those of the options.
+    `brought` are volumes that a restore made for it: they go with it, unless they are detached before.
     `address` is the one that it wants in its network. A machine that `goes_on` begins where the snapshot that it is
     `restored_from` was taken; a machine that is started again boots.
     """
@@ -74,6 +75,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     instance: Annotated[str, msgspec.Meta(pattern=INSTANCE_PATTERN)]
     root: str | None = None
     attached: tuple[AttachedDisk, ...] = ()
+    brought: tuple[str, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     user_data: bytes | None = None
     address: str | None = None
@@ -309,16 +311,28 @@ class MachineDirectory:
                 f"cannot write {place}: {error.strerror}; make room there, or set CELAJE_HOME elsewhere"
             ) from error
 
-    def remove(self) -> None:
-        """Take the directory away with everything in it. HostError if the machine runs."""
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[MachineDirectory]:
+        """There is no such machine any more; inside the context, what was its directory is locked. What then is still
+        there, `removal.sweep` takes away. HostError if the machine runs."""
         descriptor = self.lock()
         try:
-            doomed = self.path.with_name(f".{self.name}.{secrets.token_hex(8)}")
+            doomed = _hidden(self.path)
             os.replace(self.path, doomed)
             _sync(self.path.parent)
-            shutil.rmtree(doomed)
+            yield MachineDirectory(doomed)
         finally:
             os.close(descriptor)
+
+    def remove(self) -> None:
+        """Take the directory away with everything in it. HostError if the machine runs."""
+        with self.hidden() as doomed:
+            shutil.rmtree(doomed.path)
+
+
+def _hidden(path: Path) -> Path:
+    """Another name for a machine's directory, which is none of a machine."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def names() -> list[str]:
@@ -330,6 +344,15 @@ def names() -> list[str]:
     return [entry.name for entry in entries if not entry.name.startswith(".") and MachineDirectory(entry).exists()]
 
 
+def hidden() -> list[MachineDirectory]:
+    """What is being made or removed just now, and what is left where that was killed."""
+    try:
+        entries = sorted(machines_directory().iterdir())
+    except FileNotFoundError:
+        return []
+    return [MachineDirectory(entry) for entry in entries if re.fullmatch(r"\.[a-z0-9-]+\.[0-9a-f]{16}", entry.name)]
+
+
 def create(record: Record) -> MachineDirectory:
     """Make the directory of a new machine, whole and at once, with the image's files linked into it.
 
@@ -337,9 +360,11 @@ def create(record: Record) -> MachineDirectory:
     """
     directory = MachineDirectory.of(record.name)
     parent = paths.made(machines_directory())
-    aside = parent / f".{record.name}.{secrets.token_hex(8)}"
+    aside = _hidden(directory.path)
+    lock = -1
     try:
         aside.mkdir(mode=0o700)
+        lock = MachineDirectory(aside).lock()  # nobody takes it for left over
         boot = _kept(record.boot, record.options, aside, directory.path)
         MachineDirectory(aside).write_record(msgspec.structs.replace(record, boot=boot))
         os.rename(aside, directory.path)  # refuses a directory with something in it
@@ -355,6 +380,9 @@ def create(record: Record) -> MachineDirectory:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
     return directory
 
 

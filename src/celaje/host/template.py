@@ -248,6 +248,10 @@ def main(words: list[str]) -> int:
     from celaje.engine.translate.code_cache import load_program
 
     load_program()
+    from celaje.host import removal
+
+    with contextlib.suppress(Exception):  # it is no reason to start nothing
+        removal.sweep()
     path = socket_path()
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -24,8 +24,8 @@ class VolumeUser:
         return self.directory.holder() is not None
 
 
-def user_of(volume: VolumeDescription) -> VolumeUser | None:
-    """The machine whose disk a volume is; a running one where several have it attached."""
+def users_of(identifier: str) -> list[VolumeUser]:
+    """The machines that have the volume of that id as a disk."""
     found: list[VolumeUser] = []
     for name in names():
         directory = MachineDirectory.of(name)
@@ -33,10 +33,16 @@ def user_of(volume: VolumeDescription) -> VolumeUser | None:
             record = directory.record()
         except CelajeError:
             continue  # `celaje vm ls` tells of it
-        if record.root == volume.id:
+        if record.root == identifier:
             found.append(VolumeUser(directory, is_root=True))
-        elif any(disk.source == volume.id for disk in record.attached):
+        elif any(disk.source == identifier for disk in record.attached):
             found.append(VolumeUser(directory, is_root=False))
+    return found
+
+
+def user_of(volume: VolumeDescription) -> VolumeUser | None:
+    """The machine whose disk a volume is; a running one where several have it attached."""
+    found = users_of(volume.id)
     return next((user for user in found if user.running), found[0] if found else None)
 
 
