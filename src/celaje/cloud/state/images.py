@@ -42,6 +42,7 @@ class Image(Resource, Base):
     devices: Mapped[list[BlockDevice]] = mapped_column(Structure(list[BlockDevice]))
     host_image: Mapped[str]
     revision: Mapped[str] = mapped_column(default="")
+    reboot_pending: Mapped[bool] = mapped_column(default=False)  # its instance, when the snapshots have begun
     source_instance: Mapped[str] = mapped_column(default="")
     source_image: Mapped[str] = mapped_column(default="")
     source_region: Mapped[str] = mapped_column(default="")

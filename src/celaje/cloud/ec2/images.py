@@ -1,0 +1,384 @@
+"""Images (AMIs): made of instances, described, deregistered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select
+
+from celaje.cloud.aws.action import Actions, Answer, Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.filters import Filters
+from celaje.cloud.aws.pagination import page
+from celaje.cloud.aws.tag_specifications import tags_by_type
+from celaje.cloud.ec2 import snapshots, volume_kinds
+from celaje.cloud.ec2.block_devices import disks_of
+from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.images import BlockDevice, Image
+from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
+from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.tags import answered_tags, remove_tags, set_tags, tags_of
+from celaje.cloud.state.volumes import Volume, attached_to
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import type_defs as ec2
+
+ACTIONS = Actions("ec2")
+CONTROLLER = "images"
+_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
+
+
+def readable(call: Call, identifier: str) -> Image:
+    """An image that the caller may use: an own or a public one. AwsError InvalidAMIID.Malformed, .NotFound."""
+    image = call.session.get(Image, checked_id(identifier, "ami", "InvalidAMIID"))
+    if (
+        image is None
+        or image.region != call.region
+        or image.state == "deregistered"
+        or not (image.public or image.account == call.account)
+    ):
+        raise AwsError("InvalidAMIID.NotFound", f"The image id '[{identifier}]' does not exist")
+    return image
+
+
+def found(call: Call, identifier: str) -> Image:
+    """The caller's own image. AwsError as `readable`; a public one of another's is not the caller's to change."""
+    image = readable(call, identifier)
+    if image.account != call.account:
+        raise AwsError("AuthFailure", f"Not authorized for image:{identifier}", 403)
+    return image
+
+
+def launchable(call: Call, identifier: str) -> Image:
+    """An image that instances can be started of now. AwsError as `readable`, or InvalidAMIID.Unavailable with why."""
+    image = readable(call, identifier)
+    if image.state != "available":
+        why = f": {image.problem}" if image.problem else ""
+        raise AwsError(
+            "InvalidAMIID.Unavailable", f"The image ID '{identifier}' is not available; it is {image.state}{why}"
+        )
+    return image
+
+
+@ACTIONS.action
+def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
+    """Of an instance's volumes: each is snapshotted at an instant of its own, as after a loss of power. Without
+    NoReboot a running instance is rebooted afterwards."""
+    name = request["Name"]
+    if not _NAME.fullmatch(name):
+        raise AwsError(
+            "InvalidAMIName.Malformed",
+            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+            "'(', ')', '.', '-', '/' and '_'",
+        )
+    instance = call.session.get(Instance, checked_id(request["InstanceId"], "i", "InvalidInstanceID"))
+    if instance is None or (instance.account, instance.region) != (call.account, call.region):
+        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{request['InstanceId']}' does not exist")
+    if instance.state not in (RUNNING, STOPPING, STOPPED):
+        raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
+    taken = call.session.scalars(
+        select(Image).where(
+            Image.account == call.account,
+            Image.region == call.region,
+            Image.name == name,
+            Image.state != "deregistered",
+        )
+    ).first()
+    if taken is not None:
+        raise AwsError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {taken.id}")
+    tags = tags_by_type(request.get("TagSpecifications"), "image", "snapshot")
+    source = call.session.get(Image, instance.image)
+    image = Image(
+        id=new_id("ami"),
+        account=call.account,
+        region=call.region,
+        created=call.now,
+        name=name,
+        description=request.get("Description", ""),
+        architecture=instance.architecture,
+        state="pending",
+        public=False,
+        root_device=instance.root_device,
+        devices=[],
+        host_image="",
+        source_instance=instance.id,
+        source_image=instance.image,
+        source_region=call.region,
+        instance_metadata_v2_only=source is not None and source.instance_metadata_v2_only,
+    )
+    image.host_image = image.id
+    image.devices = _devices(call, instance, image, request.get("BlockDeviceMappings"), tags["snapshot"])
+    call.session.add(image)
+    set_tags(call.session, image.id, "image", call.account, call.region, tags["image"])
+    if instance.state == RUNNING and not request.get("NoReboot"):
+        image.reboot_pending = True
+    call.wake(CONTROLLER)
+    return {"ImageId": image.id}
+
+
+def _devices(
+    call: Call,
+    instance: Instance,
+    image: Image,
+    mappings: Sequence[ec2.BlockDeviceMappingTypeDef] | None,
+    tags: dict[str, str],
+) -> list[BlockDevice]:
+    """The image's block devices, with snapshots that begin now of the instance's volumes."""
+    held = {one.device: one for one in attached_to(call.session, [instance.id])[instance.id]}
+    own = [
+        BlockDevice(
+            device=device,
+            size=(volume := call.session.get_one(Volume, attachment.volume)).size,
+            kind=volume.kind,
+            iops=volume.iops if volume_kinds.KINDS[volume.kind].iops else None,
+            throughput=volume.throughput,
+            delete_on_termination=attachment.delete_on_termination,
+        )
+        for device, attachment in held.items()
+    ]
+    found = []
+    for disk in disks_of(own, mappings):
+        snapshot = disk.snapshot
+        if disk.device in held:
+            volume = call.session.get_one(Volume, held[disk.device].volume)
+            text = f"Created by CreateImage({instance.id}) for {image.id}"
+            snapshot = snapshots.add(call, volume, text, tags).id
+        elif snapshot:
+            snapshots.found(call, snapshot)
+        size = disk.size or (call.session.get_one(Snapshot, snapshot).size if snapshot else 0)
+        volume_kinds.checked(disk.kind or volume_kinds.DEFAULT, size, disk.iops, disk.throughput)
+        found.append(
+            BlockDevice(
+                device=disk.device,
+                snapshot=snapshot,
+                size=size,
+                kind=disk.kind or volume_kinds.DEFAULT,
+                iops=disk.iops,
+                throughput=disk.throughput,
+                delete_on_termination=disk.delete_on_termination,
+            )
+        )
+    if not any(one.device == instance.root_device for one in found):
+        raise AwsError("InvalidBlockDeviceMapping", f"The root device {instance.root_device} cannot be left out")
+    return found
+
+
+@ACTIONS.action
+def deregister_image(call: Call, request: ec2.DeregisterImageRequestTypeDef) -> Answer:
+    """Its snapshots stay, unless they are to go with it; instances that run of it go on."""
+    image = found(call, request["ImageId"])
+    if image.state == "pending":
+        raise AwsError("IncorrectState", f"The image {image.id} is pending; wait until it is available")
+    image.state = "deregistered"
+    remove_tags(call.session, image.id)
+    call.session.flush()
+    results = []
+    if request.get("DeleteAssociatedSnapshots"):
+        for device in image.devices:
+            if not device.snapshot:
+                continue
+            used = snapshots.image_of(call, device.snapshot)
+            if used is None:
+                call.session.get_one(Snapshot, device.snapshot).state = "deleting"
+                call.wake(snapshots.CONTROLLER)
+            results.append({"SnapshotId": device.snapshot, "ReturnCode": "skipped" if used else "success"})
+    call.wake(CONTROLLER)
+    return {"Return": True, "DeleteSnapshotResults": results}
+
+
+class _Found:
+    """An image with its tags, for filters."""
+
+    def __init__(self, image: Image, tags: dict[str, str]) -> None:
+        self.image = image
+        self.tags = tags
+
+
+_FILTERS = Filters[_Found](
+    {
+        "image-id": lambda one: one.image.id,
+        "name": lambda one: one.image.name,
+        "description": lambda one: one.image.description,
+        "state": lambda one: one.image.state,
+        "architecture": lambda one: one.image.architecture,
+        "is-public": lambda one: one.image.public,
+        "owner-id": lambda one: one.image.account,
+        "owner-alias": lambda one: alias(one.image),
+        "root-device-name": lambda one: one.image.root_device,
+        "root-device-type": lambda one: "ebs",
+        "virtualization-type": lambda one: "hvm",
+        "hypervisor": lambda one: "xen",
+        "image-type": lambda one: "machine",
+        "ena-support": lambda one: True,
+        "creation-date": lambda one: one.image.created,
+        "manifest-location": lambda one: _location(one.image),
+        "platform": lambda one: None,
+        "platform-details": lambda one: "Linux/UNIX",
+        "state-reason-message": lambda one: one.image.problem or None,
+        "source-instance-id": lambda one: one.image.source_instance or None,
+        "source-image-id": lambda one: one.image.source_image or None,
+        "block-device-mapping.device-name": lambda one: [each.device for each in one.image.devices],
+        "block-device-mapping.snapshot-id": lambda one: [each.snapshot for each in one.image.devices],
+        "block-device-mapping.volume-size": lambda one: [each.size for each in one.image.devices],
+        "block-device-mapping.volume-type": lambda one: [each.kind for each in one.image.devices],
+        "block-device-mapping.delete-on-termination": lambda one: [
+            each.delete_on_termination for each in one.image.devices
+        ],
+        "block-device-mapping.encrypted": lambda one: [False for each in one.image.devices],
+    },
+    tags=lambda one: one.tags,
+)
+
+
+@ACTIONS.action
+def describe_images(call: Call, request: ec2.DescribeImagesRequestTypeDef) -> Answer:
+    """The caller's images, and public ones."""
+    wanted = request.get("ImageIds")
+    matches = _FILTERS.matcher(request.get("Filters"))
+    rows = _visible(call, wanted)
+    rows = [row for row in rows if _owned(call, row, request.get("Owners"))]
+    rows = [row for row in rows if _executable(call, row, request.get("ExecutableUsers"))]
+    tags = tags_of(call.session, [row.id for row in rows if row.account == call.account])
+    joined = [one for one in (_Found(row, tags.get(row.id, {})) for row in rows) if matches(one)]
+    shown, token = page(call, request, joined, lambda one: one.image.id, least=1)
+    return {"Images": [described(one.image, one.tags) for one in shown], "NextToken": token}
+
+
+def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
+    query = select(Image).where(
+        Image.region == call.region,
+        Image.state != "deregistered",
+        or_(Image.account == call.account, Image.public),
+    )
+    if not wanted:
+        return call.session.scalars(query).all()
+    for identifier in wanted:
+        checked_id(identifier, "ami", "InvalidAMIID")
+    rows = call.session.scalars(query.where(Image.id.in_(list(wanted)))).all()
+    missing = sorted(set(wanted) - {row.id for row in rows})
+    if missing:
+        verb = "do not exist" if len(missing) > 1 else "does not exist"
+        ids = "ids" if len(missing) > 1 else "id"
+        raise AwsError("InvalidAMIID.NotFound", f"The image {ids} '[{', '.join(missing)}]' {verb}")
+    return rows
+
+
+def alias(image: Image) -> str | None:
+    """Images that celaje itself provides are owned by "amazon": that is where clients look for a provider's images."""
+    return "amazon" if image.revision else None
+
+
+def _owned(call: Call, image: Image, owners: Sequence[str] | None) -> bool:
+    if not owners:
+        return True
+    names = {image.account, alias(image)}
+    if image.account == call.account:
+        names.add("self")
+    return not names.isdisjoint(owners)
+
+
+def _executable(call: Call, image: Image, users: Sequence[str] | None) -> bool:
+    if not users:
+        return True
+    return (image.public and "all" in users) or (
+        image.account == call.account and not {"self", call.account}.isdisjoint(users)
+    )
+
+
+def _location(image: Image) -> str:
+    return f"{alias(image) or image.account}/{image.name}"
+
+
+def described(image: Image, tags: dict[str, str]) -> dict[str, object]:
+    """An image as EC2 describes it."""
+    return {
+        "ImageId": image.id,
+        "ImageLocation": _location(image),
+        "Name": image.name,
+        "Description": image.description or None,
+        "State": image.state,
+        "StateReason": _state_reason(image),
+        "OwnerId": image.account,
+        "ImageOwnerAlias": alias(image),
+        "CreationDate": f"{image.created:%Y-%m-%dT%H:%M:%S}.000Z",
+        "Public": image.public,
+        "Architecture": image.architecture,
+        "ImageType": "machine",
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "EnaSupport": True,
+        "Hypervisor": "xen",
+        "VirtualizationType": "hvm",
+        "RootDeviceName": image.root_device,
+        "RootDeviceType": "ebs",
+        "SriovNetSupport": "simple",
+        "BlockDeviceMappings": [_described_device(one) for one in image.devices],
+        "SourceInstanceId": image.source_instance or None,
+        "SourceImageId": image.source_image or None,
+        "SourceImageRegion": image.source_region or None,
+        "ImdsSupport": "v2.0" if image.instance_metadata_v2_only else None,
+        "Tags": answered_tags(tags) or None,
+    }
+
+
+def _state_reason(image: Image) -> dict[str, str] | None:
+    if not image.problem:
+        return None
+    code = "Client.ImageCreationFailed" if image.state == "failed" else "Server.ImageInProgress"
+    return {"Code": code, "Message": image.problem}
+
+
+def _described_device(one: BlockDevice) -> dict[str, object]:
+    if one.virtual:
+        return {"DeviceName": one.device, "VirtualName": one.virtual}
+    return {
+        "DeviceName": one.device,
+        "Ebs": {
+            "SnapshotId": one.snapshot,
+            "VolumeSize": one.size,
+            "VolumeType": one.kind,
+            "Iops": one.iops,
+            "Throughput": one.throughput,
+            "DeleteOnTermination": one.delete_on_termination,
+            "Encrypted": False,
+        },
+    }
+
+
+@ACTIONS.action
+def describe_image_attribute(call: Call, request: ec2.DescribeImageAttributeRequestTypeDef) -> Answer:
+    """One thing of an own image."""
+    image = found(call, request["ImageId"])
+    match request["Attribute"]:
+        case "description":
+            return {"ImageId": image.id, "Description": {"Value": image.description}}
+        case "launchPermission":
+            return {"ImageId": image.id, "LaunchPermissions": [{"Group": "all"}] if image.public else []}
+        case "blockDeviceMapping":
+            return {"ImageId": image.id, "BlockDeviceMappings": [_described_device(one) for one in image.devices]}
+        case "imdsSupport":
+            value = {"Value": "v2.0"} if image.instance_metadata_v2_only else {}
+            return {"ImageId": image.id, "ImdsSupport": value}
+        case "sriovNetSupport":
+            return {"ImageId": image.id, "SriovNetSupport": {"Value": "simple"}}
+        case "productCodes":
+            return {"ImageId": image.id, "ProductCodes": []}
+        case _:
+            return {"ImageId": image.id}  # kernel, ramdisk, boot mode and the like: it has none that it was made with
+
+
+@ACTIONS.action
+def modify_image_attribute(call: Call, request: ec2.ModifyImageAttributeRequestTypeDef) -> Answer:
+    """The description. Launch permissions for others are not here yet."""
+    image = found(call, request["ImageId"])
+    description = request.get("Description")
+    text = description.get("Value") if description else None
+    if text is None and request.get("Attribute") == "description":
+        text = request.get("Value")
+    if text is None:
+        raise AwsError("UnsupportedOperation", "Of an image only the Description can be modified in this cloud yet.")
+    image.description = text
+    return {}

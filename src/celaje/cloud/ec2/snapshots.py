@@ -1,0 +1,247 @@
+"""Snapshots of volumes: taken, described, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select
+
+from celaje.cloud.aws.action import Actions, Answer, Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.filters import Filters
+from celaje.cloud.aws.pagination import page
+from celaje.cloud.aws.tag_specifications import tags_by_type, tags_for
+from celaje.cloud.ec2 import volumes
+from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.images import Image
+from celaje.cloud.state.instances import TERMINATED, Instance
+from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
+from celaje.cloud.state.volumes import Volume, attached_to
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import type_defs as ec2
+
+ACTIONS = Actions("ec2")
+CONTROLLER = "snapshots"
+LONGEST_DESCRIPTION = 255
+
+
+def found(call: Call, identifier: str) -> Snapshot:
+    """The caller's own snapshot of that identifier. AwsError InvalidSnapshotID.Malformed, InvalidSnapshot.NotFound; a
+    public one of another's can be read and not changed (AuthFailure)."""
+    snapshot = volumes.readable_snapshot(call, identifier)
+    if snapshot.account != call.account:
+        raise AwsError("AuthFailure", f"Not authorized for snapshot:{identifier}", 403)
+    return snapshot
+
+
+def _checked_description(text: str | None) -> str:
+    if text is not None and len(text) > LONGEST_DESCRIPTION:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value for parameter description is invalid: it has {len(text)} characters, and at most "
+            f"{LONGEST_DESCRIPTION} are allowed",
+        )
+    return text or ""
+
+
+def add(call: Call, volume: Volume, description: str, tags: dict[str, str]) -> Snapshot:
+    """A new snapshot's row, pending; the controller takes it. AwsError for a volume without contents."""
+    if volume.state not in ("available", "in-use") and not (volume.state == "creating" and volume.made):
+        raise AwsError("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")
+    snapshot = Snapshot(
+        id=new_id("snap"),
+        account=call.account,
+        region=call.region,
+        created=call.now,
+        volume=volume.id,
+        size=volume.size,
+        description=description,
+        state="pending",
+        progress=0,
+        host_image="",
+        public=False,
+    )
+    call.session.add(snapshot)
+    set_tags(call.session, snapshot.id, "snapshot", call.account, call.region, tags)
+    call.wake(CONTROLLER)
+    return snapshot
+
+
+@ACTIONS.action
+def create_snapshot(call: Call, request: ec2.CreateSnapshotRequestTypeDef) -> Answer:
+    """Of a volume, also while it is in use."""
+    volume = volumes.found(call, request["VolumeId"])
+    tags = tags_for(request.get("TagSpecifications"), "snapshot")
+    return described(add(call, volume, _checked_description(request.get("Description")), tags), tags)
+
+
+@ACTIONS.action
+def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> Answer:
+    """Of all volumes of an instance."""
+    specification = request["InstanceSpecification"]
+    identifier = specification.get("InstanceId") or ""
+    instance = call.session.get(Instance, checked_id(identifier, "i", "InvalidInstanceID"))
+    if (
+        instance is None
+        or (instance.account, instance.region) != (call.account, call.region)
+        or instance.state == TERMINATED
+    ):
+        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{identifier}' does not exist")
+    tags = tags_by_type(request.get("TagSpecifications"), "snapshot")["snapshot"]
+    description = _checked_description(request.get("Description"))
+    left_out = set(specification.get("ExcludeDataVolumeIds") or ())
+    taken = []
+    for attachment in attached_to(call.session, [instance.id])[instance.id]:
+        without_root = attachment.is_root and specification.get("ExcludeBootVolume")
+        if attachment.volume in left_out or without_root:
+            continue
+        volume = call.session.get_one(Volume, attachment.volume)
+        copied = tags
+        if request.get("CopyTagsFromSource") == "volume":
+            copied = tags_of(call.session, [volume.id])[volume.id] | tags
+        taken.append((add(call, volume, description, copied), copied))
+    return {"Snapshots": [described(snapshot, given) for snapshot, given in taken]}
+
+
+@ACTIONS.action
+def delete_snapshot(call: Call, request: ec2.DeleteSnapshotRequestTypeDef) -> Answer:
+    """Volumes that were made of it keep what they have. Not while an image needs it."""
+    snapshot = found(call, request["SnapshotId"])
+    user = image_of(call, snapshot.id)
+    if user is not None:
+        raise AwsError("InvalidSnapshot.InUse", f"The snapshot {snapshot.id} is currently in use by {user.id}")
+    snapshot.state = "deleting"
+    call.wake(CONTROLLER)
+    return {}
+
+
+def image_of(call: Call, snapshot: str) -> Image | None:
+    """An image that a snapshot is behind, whoever's."""
+    query = select(Image).where(Image.region == call.region, Image.state != "deregistered")
+    for image in call.session.scalars(query):
+        if any(device.snapshot == snapshot for device in image.devices):
+            return image
+    return None
+
+
+class _Found:
+    """A snapshot with its tags, for filters."""
+
+    def __init__(self, snapshot: Snapshot, tags: dict[str, str]) -> None:
+        self.snapshot = snapshot
+        self.tags = tags
+
+
+_FILTERS = Filters[_Found](
+    {
+        "snapshot-id": lambda one: one.snapshot.id,
+        "volume-id": lambda one: shown_volume(one.snapshot),
+        "volume-size": lambda one: one.snapshot.size,
+        "status": lambda one: one.snapshot.state,
+        "description": lambda one: one.snapshot.description,
+        "start-time": lambda one: one.snapshot.created,
+        "owner-id": lambda one: one.snapshot.account,
+        "owner-alias": lambda one: "amazon" if one.snapshot.host_image else None,
+        "progress": lambda one: f"{one.snapshot.progress}%",
+        "encrypted": lambda one: False,
+        "storage-tier": lambda one: "standard",
+    },
+    tags=lambda one: one.tags,
+)
+
+
+@ACTIONS.action
+def describe_snapshots(call: Call, request: ec2.DescribeSnapshotsRequestTypeDef) -> Answer:
+    """The caller's snapshots, and public ones."""
+    wanted = request.get("SnapshotIds")
+    if wanted and request.get("MaxResults") is not None:
+        raise AwsError(
+            "InvalidParameterCombination",
+            "The parameter snapshotIds cannot be used with the parameter maxResults",
+        )
+    matches = _FILTERS.matcher(request.get("Filters"))
+    rows = _visible(call, wanted)
+    rows = [row for row in rows if _owned(call, row, request.get("OwnerIds"))]
+    rows = [row for row in rows if _restorable(call, row, request.get("RestorableByUserIds"))]
+    # Another's tags are the other's alone.
+    tags = tags_of(call.session, [row.id for row in rows if row.account == call.account])
+    joined = [one for one in (_Found(row, tags.get(row.id, {})) for row in rows) if matches(one)]
+    shown, token = page(call, request, joined, lambda one: one.snapshot.id)
+    return {"Snapshots": [described(one.snapshot, one.tags) for one in shown], "NextToken": token}
+
+
+def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Snapshot]:
+    query = select(Snapshot).where(
+        Snapshot.region == call.region,
+        Snapshot.state != "deleting",
+        or_(Snapshot.account == call.account, Snapshot.public),
+    )
+    if not wanted:
+        return call.session.scalars(query).all()
+    for identifier in wanted:
+        checked_id(identifier, "snap", "InvalidSnapshotID")
+    rows = call.session.scalars(query.where(Snapshot.id.in_(list(wanted)))).all()
+    missing = set(wanted) - {row.id for row in rows}
+    if missing:
+        raise AwsError("InvalidSnapshot.NotFound", f"The snapshot '{min(missing)}' does not exist.")
+    return rows
+
+
+def _owned(call: Call, snapshot: Snapshot, owners: Sequence[str] | None) -> bool:
+    if not owners:
+        return True
+    names = {snapshot.account}
+    if snapshot.account == call.account:
+        names.add("self")
+    if snapshot.host_image:
+        names.add("amazon")
+    return not names.isdisjoint(owners)
+
+
+def _restorable(call: Call, snapshot: Snapshot, users: Sequence[str] | None) -> bool:
+    if not users:
+        return True
+    return (snapshot.public and "all" in users) or (
+        snapshot.account == call.account and not {"self", call.account}.isdisjoint(users)
+    )
+
+
+def shown_volume(snapshot: Snapshot) -> str:
+    """The volume that it was taken of; AWS has this one where there was none."""
+    return snapshot.volume or "vol-ffffffff"
+
+
+def described(snapshot: Snapshot, tags: dict[str, str]) -> dict[str, object]:
+    """A snapshot as EC2 describes it."""
+    return {
+        "SnapshotId": snapshot.id,
+        "VolumeId": shown_volume(snapshot),
+        "State": snapshot.state,
+        "StateMessage": snapshot.problem or None,
+        "StartTime": snapshot.created,
+        "CompletionTime": snapshot.completed,
+        "Progress": f"{snapshot.progress}%",
+        "OwnerId": snapshot.account,
+        "OwnerAlias": "amazon" if snapshot.host_image else None,
+        "Description": snapshot.description,
+        "VolumeSize": snapshot.size,
+        "Encrypted": False,
+        "StorageTier": "standard",
+        "Tags": answered_tags(tags) or None,
+    }
+
+
+@ACTIONS.action
+def describe_snapshot_attribute(call: Call, request: ec2.DescribeSnapshotAttributeRequestTypeDef) -> Answer:
+    """Who may make volumes of it."""
+    snapshot = found(call, request["SnapshotId"])
+    if request["Attribute"] == "createVolumePermission":
+        return {
+            "SnapshotId": snapshot.id,
+            "CreateVolumePermissions": [{"Group": "all"}] if snapshot.public else [],
+        }
+    return {"SnapshotId": snapshot.id, "ProductCodes": []}
