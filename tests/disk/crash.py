@@ -23,6 +23,7 @@ from pathlib import Path
 from celaje.disk import files as layer
 
 SECTOR = 512
+_ROOMS = tuple(os.sep.join(("celaje", *room, "")) for room in (("disk",), ("cloud", "s3")))
 
 
 @dataclass
@@ -273,11 +274,11 @@ class Disk:
 
 
 def site() -> str:
-    """Who asks for a sync: the functions of the disk room that lead there, the innermost first."""
+    """Who asks for a sync: the functions of the room that lead there, the innermost first."""
     frame = sys._getframe(1)
     chain = []
     while frame is not None:
-        if f"celaje{os.sep}disk{os.sep}" in frame.f_code.co_filename and "<" not in frame.f_code.co_name:
+        if any(room in frame.f_code.co_filename for room in _ROOMS) and "<" not in frame.f_code.co_name:
             chain.append(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
         frame = frame.f_back  # type: ignore[assignment]
     return " < ".join(chain)

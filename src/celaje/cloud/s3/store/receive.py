@@ -1,0 +1,194 @@
+"""Receiving a body: its bytes go to a file, to MD5 and to a checksum at the same time, at constant memory.
+
+A small body stays in memory and becomes a row. A larger one is a file: the caller's thread writes, a second hashes, a
+third has the disk begin with what is written, so that the sync at the end finds little left to do. Each holds the
+interpreter only for a moment per block; what the hashing thread has not yet taken is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celaje.cloud.s3.store.checksums import Algorithm, Hasher, encoded
+from celaje.cloud.s3.store.contents import Contents
+from celaje.cloud.s3.store.records import Checksum
+from celaje.disk.files import Files, write_fully
+
+Block = bytes | bytearray | memoryview
+
+LARGEST_ROW = 64 << 10
+"""Bytes of a body up to which it is a row of the database, which shares its sync with others. At this size rows are
+still twice as fast as files, each of which needs two syncs; of larger ones the log's second copy would cost more."""
+
+_BACKLOG = 8 << 20  # bytes that may wait for the hashing thread
+_THREADS_FROM = 512 << 10  # below, hashing costs less than handing over
+_SYNC_STEP = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A body that is durable in a file (`content`), or small and in memory (`body`). MD5 as 16 bytes."""
+
+    size: int
+    md5: bytes
+    checksum: Checksum
+    content: bytes | None = None
+    body: bytes | None = None
+
+
+class _Worker:
+    """A thread that takes blocks in, one after the other; at most `_BACKLOG` bytes wait for it."""
+
+    def __init__(self, name: str, consume: Callable[[Block], None]) -> None:
+        self._consume = consume
+        self._queue: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        self._room = threading.Condition(threading.Lock())
+        self._backlog = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, block: Block) -> None:
+        """Hand a block over, which nobody may change then; waits while there is no room."""
+        with self._room:
+            while self._backlog > _BACKLOG:
+                self._room.wait()
+            self._backlog += len(block)
+        self._queue.put(block)
+
+    def finish(self) -> None:
+        """Wait until all is taken in. Raises what taking it in raised."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (block := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._consume(block)
+                except BaseException as error:
+                    self._error = error
+            with self._room:
+                self._backlog -= len(block)
+                self._room.notify()
+
+
+class Receiver:
+    """Takes one body in, from one thread at a time: `take` blocks in order, then `finish`; or else `abandon`."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        files: Files,
+        algorithm: Algorithm,
+        *,
+        always_file: bool = False,
+        row: int = LARGEST_ROW,
+    ) -> None:
+        self._contents = contents
+        self._files = files
+        self._algorithm = algorithm
+        self._row = -1 if always_file else row
+        self._md5: Hasher = hashlib.md5(usedforsecurity=False)
+        self._hasher = algorithm.hasher()
+        # A CRC costs a fraction of writing; a cryptographic hash costs more than MD5.
+        self._hash_beside = algorithm.combine is None
+        self._small: list[Block] = []
+        self._content: bytes | None = None
+        self._fd = -1
+        self._hashing: list[_Worker] = []
+        self._syncing: _Worker | None = None
+        self._written = 0
+        self._sync_at = _SYNC_STEP
+        self.size = 0
+
+    def take(self, *blocks: Block) -> None:
+        """The next bytes; nobody changes them afterwards. OSError if they cannot be written."""
+        for block in blocks:
+            if not len(block):
+                continue
+            self.size += len(block)
+            if self._content is None and self.size <= self._row:
+                self._small.append(block)
+                continue
+            if self._content is None:
+                self._content, self._fd = self._contents.create()
+                held, self._small = self._small, []
+                for each in held:
+                    self._store(each)
+            self._store(block)
+
+    def _store(self, block: Block) -> None:
+        if not self._hashing and self.size >= _THREADS_FROM:
+            self._hashing.append(_Worker("s3-md5", self._md5.update))
+            if self._hash_beside:
+                self._hashing.append(_Worker("s3-checksum", self._hasher.update))
+        if self._hashing:
+            for worker in self._hashing:
+                worker.put(block)
+        else:
+            self._md5.update(block)
+        if not (self._hashing and self._hash_beside):
+            self._hasher.update(block)
+        write_fully(self._files, self._fd, [block], self._written)
+        self._written += len(block)
+        if self._written >= self._sync_at:
+            self._sync_at = self._written + _SYNC_STEP
+            if self._syncing is None:
+                self._syncing = _Worker("s3-sync", lambda _: self._files.fdatasync(self._fd))
+            self._syncing.put(b"")
+
+    def finish(self) -> Received:
+        """The body is all here: make it durable. OSError."""
+        content = self._content
+        if content is None and self._row < 0:
+            content, self._fd = self._contents.create()
+            self._content = content
+        if content is None:
+            body = self._small[0] if len(self._small) == 1 else b"".join(self._small)
+            self._md5.update(body)
+            self._hasher.update(body)
+            return Received(self.size, self._md5.digest(), self._checksum(), body=bytes(body))
+        try:
+            self._end_workers()
+            fd, self._fd = self._fd, -1
+            self._contents.seal(content, fd)
+        except BaseException:
+            self.abandon()
+            raise
+        return Received(self.size, self._md5.digest(), self._checksum(), content=content)
+
+    def _checksum(self) -> Checksum:
+        return Checksum(self._algorithm.name, encoded(self._hasher.digest()))
+
+    def _end_workers(self) -> None:
+        """End every thread; then raise what one of them raised."""
+        workers = [*self._hashing, *([self._syncing] if self._syncing else [])]
+        self._hashing, self._syncing = [], None
+        error: BaseException | None = None
+        for worker in workers:
+            try:
+                worker.finish()
+            except BaseException as raised:
+                error = raised
+        if error is not None:
+            raise error
+
+    def abandon(self) -> None:
+        """The body will not be: take away what there is of it. Harmless after `finish`, whose file it takes away."""
+        self._small = []
+        with contextlib.suppress(BaseException):
+            self._end_workers()
+        if self._fd >= 0:
+            self._files.close(self._fd)
+            self._fd = -1
+        if self._content is not None:
+            self._contents.abandon(self._content)
+            self._content = None

@@ -1,0 +1,131 @@
+"""What the store keeps about a bucket, an object, an upload and a part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+CONTENT_ID_SIZE = 16
+_SEGMENT_SIZE = CONTENT_ID_SIZE + 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`account` owns it; `created` in milliseconds since 1970."""
+
+    number: int
+    name: str
+    account: str
+    region: str
+    created: int
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file of `contents`, all of it."""
+
+    content: bytes
+    size: int
+
+
+class Checksum(msgspec.Struct, frozen=True, array_like=True):
+    """`algorithm` as S3 spells it (CRC32, CRC32C, CRC64NVME, SHA1, SHA256); `value` in base64, of a composite with its
+    number of parts (`…-3`)."""
+
+    algorithm: str
+    value: str
+    composite: bool = False
+
+
+class PartOfObject(msgspec.Struct, frozen=True, array_like=True):
+    """A part that an object was put together of: its number, its size, and its own checksum."""
+
+    number: int
+    size: int
+    checksum: Checksum | None = None
+
+
+class Attributes(msgspec.Struct, frozen=True, array_like=True):
+    """What a client said of an object, and what is kept so that it can be told again.
+
+    `headers`: content-type and the like, by their names in lower case. `metadata`: x-amz-meta-…, without that prefix.
+    `parts` and `upload`: of an object that was put together from parts.
+    """
+
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    checksum: Checksum | None = None
+    parts: tuple[PartOfObject, ...] = ()
+    upload: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    storage_class: str = "STANDARD"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """`etag` without quotation marks; `modified` in milliseconds since 1970. The body is either a row of the database
+    (`body`) or the `segments` one after the other."""
+
+    key: bytes
+    size: int
+    etag: str
+    modified: int
+    attributes: Attributes
+    segments: tuple[Segment, ...] = ()
+    body: int | None = None
+
+
+class UploadPlan(msgspec.Struct, frozen=True, array_like=True):
+    """What the object of an upload is to be. `algorithm`: of its checksum; `composite`: whether that is of the parts'
+    checksums, or of all bytes."""
+
+    attributes: Attributes
+    algorithm: str
+    composite: bool
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that is neither completed nor aborted. Ids sort by the time of their beginning."""
+
+    identifier: str
+    bucket: int
+    key: bytes
+    initiated: int
+    plan: UploadPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an upload: its file, its MD5 in hexadecimal digits, its checksum."""
+
+    number: int
+    size: int
+    etag: str
+    modified: int
+    content: bytes
+    checksum: Checksum | None
+
+
+def packed(segments: tuple[Segment, ...]) -> bytes | None:
+    """Segments as a row keeps them: 16 bytes of id and 8 of size (little-endian) for each."""
+    if not segments:
+        return None
+    return b"".join(each.content + each.size.to_bytes(8, "little") for each in segments)
+
+
+def unpacked(row: bytes | None) -> tuple[Segment, ...]:
+    """The opposite of `packed`."""
+    if row is None:
+        return ()
+    each = (row[at : at + _SEGMENT_SIZE] for at in range(0, len(row), _SEGMENT_SIZE))
+    return tuple(Segment(one[:CONTENT_ID_SIZE], int.from_bytes(one[CONTENT_ID_SIZE:], "little")) for one in each)
+
+
+encode = msgspec.msgpack.encode
+decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
+decode_plan = msgspec.msgpack.Decoder(UploadPlan).decode
+decode_checksum = msgspec.msgpack.Decoder(Checksum | None).decode
