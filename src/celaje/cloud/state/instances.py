@@ -49,13 +49,23 @@ class MetadataOptions(msgspec.Struct, frozen=True, kw_only=True):
     instance_metadata_tags: str = "disabled"
 
 
+class Checks(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status checks of a running instance found: ok, initializing, or impaired. `system`: its process is there
+    and answers; `instance`: its guest answers on the network."""
+
+    system: str = "initializing"
+    instance: str = "initializing"
+
+
 class Instance(Resource, Base):
     """One instance. `created` is when it was made, `launched` when it was last started.
 
     `zone` is a whole name (us-east-1a); `interface` the primary network interface; `root_device` a name such as
-    /dev/sda1. `run` counts starts that were asked for, `reboots` the reboots, and `rebooted` those that were done.
-    `since`: when it came into its state. `forced`: a stop that does not wait for the guest. `failure` is what keeps the
-    controller from going on, for a person, "" if nothing. `profile` is an instance profile's ARN.
+    /dev/sda1. `since`: when it came into its state. `forced`: a stop that does not wait for the guest.
+    `reboot_asked`: when a reboot was that has not been done yet. `recoveries`: how often, since it was started, its
+    machine was started again because its process had vanished. `failure` is what keeps the controller from going on,
+    for a person, "" if nothing. `checked` is what the status checks came to, `checked_since` since when. `profile` is
+    an instance profile's ARN.
     """
 
     __tablename__ = "instances"
@@ -81,11 +91,12 @@ class Instance(Resource, Base):
     reason_code: Mapped[str] = mapped_column(default="")
     reason: Mapped[str] = mapped_column(default="")
     transition_reason: Mapped[str] = mapped_column(default="")
-    run: Mapped[int] = mapped_column(default=1)
-    reboots: Mapped[int] = mapped_column(default=0)
-    rebooted: Mapped[int] = mapped_column(default=0)
+    reboot_asked: Mapped[datetime.datetime | None]
+    recoveries: Mapped[int] = mapped_column(default=0)
     forced: Mapped[bool] = mapped_column(default=False)
     failure: Mapped[str] = mapped_column(default="")
+    checked: Mapped[Checks] = mapped_column(Structure(Checks), default=Checks())
+    checked_since: Mapped[datetime.datetime | None]
 
     memory: Mapped[int]  # MiB, of the type; kept here so that a host's sum is one query
     vcpus: Mapped[int]
