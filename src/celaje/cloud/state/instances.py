@@ -82,6 +82,7 @@ class Instance(Resource, Base):
     subnet: Mapped[str]
     interface: Mapped[str] = mapped_column(index=True)
     key_name: Mapped[str] = mapped_column(default="")
+    key_line: Mapped[str] = mapped_column(default="")  # of authorized_keys; the key pair may be deleted meanwhile
     root_device: Mapped[str]
     launched: Mapped[datetime.datetime]
 

@@ -1,0 +1,103 @@
+"""What an instance's network is told of it: its place, its security groups, its public address, its metadata.
+
+One document an instance, computed from the database alone and for many instances at once. The machine attaches with it,
+and what changes in it while the machine runs is handed to the network by the controller of networks.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from celaje.cloud.ec2.instance_types import TYPES
+from celaje.cloud.ec2.network_interfaces import Described, described, of_instances
+from celaje.cloud.ec2.security_groups import network_groups
+from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, metadata_facts
+from celaje.cloud.settings import Settings
+from celaje.cloud.state.instances import Instance
+from celaje.cloud.state.networks import NetworkInterface, Subnet, Vpc
+from celaje.cloud.state.security_groups import SecurityGroup
+from celaje.network import messages
+
+API_ADDRESS = "169.254.169.250"  # where the cloud's API is inside every network
+BITS = 8
+
+
+def interface_documents(
+    session: Session, settings: Settings, instances: Sequence[Instance], material: MetadataMaterial
+) -> dict[str, messages.Attach]:
+    """The document of each instance, by its id. Instances without an interface have none."""
+    interfaces = {
+        one[0].instance: one[0] for one in of_instances(session, [row.id for row in instances]).values() if one
+    }
+    descriptions = described(session, list(interfaces.values()))
+    vpcs, subnets = _places(session, interfaces.values())
+    documents = {}
+    for instance in instances:
+        interface = interfaces.get(instance.id)
+        if interface is None:
+            continue
+        documents[instance.id] = _document(
+            settings,
+            instance,
+            interface,
+            descriptions[interface.id],
+            vpcs[interface.vpc],
+            subnets[interface.subnet],
+            material,
+        )
+    return documents
+
+
+def _places(
+    session: Session, interfaces: Iterable[NetworkInterface]
+) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
+    held = list(interfaces)
+    vpcs = session.scalars(select(Vpc).where(Vpc.id.in_({one.vpc for one in held})))
+    subnets = session.scalars(select(Subnet).where(Subnet.id.in_({one.subnet for one in held})))
+    return {vpc.id: vpc for vpc in vpcs}, {subnet.id: subnet for subnet in subnets}
+
+
+def _document(
+    settings: Settings,
+    instance: Instance,
+    interface: NetworkInterface,
+    description: Described,
+    vpc: Vpc,
+    subnet: Subnet,
+    material: MetadataMaterial,
+) -> messages.Attach:
+    bandwidth = TYPES[instance.instance_type].bandwidth // BITS
+    return messages.Attach(
+        network=messages.NetworkSettings(
+            name=vpc.id, blocks=(vpc.cidr,), domain=description.private_name.partition(".")[2]
+        ),
+        interface=instance.id,
+        host_name=description.private_name.partition(".")[0],
+        mac=interface.mac,
+        subnet=subnet.cidr,
+        address=interface.private_address,
+        groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
+        services=(messages.Service(API_ADDRESS, settings.port, _reached(settings.address), settings.port),),
+        public_address=description.public_address,
+        bandwidth=messages.Bandwidth(bandwidth, bandwidth),
+        metadata=metadata_facts(instance, interface, description, vpc, subnet, material),
+    )
+
+
+def vpc_groups(session: Session, vpc: str) -> list[messages.SecurityGroup]:
+    """All security groups of a VPC with their rules, for its network's file of groups."""
+    ids = session.scalars(select(SecurityGroup.id).where(SecurityGroup.vpc == vpc)).all()
+    return [
+        messages.SecurityGroup(group.name, tuple(messages.Rule(**asdict(rule)) for rule in group.rules))
+        for group in network_groups(session, ids).values()
+    ]
+
+
+def _reached(address: str) -> str:
+    """Where the API is reached by this host itself."""
+    return "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
