@@ -308,3 +308,83 @@ def test_probing_leaves_no_flows_behind(network: LocalNetwork, monkeypatch: pyte
     network.request(messages.Update(interface="web", groups=group()))
     network.until(lambda: "TCP connections" not in network.tables())
     assert not listed(network)
+
+
+# Another address while it runs.
+
+OTHER = "127.64.9.9"  # of those that a cloud chooses
+
+
+def update(network: LocalNetwork, **more: object) -> messages.Updated:
+    answer = network.request(messages.Update(interface="web", **more))  # type: ignore[arg-type]
+    assert isinstance(answer, messages.Updated), answer
+    return answer
+
+
+def test_a_public_address_is_replaced_while_the_machine_runs_and_the_former_ones_clients_are_cut(
+    network: LocalNetwork,
+) -> None:
+    port = free_port()
+    machine = attached(network, Rule("in", "tcp", first_port=port, last_port=port))
+    accepted: list[Stream] = []
+    machine.guest.listen(port, accepted.append)
+    with connected(network, ADDRESS, port) as client:
+        network.until(lambda: accepted and accepted[0].established)
+        answer = update(network, public_address=OTHER)
+        assert (answer.cut, answer.ports) == (1, (PublicPort("tcp", port, OTHER, port),))
+        with pytest.raises(ConnectionResetError):
+            read(network, client)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((ADDRESS, port))
+    with connected(network, OTHER, port) as client:
+        network.until(lambda: len(accepted) == 2 and accepted[1].established)
+        accepted[1].write(b"moved")
+        assert read(network, client) == b"moved"
+    assert update(network, public_address=OTHER).cut == 0
+    assert [one.host_address for one in listed(network)] == [OTHER]
+
+
+def test_a_public_address_is_taken_away_and_given_again(network: LocalNetwork) -> None:
+    port = free_port()
+    machine = attached(network, Rule("in", "tcp", first_port=port, last_port=port))
+    assert update(network, public_address=None).ports == ()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((ADDRESS, port))
+    assert update(network, groups=group(Rule("in", "tcp", first_port=port, last_port=port + 1))).ports == ()
+    machine.guest.listen(port + 1)
+    assert [one.guest_port for one in update(network, public_address=OTHER).ports] == [port, port + 1]
+    connected(network, OTHER, port).close()
+
+
+def test_clients_of_a_forward_stay_when_the_public_address_goes(network: LocalNetwork) -> None:
+    port = free_port()
+    forward = messages.Forward("tcp", "127.0.0.1", 0, port)
+    machine = attached(network, Rule("in", "tcp", first_port=port, last_port=port), forwards=(forward,))
+    [there] = [one for one in machine.attached.ports if one.forward]
+    accepted: list[Stream] = []
+    machine.guest.listen(port, accepted.append)
+    with connected(network, "127.0.0.1", there.host_port) as client:
+        network.until(lambda: accepted and accepted[0].established)
+        assert update(network, public_address=None).cut == 0
+        accepted[0].write(b"still here")
+        assert read(network, client) == b"still here"
+
+
+def test_ports_that_the_guest_opened_under_a_wide_rule_move_with_the_address(network: LocalNetwork) -> None:
+    if 8080 in wildcard_ports("tcp"):
+        pytest.skip("a program of this host has port 8080")
+    machine = attached(network, Rule("in", "tcp", "127.0.0.0/8"))
+    machine.guest.listen(8080)
+    network.until(lambda: listed(network))
+    update(network, public_address=None)
+    assert listed(network) == ()
+    assert update(network, public_address=OTHER).ports == (PublicPort("tcp", 8080, OTHER, 8080),)
+
+
+def test_a_port_that_cannot_be_had_at_an_address_of_the_clouds_choice_is_served_at_another(
+    network: LocalNetwork, unprivileged: None
+) -> None:
+    attached(network, Rule("in", "tcp", first_port=25, last_port=25))
+    [port] = update(network, public_address=OTHER).ports
+    assert (port.guest_port, port.host_address, port.host_port) == (25, OTHER, 10_025)
+    assert "CAP_NET_BIND_SERVICE" in port.reason

@@ -1,7 +1,8 @@
 """A machine's network card, plugged into a network's process, and into the next one when that has died.
 
 The machine's process asks for it with one Attach. When the connection ends, however that came, a thread asks again with
-the same Attach until it succeeds; the guest sees its cable pulled and plugged in again.
+the same Attach, or with what the machine's document says then (interface_file.py), until it succeeds; the guest sees
+its cable pulled and plugged in again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from celaje.errors import CelajeError
 from celaje.host import record
+from celaje.host.interface_file import applied
 from celaje.host.network_options import NetworkOptions
 from celaje.machine.virtio.net import VirtioNet
 from celaje.machine.virtio.net_backend import SocketBackend
@@ -91,17 +93,22 @@ def attach_request(
 
 
 class NetworkCard:
-    """`device` is for the machine, which closes it; `close` ends the attempts to attach it again.
+    """`device` is for the machine, which closes it; `close` ends the attempts to attach it again. `document` reads what
+    the card is to have now, where that is written down: None if it is not (any more).
 
     Attaches at once, and starts the network's process if there is none. HostError or InputError where that is refused.
     """
 
-    def __init__(self, request: messages.Attach) -> None:
+    def __init__(
+        self, request: messages.Attach, document: Callable[[], messages.Attach | None] = lambda: None
+    ) -> None:
+        self._document = document
         attachment = client.attach(request)
         self.attached = attachment.attached
         """What the network said last: addresses and ports."""
         # The next process of the network is asked for what this one gave.
         self._request = msgspec.structs.replace(request, address=self.attached.address)
+        self._follow()
         self.mac = request.mac
         self._closed = threading.Event()
         self.device = VirtioNet(
@@ -110,6 +117,20 @@ class NetworkCard:
             mtu=self.attached.mtu,
             lost=self._attach_again,
         )
+
+    @property
+    def network(self) -> str:
+        """The network that it is plugged into."""
+        return self._request.network.name
+
+    @property
+    def public_address(self) -> str | None:
+        """The one that it has now."""
+        try:
+            written = self._document()
+        except CelajeError:
+            written = None  # whoever attaches with it says what is wrong
+        return self.attached.public_address if written is None else written.public_address
 
     def close(self) -> None:
         """Attach no more."""
@@ -127,10 +148,21 @@ class NetworkCard:
     def _attach_again(self) -> None:
         threading.Thread(target=self._keep_trying, name="celaje-attach", daemon=True).start()
 
+    def _follow(self) -> None:
+        """Whoever has changed the document while we attached with the former one found nobody to tell."""
+        try:
+            written = self._document()
+            if written is not None and written != self._request:
+                self._request = written
+                applied(written)
+        except CelajeError as error:
+            log.warning("the network card of %s is not as its document says: %s", self._request.interface, error)
+
     def _keep_trying(self) -> None:
         pause = FIRST_PAUSE
         while not self._closed.is_set():
             try:
+                self._request = self._document() or self._request
                 attachment = client.attach(self._request)
             except CelajeError as error:
                 log.warning("the network card of %s is not attached: %s", self._request.interface, error)
@@ -139,6 +171,7 @@ class NetworkCard:
                 continue
             self.attached = attachment.attached
             self.device.reattach(SocketBackend(attachment.link))
+            self._follow()
             return
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from celaje.errors import HostError, NotFound, UsageError
 from celaje.host import inventory
+from celaje.host.interface_file import read_interface
 from celaje.host.record import MachineDirectory, Record, names
 from celaje.network import client, spawn
 
@@ -62,9 +63,17 @@ def reachable(name: str) -> Record:
         raise UsageError(f"the machine {name} is paused and answers nobody; first: celaje vm resume {name}")
     if not seen.alive:
         raise NotFound(f"the machine {name} does not run; start it: celaje vm start {name}")
-    if seen.record.options.network is None:
+    if _network_of(seen.record) is None:
         raise UsageError(f"the machine {name} has no network; use its console: celaje vm console {name}")
     return seen.record
+
+
+def _network_of(record: Record) -> str | None:
+    """The network that the machine's card is plugged into."""
+    interface = read_interface(MachineDirectory.of(record.name))
+    if interface is not None:
+        return interface.network.name
+    return None if record.options.network is None else record.options.network.network
 
 
 def ssh_config(record: Record) -> str:
@@ -107,14 +116,22 @@ def _meant(host: str) -> tuple[str, str]:
     """(network, interface) of whom a person calls `host`. NotFound, UsageError."""
     name = host.removesuffix(".celaje")
     if name in names():
-        options = reachable(name).options.network
-        assert options is not None
-        return options.network, name
-    for network in spawn.running():
-        for one in client.interfaces(network):
-            if host in (one.interface, one.host_name, one.address, one.public_address):
-                return network, one.interface
-    raise NotFound(f"no running machine is called {host}, or has that address; celaje vm ls lists them")
+        network = _network_of(reachable(name))
+        assert network is not None
+        return network, name
+    found = [
+        (network, one.interface)
+        for network in spawn.running()
+        for one in client.interfaces(network)
+        if host in (one.interface, one.host_name, one.address, one.public_address)
+    ]
+    if not found:
+        raise NotFound(f"no running machine is called {host}, or has that address; celaje vm ls lists them")
+    if len(found) > 1:
+        # Networks see nothing of each other, so two of them may well have the same addresses and host names.
+        meant = ", ".join(f"{interface} (network {network})" for network, interface in found)
+        raise UsageError(f"{host} may be any of {meant}; say one of these by its name")
+    return found[0]
 
 
 def _may_come(name: str, patience: float) -> bool:

@@ -29,6 +29,7 @@ from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
 from celaje.host.engines import factory
+from celaje.host.interface_file import read_interface
 from celaje.host.machine_snapshot import save
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
 from celaje.host.network_card import NetworkCard, attach_request, metadata
@@ -128,6 +129,9 @@ class MachineProcess:
                 ) from error
 
     def _make_card(self) -> NetworkCard | None:
+        interface = read_interface(self.directory)
+        if interface is not None:
+            return NetworkCard(interface, lambda: read_interface(self.directory))
         options = self.record.options.network
         if options is None:
             return None
@@ -216,15 +220,14 @@ class MachineProcess:
         )
 
     def _network(self) -> messages.NetworkDescription | None:
-        options = self.record.options.network
-        if options is None or self._card is None:
+        if self._card is None:
             return None
         attached = self._card.attached
         return messages.NetworkDescription(
-            network=options.network,
+            network=self._card.network,
             mac=self._card.mac,
             address=attached.address,
-            public_address=attached.public_address,
+            public_address=self._card.public_address,
             ports=attached.ports,
         )
 
@@ -293,6 +296,11 @@ class MachineProcess:
             options = self.record.options
             if self._card is None or options.network is None:
                 raise UsageError(f"{self.record.name} has no network; make it anew without --network none")
+            if read_interface(self.directory) is not None:
+                raise UsageError(
+                    f"what {self.record.name} admits is not its own affair but that of the cloud that made it; change "
+                    "its security groups there"
+                )
             network = dataclasses.replace(options.network, allowed=request.allowed)
             wanted = attach_request(self.record.name, network, mac=self.record.mac)
             cut = self._card.change_groups(wanted.groups)

@@ -1,105 +1,34 @@
 """An attached interface, with everything that belongs to it: its flows, its ports on the host, its rules, its link.
-
-What messages say in text becomes numbers here; what is no address, network or MAC address is refused by name.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import socket
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from celaje.errors import InputError
+from celaje.errors import HostError
 from celaje.network import ipv4, messages
 from celaje.network.buffers import Buffer
 from celaje.network.destinations import DNS_LINK_LOCAL, DNS_PORT, METADATA, METADATA_PORT, Opened
+from celaje.network.fingerprint import fingerprint
+from celaje.network.group_file import check_groups
+from celaje.network.group_rules import GroupRules
 from celaje.network.interface import Interface, InterfaceConfig
 from celaje.network.link import Link
-from celaje.network.messages import Attach, Bandwidth, HostPort, MetadataFacts, PublicPort, Service, Update
+from celaje.network.messages import Attach, HostPort, PublicPort, Service, Update
 from celaje.network.metadata import InstanceFacts, MetadataHandler, metadata_service
 from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig, check_bandwidth
+from celaje.network.notation import PROTOCOLS, address_number, mac_bytes, subnet_of
 from celaje.network.public_pool import PublicPool
-from celaje.network.public_ports import AdmittedPorts, PublicPorts, admitted_ports
-from celaje.network.security_group import Rule, SecurityGroup
+from celaje.network.public_ports import PublicPorts
 from celaje.network.stream_service import ServiceMaker, dns_over_tcp
 from celaje.network.subnet import Subnet
 
-_PROTOCOLS = {"tcp": ipv4.TCP, "udp": ipv4.UDP, "icmp": ipv4.ICMP, "any": None}
-
-
-def address_number(text: str) -> int:
-    """An IPv4 address as a number. InputError if it is none."""
-    try:
-        return int(ipaddress.IPv4Address(text))
-    except ValueError as error:
-        raise InputError(f"{text!r} is no IPv4 address; write one such as 10.77.0.10") from error
-
-
-def network_of(text: str) -> ipaddress.IPv4Network:
-    """`a.b.c.d/n`. InputError if it is none."""
-    try:
-        return ipaddress.IPv4Network(text, strict=False)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no IPv4 network; write one such as 10.77.0.0/16") from error
-
-
-def mac_bytes(text: str) -> bytes:
-    """Six hexadecimal pairs. InputError if it is something else."""
-    try:
-        mac = bytes.fromhex(text.replace(":", ""))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6 or text.count(":") != 5:
-        raise InputError(f"{text!r} is no MAC address; write one such as 52:54:00:12:34:56")
-    return mac
-
-
-def network_config(settings: messages.NetworkSettings) -> NetworkConfig:
-    """The core's, from a message's. InputError if it is none."""
-    if not settings.blocks:
-        raise InputError(f"the network {settings.name!r} has no block of addresses; give it one such as 10.77.0.0/16")
-    first, *further = map(subnet_of, settings.blocks)
-    return NetworkConfig(
-        subnet=first.first,
-        prefix_length=first.prefix_length,
-        further=tuple(further),
-        domain=settings.domain,
-        mtu=settings.mtu,
-    )
-
-
-def subnet_of(text: str) -> Subnet:
-    """`a.b.c.d/n`, which begins at its first address. InputError if it does not, or is something else."""
-    try:
-        network = ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise InputError(
-            f"{text!r} is no subnet ({error}); write one such as 10.77.0.0/16, which begins at its first address"
-        ) from error
-    return Subnet(int(network[0]), network.prefixlen)
-
-
-def security_group(group: messages.SecurityGroup) -> SecurityGroup:
-    """The core's, from a message's. A group without outward rules admits nothing outward."""
-    inward = tuple(_rule(rule) for rule in group.rules if rule.direction == "in")
-    outward = tuple(_rule(rule) for rule in group.rules if rule.direction == "out")
-    return SecurityGroup(group.name, inward, outward)
-
-
-def _rule(rule: messages.Rule) -> Rule:
-    remote: tuple[int, int] | str
-    if rule.remote.startswith("group:"):
-        remote = rule.remote[len("group:") :]
-    else:
-        network = network_of(rule.remote)
-        remote = (int(network[0]), network.prefixlen)
-    if not 0 <= rule.first_port <= rule.last_port <= 65_535:
-        raise InputError(f"a rule's ports must be from 0 to 65535 in order, and are {rule.first_port}-{rule.last_port}")
-    ports = (rule.first_port, rule.last_port)
-    return Rule(_PROTOCOLS[rule.protocol], remote, ports, rule.icmp_type, rule.icmp_code)
+log = logging.getLogger(__name__)
 
 
 class Attachment:
@@ -111,6 +40,7 @@ class Attachment:
         network: Network,
         config: NetworkConfig,
         nat: Nat,
+        rules: GroupRules,
         metadata: MetadataHandler | None,
         pool: PublicPool | None,
         request: Attach,
@@ -118,12 +48,13 @@ class Attachment:
         self._network = network
         self._config = config
         self._nat = nat
+        self._rules = rules
         self._metadata = metadata
         self._pool = pool
         self.request = request
         self._link: Link | None = None
-        groups = [security_group(one) for one in (*request.other_groups, *request.groups)]
-        admitted = self._admitted(request.groups)
+        said = (*request.other_groups, *request.groups)
+        check_groups(dict.fromkeys(said))
         subnet = config.blocks[0] if request.subnet is None else subnet_of(request.subnet)
         opened = self._opened(subnet, request.host_ports, request.services)
         interface = InterfaceConfig(
@@ -132,27 +63,27 @@ class Attachment:
             host_name=request.host_name,
             address=None if request.address is None else address_number(request.address),
             subnet=None if request.subnet is None else subnet,
-            groups=tuple(group.name for group in request.groups),
+            groups=_names(request),
             to_guest=request.bandwidth.to_guest,
             from_guest=request.bandwidth.from_guest,
         )
         self.interface: Interface = network.attach(interface, self._transmit)
         # Of others' flows, by rules that come with this one for groups that they are in.
-        self.cut = network.set_security_groups(groups)
+        self.cut = rules.say(said)
         self.flows: InterfaceFlows = nat.attached(self.interface)
         self.flows.opened = opened
         try:
             self._set_services()
-            self._set_metadata(self._metadata_service(request.metadata, request.groups))
-            is_real = self._join_pool()
+            self._set_metadata(self._metadata_service(request))
+            is_real = self._join_pool(request.public_address)
+            admitted = rules.admitted(_names(request))
             self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
         except BaseException:
             self._leave()
             raise
 
-    def _join_pool(self) -> bool:
+    def _join_pool(self, public: str | None) -> bool:
         """Whether the public address is one of the pool's, and this interface's now."""
-        public = self.request.public_address
         if self._pool is None or public is None or not self._pool.has(address_number(public)):
             return False
         self.flows.exit = self._pool.add(address_number(public), self.interface)
@@ -205,43 +136,60 @@ class Attachment:
 
     def update(self, request: Update) -> int:
         """As Update promises; how many flows were cut. InputError or HostError if it cannot be; what was stays."""
-        groups = None if request.groups is None else [security_group(one) for one in request.groups]
-        others = [security_group(one) for one in request.other_groups or ()]
-        was = self.request
-        opened = self._opened(
-            self.interface.subnet,
-            was.host_ports if request.host_ports is None else request.host_ports,
-            was.services if request.services is None else request.services,
-        )
-        admitted = None if request.groups is None else self._admitted(request.groups)
-        facts = was.metadata if request.metadata is None else request.metadata
-        metadata = self._metadata_service(facts, was.groups if request.groups is None else request.groups)
-        if request.bandwidth is not None:
-            check_bandwidth(request.bandwidth.to_guest, request.bandwidth.from_guest)
-        if request.forwards is not None:
-            self.ports.set_forwards(request.forwards)
-        cut = self._nat.set_opened(self.flows, opened)
-        if others:
-            cut += self._network.set_security_groups(others)
-        if groups is not None:
-            cut += self._network.set_security_groups(groups)
-            cut += self._network.set_groups(self.interface, tuple(group.name for group in groups))
-        if admitted is not None:
-            self.ports.set_admitted(admitted)
-        if request.bandwidth is not None:
-            self._network.set_bandwidth(self.interface, request.bandwidth.to_guest, request.bandwidth.from_guest)
+        was, now = self.request, _updated(self.request, request)
+        opened = self._opened(self.interface.subnet, now.host_ports, now.services)
+        said = (*(request.other_groups or ()), *(request.groups or ()))
+        check_groups(dict.fromkeys(said))
+        metadata = self._metadata_service(now)
+        check_bandwidth(now.bandwidth.to_guest, now.bandwidth.from_guest)
+        cut = self._set_public_address(was.public_address, now.public_address)
+        try:
+            self.ports.set_forwards(now.forwards)
+        except HostError:
+            self._set_public_address(now.public_address, was.public_address)
+            raise
+        cut += self._nat.set_opened(self.flows, opened)
+        cut += self._rules.say(said)
+        if _names(now) != self.interface.groups:
+            cut += self._network.set_groups(self.interface, _names(now))
+        if now.bandwidth != was.bandwidth:
+            self._network.set_bandwidth(self.interface, now.bandwidth.to_guest, now.bandwidth.from_guest)
         self._set_metadata(metadata)
-        self.request = _updated(was, request)
+        self.request = now
+        self.rules_changed()
         return cut
 
-    def _admitted(self, groups: Iterable[messages.SecurityGroup]) -> AdmittedPorts:
-        return admitted_ports((rule for group in groups for rule in group.rules), self._network.blocks)
+    def rules_changed(self) -> None:
+        """Of groups that this interface is in, perhaps: its ports and NAT's flows follow."""
+        try:
+            self.ports.set_admitted(self._rules.admitted(self.interface.groups))
+        except HostError as error:
+            # The rules hold all the same; what is missing is a place on the host.
+            log.warning("%s: %s", self.request.interface, error)
+        self._nat.reconsider(self.flows)
+
+    def _set_public_address(self, was: str | None, now: str | None) -> int:
+        """The interface has the public address `now`; how many flows of the former one were cut. HostError if it
+        cannot have it: then it has the former one."""
+        if now == was:
+            return 0
+        former_exit = self.flows.exit
+        is_real = self._join_pool(now)
+        if former_exit is not None and was is not None and self._pool is not None:
+            self._pool.remove_address(address_number(was))
+            if not is_real:
+                self.flows.exit = None
+        try:
+            return self.ports.set_address(now, is_real)
+        except HostError:
+            self.ports.set_address(was, former_exit is not None)
+            raise
 
     @staticmethod
     def _opened(subnet: Subnet, host_ports: Iterable[HostPort], services: Iterable[Service]) -> Opened:
         ports = {}
         for one in host_ports:
-            key = (_PROTOCOLS[one.protocol] or 0, subnet.router, one.port or one.host_port)
+            key = (PROTOCOLS[one.protocol] or 0, subnet.router, one.port or one.host_port)
             ports[key] = (ipv4.text(address_number(one.host_address)), one.host_port)
         for service in services:
             key = (ipv4.TCP, address_number(service.address), service.port)
@@ -255,28 +203,23 @@ class Attachment:
         services[self._config.dns, DNS_PORT] = dns
         services[DNS_LINK_LOCAL, DNS_PORT] = dns
 
-    def _metadata_service(
-        self, facts: MetadataFacts | None, groups: Iterable[messages.SecurityGroup]
-    ) -> ServiceMaker | None:
+    def _metadata_service(self, request: Attach) -> ServiceMaker | None:
+        facts = request.metadata
         if facts is None or self._metadata is None:
             return None
         about = InstanceFacts(
             facts,
-            self.request.mac,
+            request.mac,
             self.address,
             str(self.interface.subnet),
-            self.request.public_address,
-            tuple(group.name for group in groups),
+            request.public_address,
+            _names(request),
         )
         return metadata_service(about, self._metadata)
 
     def _set_metadata(self, service: ServiceMaker | None) -> None:
         if service is not None:
             self.flows.services[METADATA, METADATA_PORT] = service
-
-    def reconsider(self) -> None:
-        """Rules have changed, perhaps those of a group that this interface is in."""
-        self._nat.reconsider(self.flows)
 
     # What can be asked.
 
@@ -303,6 +246,11 @@ class Attachment:
     def listed_ports(self) -> tuple[PublicPort, ...]:
         return self.ports.listed()
 
+    @property
+    def fingerprint(self) -> str:
+        """Of what it has."""
+        return fingerprint(self.request)
+
     def listed(self) -> messages.Interface:
         """For the list."""
         request = self.request
@@ -326,16 +274,17 @@ class Attachment:
         }
 
 
+def _names(request: Attach) -> tuple[str, ...]:
+    return tuple(group.name for group in request.groups)
+
+
 def _updated(was: Attach, request: Update) -> Attach:
     """What an Attach would say now."""
-    bandwidth: Bandwidth = was.bandwidth if request.bandwidth is None else request.bandwidth
-    return msgspec.structs.replace(
-        was,
-        groups=was.groups if request.groups is None else request.groups,
-        other_groups=was.other_groups if request.other_groups is None else request.other_groups,
-        forwards=was.forwards if request.forwards is None else request.forwards,
-        host_ports=was.host_ports if request.host_ports is None else request.host_ports,
-        services=was.services if request.services is None else request.services,
-        bandwidth=bandwidth,
-        metadata=was.metadata if request.metadata is None else request.metadata,
-    )
+    said = {
+        name: value
+        for name in ("groups", "other_groups", "forwards", "host_ports", "services", "bandwidth", "metadata")
+        if (value := getattr(request, name)) is not None
+    }
+    if request.public_address is not msgspec.UNSET:
+        said["public_address"] = request.public_address
+    return msgspec.structs.replace(was, **said)

@@ -33,7 +33,17 @@ WORTHWHILE = 1 << 14  # bytes of room below which reading the socket waits
 class Bridge(GuestStream):
     """Between the guest's connection and `stream`, a socket of the host's. Owns both."""
 
-    __slots__ = ("_connecting", "_descriptor", "_host_ended", "_quote", "_shut", "_stream", "_watched", "on_decided")
+    __slots__ = (
+        "_connecting",
+        "_descriptor",
+        "_host_ended",
+        "_quote",
+        "_shut",
+        "_stream",
+        "_watched",
+        "entrance",
+        "on_decided",
+    )
 
     def __init__(
         self,
@@ -53,6 +63,7 @@ class Bridge(GuestStream):
         self._host_ended = False  # the host's side has sent its last byte
         self._shut = False  # the guest's has, and the host's side was told
         self.on_decided: Callable[[bool], None] | None = None  # who asked for an inward connection
+        self.entrance: object | None = None  # where an inward connection came in: a listener, or None
 
     # Opening.
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from celaje.errors import CelajeError, HostError, InputError, NotFound
-from celaje.network import messages, spawn
+from celaje.network import group_file, messages, spawn
 from celaje.network.messages import Answer, Refused, Request
 
 ANSWER_SECONDS = 30.0  # a process that has not answered by then hangs
@@ -91,6 +92,43 @@ def interfaces(name: str) -> list[messages.Interface]:
 def update(name: str, request: messages.Update) -> messages.Updated:
     """Change an attached interface. NotFound if it is not attached."""
     return _expected(requested(name, request), messages.Updated)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """What a network's process has: see fingerprint.py."""
+
+    interfaces: dict[str, str]
+    groups: str
+
+
+def fingerprints(name: str, interface: str | None = None) -> Fingerprints | None:
+    """Of the interfaces of the network `name`, or of one; None if its process does not run."""
+    connection = _connection(name)
+    if connection is None:
+        return None
+    found: dict[str, str] = {}
+    with connection:
+        answer = _asked(connection, messages.Describe(interface=interface))
+        while answer is not None:
+            part = _expected(answer, messages.Described)
+            found |= part.interfaces
+            if not part.more:
+                return Fingerprints(found, part.groups)
+            answer = _received(connection)
+    return None
+
+
+def set_groups(name: str, groups: Iterable[messages.SecurityGroup]) -> int:
+    """The network's groups have these rules from now on, and no other groups have any that are kept: durably, and at
+    once where its process runs. How many flows were cut. InputError for what can be no group, HostError."""
+    group_file.keep_groups(name, groups)
+    connection = _connection(name)
+    if connection is None:
+        return 0
+    with connection:
+        answer = _asked(connection, messages.ReadGroups())
+    return 0 if answer is None else _expected(answer, messages.Updated).cut
 
 
 def statistics(name: str) -> messages.Statistics:

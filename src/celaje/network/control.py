@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from celaje.errors import CelajeError, HostError, InputError
@@ -14,6 +14,8 @@ from celaje.network import messages
 from celaje.network.attachment import Attachment
 from celaje.network.bridge import Bridge
 from celaje.network.event_loop import READ, EventLoop
+from celaje.network.group_file import read_groups
+from celaje.network.group_rules import GroupRules
 from celaje.network.messages import Answer, Attach, Interface, Refused, Request
 
 MOST_CALLERS = 256  # connections that have attached nothing
@@ -34,7 +36,7 @@ AttachTo = Callable[[Attach], Attachment]
 class ControlSocket:
     """Answers at `path`. `attach` makes an attachment (CelajeError: refused; Leaving: not by this process), `measure`
     gives the network's counters and table sizes, `changed` is called when somebody attached, detached or was changed,
-    `received` after frames, `stop` on a Stop."""
+    `received` after frames, `stop` on a Stop. `rules` are the network's groups'."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class ControlSocket:
         changed: Callable[[], None],
         received: Callable[[], None],
         stop: Callable[[], None],
+        rules: GroupRules,
     ) -> None:
         self.loop = loop
         self.attachments: dict[str, Attachment] = {}
@@ -53,6 +56,8 @@ class ControlSocket:
         self._changed = changed
         self._received = received
         self._stop = stop
+        self._rules = rules
+        self._name = path.stem.removeprefix("net-")
         self._callers: set[_Caller] = set()
         self._pause = loop.timer(self._go_on)
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -102,8 +107,14 @@ class ControlSocket:
                     self._attached(caller, request)
                 case messages.ListInterfaces():
                     self._list(caller)
+                case messages.Describe():
+                    self._describe(caller, request)
                 case messages.Update():
                     caller.send(self._updated(request))
+                case messages.ReadGroups():
+                    with self._followed():
+                        cut = self._rules.keep(read_groups(self._name))
+                    caller.send(messages.Updated(cut=cut))
                 case messages.Measure():
                     counters, tables = self._measure()
                     interfaces = {name: one.counters() for name, one in self.attachments.items()}
@@ -135,7 +146,8 @@ class ControlSocket:
             reason = f"an interface {name!r} is attached to the network {request.network.name!r} already; "
             caller.send(Refused(cause="taken", reason=reason + "stop that machine, or choose another name"))
             return
-        attachment = self._attach(request)
+        with self._followed():
+            attachment = self._attach(request)
         self.attachments[name] = attachment
         connection = caller.leave()
         try:
@@ -147,8 +159,6 @@ class ControlSocket:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         attachment.start(connection, self._received, lambda: self._detached(name))
-        if attachment.cut:
-            self._reconsider()
         log.info("%s attached: %s", name, attachment.address)
         self._changed()
 
@@ -169,15 +179,29 @@ class ControlSocket:
         attachment = self.attachments.get(request.interface)
         if attachment is None:
             return self._unknown(request.interface)
-        cut = attachment.update(request)
-        self._reconsider()
+        with self._followed():
+            cut = attachment.update(request)
         self._changed()
         return messages.Updated(cut=cut, ports=attachment.listed_ports())
 
-    def _reconsider(self) -> None:
-        """A group's rules are every member's."""
-        for one in self.attachments.values():
-            one.reconsider()
+    @contextlib.contextmanager
+    def _followed(self) -> Iterator[None]:
+        """A group's rules are every member's: if some change inside, all interfaces' ports and flows follow."""
+        changes = self._rules.changes
+        try:
+            yield
+        finally:
+            if self._rules.changes != changes:
+                for one in self.attachments.values():
+                    one.rules_changed()
+
+    def _describe(self, caller: _Caller, request: messages.Describe) -> None:
+        chosen = [one for name, one in self.attachments.items() if request.interface in (None, name)]
+        step = messages.FINGERPRINTS_A_PART
+        for at in range(0, max(len(chosen), 1), step):
+            found = {one.request.interface: one.fingerprint for one in chosen[at : at + step]}
+            more = at + step < len(chosen)
+            caller.send(messages.Described(interfaces=found, groups=self._rules.fingerprint, more=more))
 
     def _unknown(self, name: str) -> Refused:
         attached = ", ".join(sorted(self.attachments)) or "none"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from celaje.network import icmp
 from celaje.network.flow import (
@@ -40,7 +41,7 @@ class Policy:
     """What an interface's groups come to, in one direction: matches by protocol. `everything` admits without a
     look."""
 
-    __slots__ = ("_any", "_by_protocol", "everything")
+    __slots__ = ("__weakref__", "_any", "_by_protocol", "everything")
 
     def __init__(self, everything: bool, rules: Iterable[Rule], members: dict[str, set[int]]) -> None:
         self.everything = everything
@@ -86,6 +87,8 @@ class Firewall:
         self._groups: dict[str, SecurityGroup] = {}
         self._members: dict[str, set[int]] = {}  # of groups: the private addresses of the interfaces in them
         self._interfaces: dict[int, Interface] = {}
+        # Interfaces in the same groups share what these come to.
+        self._policies: WeakValueDictionary[tuple[Direction, tuple[str, ...]], Policy] = WeakValueDictionary()
 
     # Interfaces and groups.
 
@@ -128,16 +131,26 @@ class Firewall:
             self._members[name].discard(interface.address)
 
     def _compile(self, interface: Interface) -> None:
-        groups = [self._groups.get(name, SecurityGroup(name, outward=())) for name in interface.groups]
-        interface.inward = Policy(False, [rule for group in groups for rule in group.inward], self._members)
-        everything = not groups or any(group.outward is None for group in groups)
-        interface.outward = Policy(
-            everything, [rule for group in groups for rule in group.outward or ()], self._members
-        )
+        names = interface.groups
+        groups = [self._groups.get(name, SecurityGroup(name, outward=())) for name in names]
+        inward = self._policies.get((Direction.INWARD, names))
+        if inward is None:
+            inward = Policy(False, [rule for group in groups for rule in group.inward], self._members)
+            self._policies[Direction.INWARD, names] = inward
+        outward = self._policies.get((Direction.OUTWARD, names))
+        if outward is None:
+            everything = not groups or any(group.outward is None for group in groups)
+            outward = Policy(everything, [rule for group in groups for rule in group.outward or ()], self._members)
+            self._policies[Direction.OUTWARD, names] = outward
+        interface.inward, interface.outward = inward, outward
 
     def _rules_changed(self, names: Iterable[str]) -> int:
         changed = set(names)
+        if not changed:
+            return 0
         affected = [interface for interface in self._interfaces.values() if not changed.isdisjoint(interface.groups)]
+        for key in [one for one in self._policies if not changed.isdisjoint(one[1])]:
+            del self._policies[key]
         for interface in affected:
             self._compile(interface)
         return self._reconsider(affected)

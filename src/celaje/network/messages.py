@@ -6,8 +6,12 @@
                                                             closing it detaches the interface
       ListInterfaces              ->
                                   <-           InterfaceList, again and again until one with more = false
-      Update | Measure | Stop     ->
-                                  <-           Updated | Statistics | Stopping
+      Describe                    ->
+                                  <-           Described, in the same way
+      Update | ReadGroups         ->
+                                  <-           Updated
+      Measure | Stop              ->
+                                  <-           Statistics | Stopping
       Proxy                       ->
                                   <-           Connected    with a stream socket (SCM_RIGHTS): the connection's bytes
 
@@ -29,6 +33,7 @@ from celaje.errors import InputError
 VERSION = 1
 LONGEST_MESSAGE = 200_000  # bytes; a message must fit the send buffer that every Linux gives (212,992)
 INTERFACES_A_PART = 64  # interfaces in one InterfaceList
+FINGERPRINTS_A_PART = 1_000  # interfaces in one Described
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,27}$"  # a network's name is a part of a socket's path, which has 108 bytes
 
 Transport = Literal["tcp", "udp"]
@@ -145,8 +150,15 @@ class ListInterfaces(Message, frozen=True, tag="list"):
     """Who is attached, and where each is reached."""
 
 
+class Describe(Message, frozen=True, tag="describe"):
+    """What each interface has, as fingerprints (see fingerprint.py)."""
+
+    interface: str | None = None  # only that one
+
+
 class Update(Message, frozen=True, tag="update"):
-    """Changes an attached interface. None leaves a thing as it is. Flows that rules no longer admit are cut."""
+    """Changes an attached interface. None leaves a thing as it is. Flows that rules no longer admit are cut, and those
+    of clients who came by a public address that is the interface's no more."""
 
     interface: str
     groups: tuple[SecurityGroup, ...] | None = None
@@ -154,8 +166,13 @@ class Update(Message, frozen=True, tag="update"):
     forwards: tuple[Forward, ...] | None = None
     host_ports: tuple[HostPort, ...] | None = None
     services: tuple[Service, ...] | None = None
+    public_address: str | msgspec.UnsetType | None = msgspec.UNSET  # unset leaves it, None takes it away
     bandwidth: Bandwidth | None = None
     metadata: MetadataFacts | None = None
+
+
+class ReadGroups(Message, frozen=True, tag="read-groups"):
+    """The network's file of groups (see group_file.py) is another one now."""
 
 
 class Measure(Message, frozen=True, tag="measure"):
@@ -174,7 +191,7 @@ class Stop(Message, frozen=True, tag="stop"):
     """Ends the network's process, whoever is attached. Machines start it again if they live on."""
 
 
-Request = Attach | ListInterfaces | Update | Measure | Proxy | Stop
+Request = Attach | ListInterfaces | Describe | Update | ReadGroups | Measure | Proxy | Stop
 
 
 # Answers.
@@ -222,11 +239,20 @@ class InterfaceList(Message, frozen=True, tag="interfaces"):
     more: bool
 
 
+class Described(Message, frozen=True, tag="described"):
+    """A part of the answer to Describe: interfaces' fingerprints by their names, and that of the groups in the
+    network's file."""
+
+    interfaces: dict[str, str]
+    groups: str
+    more: bool
+
+
 class Updated(Message, frozen=True, tag="updated"):
     """`cut` flows ended because nothing admits them any more."""
 
     cut: int
-    ports: tuple[PublicPort, ...]
+    ports: tuple[PublicPort, ...] = ()
 
 
 class Statistics(Message, frozen=True, tag="statistics"):
@@ -253,7 +279,7 @@ class Refused(Message, frozen=True, tag="refused"):
     reason: str
 
 
-Answer = Attached | InterfaceList | Updated | Statistics | Connected | Stopping | Refused
+Answer = Attached | InterfaceList | Described | Updated | Statistics | Connected | Stopping | Refused
 
 
 class _Envelope(msgspec.Struct):

@@ -11,7 +11,7 @@ No I/O: `ask(port)` sends a SYN, `tick` is called when `deadline` comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 COMMON = (
     21, 22, 25, 53, 80, 81, 110, 143, 179, 389, 443, 465, 587, 631, 636, 873, 993, 995, 1080, 1234, 1433, 1521, 1883,
@@ -31,7 +31,7 @@ class PortProbe:
     def __init__(self, now: float, ask: Callable[[int], None], found: Callable[[int, bool], None]) -> None:
         self.deadline = now
         self.open: set[int] = set()
-        self.wanted: tuple[int, ...] = ()
+        self.wanted: Sequence[int] = ()
         self._ask = ask
         self._found = found
         self._common_at = now
@@ -40,10 +40,11 @@ class PortProbe:
         self._answered = False
         self._members: frozenset[int] = frozenset()
 
-    def want(self, ports: Iterable[int]) -> None:
-        """From now on these are asked; what is open and no more wanted is forgotten."""
-        self.wanted = tuple(ports)
-        self._members = frozenset(self.wanted)
+    def want(self, ports: Sequence[int], members: frozenset[int] | None = None) -> None:
+        """From now on these are asked; what is open and no more wanted is forgotten. `members`: the same as a set, if
+        there is one."""
+        self.wanted = ports
+        self._members = frozenset(ports) if members is None else members
         self._next = 0
         self._rounds = 0
         for port in sorted(self.open - self._members):

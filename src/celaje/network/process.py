@@ -24,15 +24,18 @@ import msgspec
 from celaje.errors import CelajeError, HostError
 from celaje.network import spawn
 from celaje.network.assignment_file import AssignmentFile
-from celaje.network.attachment import Attachment, network_config, network_of, subnet_of
+from celaje.network.attachment import Attachment
 from celaje.network.control import ControlSocket, Leaving
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
+from celaje.network.group_file import read_groups
+from celaje.network.group_rules import GroupRules
 from celaje.network.host_sockets import KernelSockets
 from celaje.network.messages import Attach, NetworkSettings
 from celaje.network.metadata import MetadataHandler, instance_metadata
 from celaje.network.nat import Nat
 from celaje.network.network import Network
+from celaje.network.notation import network_config, network_of, subnet_of
 from celaje.network.public_pool import PublicPool
 from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
@@ -73,6 +76,7 @@ class NetworkProcess:
         self._assignments = AssignmentFile(settings)
         self.network = Network(self._config, self.nat, self.loop.clock, self._assignments.read(), self._blocks)
         self.nat.network = self.network
+        self._rules = GroupRules(self.network, read_groups(settings.name))
         self._pool: PublicPool | None = None
         if settings.pool is not None:
             self._pool = PublicPool(
@@ -86,7 +90,7 @@ class NetworkProcess:
         self._poll = self.loop.timer(self._polled)
         self._idle = self.loop.timer(self.loop.stop)
         self.control = ControlSocket(
-            self.loop, path, self._attach, self._measure, self._changed, self._received, self._stop
+            self.loop, path, self._attach, self._measure, self._changed, self._received, self._stop, self._rules
         )
         self._changed()
         self._polled()
@@ -117,7 +121,9 @@ class NetworkProcess:
             )
         for block in request.network.blocks:
             self._blocks.add(subnet_of(block))
-        attachment = Attachment(self.network, self._config, self.nat, self._metadata, self._pool, request)
+        attachment = Attachment(
+            self.network, self._config, self.nat, self._rules, self._metadata, self._pool, request
+        )
         self._assignments.write(self.network.assignments)
         return attachment
 

@@ -99,7 +99,13 @@ class PublicPool:
     def remove(self, interface: Interface) -> None:
         """The interface's address is nobody's."""
         for address in [one for one, whose in self._public.items() if whose is interface]:
-            del self._public[address]
+            self.remove_address(address)
+
+    def remove_address(self, address: int) -> None:
+        """It is nobody's. Who has it next may answer nobody who has spoken to this one."""
+        del self._public[address]
+        for conversation in [one for one in self._known if one >> 64 & 0xFFFFFFFF == address]:
+            del self._known[conversation]
 
     # From the host's side.
 

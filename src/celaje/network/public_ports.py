@@ -12,10 +12,11 @@ import logging
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from celaje.errors import HostError
 from celaje.network import ipv4
+from celaje.network.bridge import Bridge
 from celaje.network.datagram_flow import A_TURN, LONGEST_DATAGRAM, ClientFlow
 from celaje.network.event_loop import READ
 from celaje.network.host_listeners import listening, nearest_listening
@@ -73,6 +74,13 @@ def _admitted_ports(rules: Iterable[Rule], inside: Blocks, widest: int) -> Admit
     return AdmittedPorts(frozenset(narrow), tuple(wide))
 
 
+@lru_cache(maxsize=64)
+def _probed(wide: tuple[tuple[int, int, int], ...]) -> tuple[tuple[int, ...], frozenset[int]]:
+    """The ports that are to be asked for, in order; the same objects for all interfaces with the same rules."""
+    ports = frozenset(port for first, last, _ in wide for port in range(max(1, first), last + 1))
+    return tuple(sorted(ports)), ports
+
+
 class _Listener:
     """A socket of the host's that leads to one port of the guest."""
 
@@ -101,6 +109,16 @@ class _Listener:
                 self._flows.drop(self._flows.datagrams, flow)
         self._socket.close()
 
+    def cut(self) -> int:
+        """Close, and end what came in here; how many flows that were."""
+        flows = self._flows
+        streams = [one for one in flows.streams.values() if isinstance(one, Bridge) and one.entrance is self]
+        for stream in streams:
+            stream.cut()
+        count = len(streams) + sum(flows.datagrams.get(one.key) is one for one in self._known.values())
+        self.close()
+        return count
+
     def _accept(self, _events: int) -> None:
         nat = self._flows.nat
         for _ in range(CONNECTIONS_A_TURN):
@@ -116,8 +134,11 @@ class _Listener:
                 return
             stream.setblocking(False)
             client = (int(ipaddress.IPv4Address(peer[0])), peer[1])
-            if nat.connect_inward(self._flows, stream, client, self.port) is None:
+            bridge = nat.connect_inward(self._flows, stream, client, self.port)
+            if bridge is None:
                 stream.close()
+            else:
+                bridge.entrance = self
 
     def _pause(self) -> None:
         """Without descriptors the client would be announced over and over: look again in a moment."""
@@ -234,13 +255,31 @@ class PublicPorts:
         listed = PublicPort(forward.protocol, forward.guest_port, forward.address, port, forward=True)
         return _Listener(self._flows, forward.guest_port, bound, listed)
 
+    def set_address(self, address: str | None, is_real: bool) -> int:
+        """This is the public address from now on, None: there is none. How many flows of clients who came by the former
+        one were cut. HostError as `set_admitted` says."""
+        cut = sum(listener.cut() for listener in self._public.values())
+        self._public.clear()
+        self._address, self._is_real = address, is_real
+        admitted, self._admitted = self._admitted, AdmittedPorts(frozenset(), ())
+        was_open = sorted(self._probe.open)
+        self.set_admitted(admitted)
+        if address is not None and not is_real:
+            for port in was_open:
+                if port in self._probe.open and ("tcp", port) not in self._public:
+                    self._listen("tcp", port)
+        return cut
+
     def set_admitted(self, admitted: AdmittedPorts) -> None:
         """The rules admit these ports now. HostError if the public address is not one of this host's."""
+        if admitted == self._admitted:
+            return
         self._admitted = admitted
         if self._address is None or self._is_real:
+            self._flows.nat.loop.set(self._timer, None)
             return
-        wanted = {first + at for first, last, _ in admitted.wide for at in range(last - first + 1)} - {0}
-        self._probe.want(sorted(wanted))
+        wanted, members = _probed(admitted.wide)
+        self._probe.want(wanted, members)
         for protocol, port in sorted(self._public.keys() - admitted.narrow):
             if protocol != "tcp" or port not in self._probe.open:
                 self._public.pop((protocol, port)).close()
@@ -303,6 +342,8 @@ class PublicPorts:
 
     def _found(self, port: int, is_open: bool) -> None:
         key: tuple[Transport, int] = ("tcp", port)
+        if self._address is None or self._is_real:
+            return  # it was taken away meanwhile
         if is_open and key not in self._public:
             try:
                 self._listen("tcp", port)
