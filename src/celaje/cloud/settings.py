@@ -15,7 +15,8 @@ FILE_NAME = "settings.json"
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of 127/8 from which
-    public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to."""
+    public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to.
+    `images` are the recipes whose images everybody may launch, built in this order."""
 
     regions: dict[str, tuple[str, ...]] = msgspec.field(
         default_factory=lambda: {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
@@ -23,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     address: str = "127.0.0.1"
     port: int = 4566
     public_pool: str = "127.64.0.0/10"
+    images: tuple[str, ...] = ("debian-mini", "debian-13")
 
 
 def cloud_directory() -> Path:

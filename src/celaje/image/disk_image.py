@@ -25,8 +25,11 @@ def image_from_disk(
     base: Image | None = None,
     command_line: str | None = None,
     progress: BuildProgress | None = None,
+    *,
+    with_disk: bool = True,
 ) -> Image:
-    """Publish an image `name` with the content of `disk`, which nobody may write meanwhile.
+    """Publish an image `name` with the content of `disk`, which nobody may write meanwhile. Without `with_disk` it is
+    only what the disk boots: its content is kept elsewhere, in a snapshot.
 
     Kernel and initrd are those that its own /boot names. The kernel's command line is `command_line`; else what the
     disk's boot loader would give it, else that of `base`, else one that names its root file system. ImageError where
@@ -39,14 +42,16 @@ def image_from_disk(
     found = boot_files(disk)
 
     def make(directory: Path) -> Bundle:
-        files = {"kernel": directory / "kernel", "disk": directory / "disk.raw"}
+        files = {"kernel": directory / "kernel"}
         files["kernel"].write_bytes(found.kernel)
         if found.initrd:
             files["initrd"] = directory / "initrd"
             files["initrd"].write_bytes(found.initrd)
-        progress.stage("Copying the disk")
-        with open(files["disk"], "wb") as file:
-            _copy(disk, file, progress)
+        if with_disk:
+            files["disk"] = directory / "disk.raw"
+            progress.stage("Copying the disk")
+            with open(files["disk"], "wb") as file:
+                _copy(disk, file, progress)
         words = command_line if command_line is not None else _command_line(found, base)
         packages = dict(base.description.packages) if base else {}
         return Bundle("kernel", ARCHITECTURE, words, files, packages, int(time.time()))

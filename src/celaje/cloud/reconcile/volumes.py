@@ -1,0 +1,270 @@
+"""The controller of volumes: makes them, attaches and detaches them, makes them larger, removes them.
+
+    the row says                      and here                                   what is done
+    ──────────────────────────────    ───────────────────────────────────────    ─────────────────────────────────────
+    not made                          no file                                    make it, over its snapshot
+                                      there is the file                          note it: made, available or in use
+    attachment attaching              its machine runs without it                have the machine attach it
+                                      its machine runs with it, or not at all    note it: attached
+    attachment detaching              its machine runs with it                   have the machine detach it
+                                      its machine does not have it               the attachment goes
+    modification modifying            the file is smaller                        make it larger
+    deleting                          no snapshot of it is pending               remove the file, then the row
+
+A machine that does not run has no say: when it starts, the controller of instances gives it the volumes of its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import select
+
+from celaje.cloud.reconcile.controller import Retries, sooner
+from celaje.cloud.state.database import Database
+from celaje.cloud.state.instances import PENDING, RUNNING, STOPPED, TERMINATED, Instance
+from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.tags import remove_tags
+from celaje.cloud.state.volumes import Volume, VolumeAttachment, VolumeModification
+from celaje.disk.volumes import ImageSource, SnapshotSource, VolumeStore
+from celaje.errors import CelajeError, HostError, ImageError, NotFound
+from celaje.host import control, messages
+from celaje.host.messages import AttachedDisk
+from celaje.host.record import MachineDirectory
+from celaje.image.store import open_image
+
+log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+Wake = Callable[[Iterable[str]], None]
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+class VolumesController:
+    """Drives the files of volumes, and machines' disks, to what the tables say. `wake` tells other controllers."""
+
+    name = "volumes"
+
+    def __init__(self, database: Database, wake: Wake, store: VolumeStore | None = None) -> None:
+        self._database = database
+        self._wake = wake
+        self._store = store or VolumeStore()
+        self._retries = Retries()
+        self._begun = False
+
+    def step(self) -> float | None:
+        """See the module's table."""
+        if not self._begun:
+            self._attach_what_is_missing()
+            self._begun = True
+        with self._database.read() as session:
+            unmade = session.scalars(select(Volume.id).where(Volume.state != "deleting", ~Volume.made)).all()
+            changing = session.scalars(
+                select(VolumeAttachment.volume).where(VolumeAttachment.state.in_(("attaching", "detaching")))
+            ).all()
+            modifying = session.scalars(
+                select(VolumeModification.volume).where(VolumeModification.state.in_(("modifying", "optimizing")))
+            ).all()
+            doomed = session.scalars(select(Volume.id).where(Volume.state == "deleting")).all()
+        work: list[tuple[Callable[[str], None], Iterable[str]]] = [
+            (self._make, unmade),
+            (self._settle, changing),
+            (self._modify, modifying),
+            (self._remove, doomed),
+        ]
+        for task, identifiers in work:
+            for identifier in identifiers:
+                self._try(task, identifier)
+        return sooner(self._retries.next(), 1.0 if changing else None)
+
+    def _try(self, task: Callable[[str], None], identifier: str) -> None:
+        if not self._retries.due(identifier):
+            return
+        try:
+            task(identifier)
+        except (CelajeError, OSError) as error:
+            pause = self._retries.failed(identifier)
+            log.warning("%s: %s; tried again in %.1f s", identifier, error, pause)
+            with self._database.write() as session:
+                volume = session.get(Volume, identifier)
+                if volume is not None:
+                    volume.problem = str(error)
+        else:
+            self._retries.succeeded(identifier)
+
+    # Making.
+
+    def _make(self, identifier: str) -> None:
+        with self._database.read() as session:
+            volume = session.get(Volume, identifier)
+            if volume is None or volume.state in ("deleting", "error"):
+                return
+            snapshot = session.get(Snapshot, volume.snapshot) if volume.snapshot else None
+        try:
+            self._store.describe(identifier)
+        except NotFound:
+            try:
+                source = None if snapshot is None else self._source(snapshot)
+                self._store.create(size=volume.size * GIB, source=source, identifier=identifier)
+            except (NotFound, ImageError) as error:
+                self._fail(identifier, str(error))
+                return
+        with self._database.write() as session:
+            volume = session.get_one(Volume, identifier)
+            volume.made, volume.problem = True, ""
+            if volume.state == "creating":
+                attached = session.get(VolumeAttachment, identifier) is not None
+                volume.state = "in-use" if attached else "available"
+        self._settle(identifier)
+        self._wake(("instances", "snapshots"))
+
+    def _source(self, snapshot: Snapshot) -> ImageSource | SnapshotSource:
+        if not snapshot.host_image:
+            return SnapshotSource(snapshot.id)
+        image = open_image(snapshot.host_image)
+        disk = image.file("disk")
+        if disk is None:
+            raise ImageError(f"the image {snapshot.host_image} has no disk any more; build it again")
+        return ImageSource(disk, image.description.files["disk"].sha256)
+
+    def _fail(self, identifier: str, problem: str) -> None:
+        """It can never be made: what it was to be made of is gone or damaged."""
+        log.error("%s cannot be made: %s", identifier, problem)
+        with self._database.write() as session:
+            volume = session.get_one(Volume, identifier)
+            volume.state, volume.problem = "error", problem
+        self._wake(("instances",))
+
+    # At machines.
+
+    def _settle(self, identifier: str) -> None:
+        """Bring an attachment to what it is becoming, as far as its machine is there for it."""
+        with self._database.read() as session:
+            attachment = session.get(VolumeAttachment, identifier)
+            volume = session.get(Volume, identifier)
+            instance = session.get(Instance, attachment.instance) if attachment else None
+        if attachment is None or volume is None or not volume.made:
+            return
+        state = TERMINATED if instance is None else instance.state
+        if attachment.state == "attaching":
+            # While it starts, or stops, its machine is what it was; it is looked at again when that is over.
+            if state == RUNNING and not attachment.is_root:
+                self._attached(attachment)
+            elif state not in (RUNNING, STOPPED, PENDING):
+                return
+            with self._database.write() as session:
+                held = session.get(VolumeAttachment, identifier)
+                if held is not None and held.state == "attaching":
+                    held.state = "attached"
+        elif attachment.state == "detaching":
+            self._detached(attachment)
+            with self._database.write() as session:
+                held = session.get(VolumeAttachment, identifier)
+                if held is not None and held.state == "detaching":
+                    session.delete(held)
+                    row = session.get(Volume, identifier)
+                    if row is not None and row.state == "in-use":
+                        row.state = "available"
+
+    def _attached(self, attachment: VolumeAttachment) -> None:
+        connection = control.connected(MachineDirectory.of(attachment.instance))
+        if connection is None:
+            return  # it has just ended; when it starts again it has the volume
+        with connection:
+            described = connection.ask(messages.Describe(), messages.Description)
+            if all(disk.source != attachment.volume for disk in described.disks):
+                connection.ask(messages.AttachDisk(disk=AttachedDisk(source=attachment.volume)), messages.DiskAttached)
+
+    def _detached(self, attachment: VolumeAttachment) -> None:
+        connection = control.connected(MachineDirectory.of(attachment.instance))
+        if connection is None:
+            return
+        with connection, contextlib.suppress(NotFound):  # it has it no more
+            connection.ask(messages.DetachDisk(source=attachment.volume), messages.Done)
+
+    def _attach_what_is_missing(self) -> None:
+        """Once, when the daemon begins: a machine that was started just before the last one ended may lack a volume
+        that is noted as attached."""
+        query = (
+            select(VolumeAttachment)
+            .join(Instance, Instance.id == VolumeAttachment.instance)
+            .where(Instance.state == RUNNING, VolumeAttachment.state == "attached", ~VolumeAttachment.is_root)
+        )
+        with self._database.read() as session:
+            rows = session.scalars(query).all()
+        for row in rows:
+            try:
+                self._attached(row)
+            except (CelajeError, OSError) as error:
+                log.warning("%s at %s: %s", row.volume, row.instance, error)
+
+    # Growing and going.
+
+    def _modify(self, identifier: str) -> None:
+        with self._database.read() as session:
+            modification = session.get(VolumeModification, identifier)
+            attachment = session.get(VolumeAttachment, identifier)
+            volume = session.get(Volume, identifier)
+        if modification is None:
+            return
+        if volume is None or volume.state == "deleting":
+            with self._database.write() as session:
+                session.delete(session.get_one(VolumeModification, identifier))
+            return
+        wanted = modification.size * GIB
+        if self._store.describe(identifier).size < wanted:
+            machine = control.connected(MachineDirectory.of(attachment.instance)) if attachment else None
+            if machine is None:
+                self._store.grow(identifier, wanted)
+            else:
+                with machine:
+                    machine.ask(messages.GrowVolume(volume=identifier, size=wanted), messages.Done)
+        with self._database.write() as session:
+            done = session.get_one(VolumeModification, identifier)
+            volume = session.get_one(Volume, identifier)
+            volume.size, volume.kind = done.size, done.kind
+            volume.iops, volume.throughput = done.iops, done.throughput
+            done.state, done.progress, done.ended = "completed", 100, _now()
+
+    def _remove(self, identifier: str) -> None:
+        with self._database.read() as session:
+            attachment = session.get(VolumeAttachment, identifier)
+            promised = select(Snapshot.id).where(Snapshot.volume == identifier, Snapshot.state == "pending")
+            waits = session.scalars(promised).first() is not None
+        if attachment is not None or waits:
+            return  # until the controller of instances has released it, and that of snapshots has read it
+        with contextlib.suppress(NotFound):
+            self._store.remove(identifier)
+        with self._database.write() as session:
+            volume = session.get(Volume, identifier)
+            modification = session.get(VolumeModification, identifier)
+            if modification is not None:
+                session.delete(modification)
+            if volume is not None:
+                session.delete(volume)
+            remove_tags(session, identifier)
+        self._wake(("chunks",))
+
+
+class ChunksController:
+    """Gives back the space of chunks that nothing refers to any more, after volumes or snapshots have gone."""
+
+    name = "chunks"
+    BUSY_SECONDS = 30.0  # something is being made; its chunks have no name yet
+
+    def __init__(self, store: VolumeStore | None = None) -> None:
+        self._store = store or VolumeStore()
+
+    def step(self) -> float | None:
+        """Sweep, if nothing is being made just now."""
+        try:
+            return None if self._store.sweep() is not None else self.BUSY_SECONDS
+        except HostError as error:
+            log.warning("chunks cannot be swept: %s", error)
+            return self.BUSY_SECONDS
