@@ -107,7 +107,7 @@ class ImagesController:
             row = session.get_one(Image, image.id)
             instance = session.get(Instance, image.source_instance)
             if row.reboot_pending and instance is not None and instance.state == RUNNING:
-                instance.reboots += 1
+                instance.reboot_asked = datetime.datetime.now(datetime.UTC)
             row.reboot_pending = False
         self._wake(("instances",))
 
