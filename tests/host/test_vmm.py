@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from celaje import bounded_log
 from celaje.errors import CelajeError, HostError, InputError, NotFound, UsageError
-from celaje.host import control, inventory, messages, record, starting
+from celaje.host import control, inventory, messages, record, starting, template
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control import Control
 from celaje.host.control_server import MOST_CONNECTIONS
@@ -326,8 +327,6 @@ def test_one_connection_too_many_is_told_why(machines: Machines) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_other_users_are_refused(machines: Machines) -> None:
     """Somebody else who got hold of the directory, which its mode keeps from them, is refused by the kernel's word."""
-    from celaje.host import template
-
     directory = machines.started("one")
     program = """
 import os, socket, sys
@@ -350,14 +349,100 @@ for place in places:
 
 def test_the_template_refuses_what_it_cannot_do(machines: Machines) -> None:
     machines.started("one")
-    from celaje.host import template
-
     for data in (b"nonsense", messages.encoded(messages.Kill())):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
             raw.connect(str(template.socket_path()))
             raw.send(data)
             assert json.loads(raw.recv(1 << 17))["message"] == "refused"
     assert starting.template_process() is not None
+
+
+@contextmanager
+def silent_clients(count: int) -> Iterator[list[socket.socket]]:
+    """Who connects to the template and says nothing."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.connect(str(template.socket_path()))
+            client.settimeout(60)
+            clients.append(client)
+        yield clients
+
+
+def gone(client: socket.socket) -> bool:
+    """Whether the other end has closed."""
+    client.setblocking(False)
+    try:
+        return not client.recv(1)
+    except BlockingIOError:
+        return False
+
+
+def sockets_of(process: int) -> int:
+    """How many a process has open."""
+    count = 0
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(entry).startswith("socket:")
+    return count
+
+
+def test_clients_that_say_nothing_keep_nobody_waiting(machines: Machines) -> None:
+    end(starting.template_process())
+    starting.start_template(request_seconds=3600)
+    process = starting.template_process()
+    with silent_clients(5) as silent:
+        directory = machines.started("one")
+        silent[0].send(messages.encoded(messages.Kill()))  # and are served when they speak
+        assert json.loads(silent[0].recv(1 << 17))["message"] == "refused"
+        silent[1].close()
+        running = directory.holder()
+        assert running is not None
+        wait_until(lambda: sockets_of(running) == 1)  # the machine's own
+        machines.started("two")
+        assert not any(gone(client) for client in silent[2:])
+    assert starting.template_process() == process
+    assert len(list(Path(f"/proc/{process}/task").iterdir())) == 1
+
+
+def test_of_too_many_silent_clients_the_first_goes_and_so_does_one_that_is_silent_for_long(
+    machines: Machines,
+) -> None:
+    end(starting.template_process())
+    starting.start_template(request_seconds=3600)
+    with silent_clients(template.MOST_CLIENTS + 1) as silent:
+        assert silent[0].recv(1) == b""
+        assert not gone(silent[-1])
+    end(starting.template_process())
+    starting.start_template(request_seconds=0.1)
+    with silent_clients(3) as silent:
+        assert [client.recv(1) for client in silent] == [b""] * 3
+
+
+def test_a_template_that_ends_serves_whoever_is_connected(machines: Machines) -> None:
+    machines.started("one")
+    process = starting.template_process()
+    assert process is not None
+    with silent_clients(1) as (client,):
+        os.kill(process, signal.SIGTERM)
+        wait_until(lambda: not template.socket_path().exists())
+        client.send(messages.encoded(messages.Kill()))
+        assert json.loads(client.recv(1 << 17))["message"] == "refused"
+    wait_until(lambda: not alive(process))
+
+
+def test_a_machines_log_is_bounded(machines: Machines) -> None:
+    directory = machines.made("one")
+    directory.log.write_bytes(b"old\n" * bounded_log.LIMIT)
+    starting.start(directory)
+    assert directory.log.stat().st_size < bounded_log.LIMIT
+    older = directory.log.with_name("log.1")
+    assert older.read_bytes().startswith(b"old\n")
+    control.kill(directory)
+    directory.log.write_bytes(b"new\n" * bounded_log.LIMIT)
+    starting.start(directory)
+    assert older.read_bytes().startswith(b"new\n")
 
 
 def test_an_idle_machine_costs_little_memory_of_its_own(machines: Machines) -> None:

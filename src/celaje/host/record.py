@@ -8,7 +8,7 @@
     outcome.json   how the last run ended, written by the machine's process
     exit.json      how the last process ended, written by the template that reaped it
     console.ring   what the guest said last (console_ring.py)
-    log            what the process says about itself
+    log, log.1     what the process says about itself, at most a mebibyte each (bounded_log.py)
 
 The lock is one of an open file description (F_OFD_SETLK), and the file says whose: who asks for its holder takes
 nothing, so looking at a machine never keeps it from starting, nor does a look by the process that has the lock drop it.

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from celaje import paths
+from celaje import background, paths
 from celaje.errors import HostError
 from celaje.host import messages, template
 from celaje.host.control import ProgressTold, peer
@@ -111,60 +108,24 @@ def template_process() -> int | None:
         return peer(connection)[0]
 
 
-def start_template(say: Say = _nobody, idle_seconds: float = template.IDLE_SECONDS) -> None:
+def start_template(
+    say: Say = _nobody,
+    idle_seconds: float = template.IDLE_SECONDS,
+    request_seconds: float = template.REQUEST_SECONDS,
+) -> None:
     """Start a template and wait until it listens, unless another one is there, or about to be. HostError if it cannot
     start."""
     log = log_path()
-    paths.made(log.parent)
-    said, says = os.pipe2(os.O_CLOEXEC)
-    try:
-        with open(log, "ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celaje.host.template", str(says), str(idle_seconds)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(says,),
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,
-            )
-        os.close(says)
-        says = -1
-        answer = _said(said, say)
-        process.wait()
-    finally:
-        os.close(said)
-        if says >= 0:
-            os.close(says)
+    answer = background.start(
+        "celaje.host.template",
+        lambda says: [str(says), str(idle_seconds), str(request_seconds)],
+        log,
+        TEMPLATE_SECONDS,
+        ALLOCATOR,
+        lambda: say("preparing machines' processes (once for a while) …"),
+    )
     if answer == b"=":
         time.sleep(0.005)  # another one has the lock, and is about to listen
     elif answer != b"+":
-        raise HostError(f"the template did not start; {log} ends with: {_last_line(log)}")
+        raise HostError(f"the template did not start; {log} ends with: {background.last_line(log)}")
 
-
-def _environment() -> dict[str, str]:
-    """Ours, and a way to find this very celaje wherever it was imported from."""
-    root, rest = str(template.PACKAGE.parent), os.environ.get("PYTHONPATH")
-    return {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{root}{os.pathsep}{rest}" if rest else root}
-
-
-def _said(descriptor: int, say: Say) -> bytes:
-    """The template's byte; nothing if the pipe ended before, or it took too long."""
-    ends = time.monotonic() + TEMPLATE_SECONDS
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    if not poller.poll(1000):
-        say("preparing machines' processes (once for a while) …")
-    while (left := ends - time.monotonic()) > 0:
-        if poller.poll(left * 1000):
-            return os.read(descriptor, 1)
-    return b""
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError as error:
-        return f"(nothing: {error.strerror})"
-    return lines[-1] if lines else "(nothing)"

@@ -28,14 +28,16 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from celaje import __version__, paths
+from celaje import __version__, bounded_log, paths
 from celaje.host import messages
 from celaje.host.control import peer
 from celaje.host.record import MachineDirectory, ProcessExit
 
 IDLE_SECONDS = 600.0
-REQUEST_SECONDS = 5.0  # a client that has connected must have said what it wants by then
+REQUEST_SECONDS = 5.0  # a client that has connected must have said what it wants by then; it keeps nobody waiting
 BACKLOG = 64
+SHORTAGE_SECONDS = 0.1
+MOST_CLIENTS = 256  # that have said nothing yet; for one more the one that has been silent for longest goes
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # What a machine's process imports sooner or later: once here instead of in every one.
@@ -86,10 +88,19 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
 class Template:
     """Listens on `listener` and forks. `lock` is a descriptor that keeps others out."""
 
-    def __init__(self, listener: socket.socket, lock: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        lock: int,
+        idle_seconds: float = IDLE_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
+    ) -> None:
         self._listener = listener
         self._lock = lock
         self._idle_seconds = idle_seconds
+        self._request_seconds = request_seconds
+        self._poller = select.poll()
+        self._silent: dict[int, tuple[socket.socket, float]] = {}  # by descriptor, the longest silent first: until when
         self._children: dict[int, MachineDirectory] = {}
         self._woken, self._wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -102,47 +113,85 @@ class Template:
         gc.collect()
         gc.disable()
         gc.freeze()  # what is there now is never looked at again, so that machines go on sharing its pages
-        poller = select.poll()
-        poller.register(self._listener, select.POLLIN)
-        poller.register(self._woken, select.POLLIN)
+        self._poller.register(self._listener, select.POLLIN)
+        self._poller.register(self._woken, select.POLLIN)
         self._listener.setblocking(False)
         last = time.monotonic()
         while not leaving and (left := last + self._idle_seconds - time.monotonic()) > 0:
-            poller.poll(left * 1000)
-            with contextlib.suppress(BlockingIOError):
-                while os.read(self._woken, 4096):
-                    pass
-            self._reap()
-            if self._accept():
+            if self._round(left):
                 last = time.monotonic()
         # Whoever connects from here on starts another template; those who are waiting already are served.
         socket_path().unlink(missing_ok=True)
-        while self._accept():
-            pass
+        self._accept()
+        while self._silent:
+            self._round(self._request_seconds)
         signal.set_wakeup_fd(-1)
 
-    def _accept(self) -> bool:
-        """Serve one client that waits. Whether there was one."""
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return False
+    def _round(self, seconds: float) -> bool:
+        """Wait for whatever comes next, and serve it. Whether anybody came, or spoke."""
+        if self._silent:
+            seconds = min(seconds, next(iter(self._silent.values()))[1] - time.monotonic())
+        active = False
+        for descriptor, _ in self._poller.poll(max(0.0, seconds) * 1000):
+            if descriptor == self._woken:
+                with contextlib.suppress(BlockingIOError):
+                    while os.read(self._woken, 4096):
+                        pass
+            elif descriptor == self._listener.fileno():
+                self._accept()
+                active = True
+            elif descriptor in self._silent:
+                self._hear(self._dropped(descriptor))
+                active = True
+        self._reap()
+        now = time.monotonic()
+        for descriptor in [each for each, (_, until) in self._silent.items() if until <= now]:
+            self._dropped(descriptor).close()
+        return active
+
+    def _accept(self) -> None:
+        """Take in all who have connected."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # the host gives no more descriptors just now
+                if not self._silent:
+                    time.sleep(SHORTAGE_SECONDS)
+                    return
+                self._dropped(next(iter(self._silent))).close()
+                continue
+            connection.setblocking(False)
+            if peer(connection)[1] != os.getuid():
+                refused = messages.Refused(cause="host", reason="this template is another user's")
+                with connection, contextlib.suppress(OSError):
+                    connection.send(messages.encoded(refused))
+                continue
+            if len(self._silent) >= MOST_CLIENTS:
+                self._dropped(next(iter(self._silent))).close()
+            self._silent[connection.fileno()] = connection, time.monotonic() + self._request_seconds
+            self._poller.register(connection, select.POLLIN)
+
+    def _dropped(self, descriptor: int) -> socket.socket:
+        """A client that is waited for no more."""
+        self._poller.unregister(descriptor)
+        return self._silent.pop(descriptor)[0]
+
+    def _hear(self, connection: socket.socket) -> None:
+        """Serve one client, who has said something or has gone."""
         with connection:
-            connection.settimeout(REQUEST_SECONDS)
             try:
                 self._answer(connection)
             except messages.Unreadable as error:
                 with contextlib.suppress(OSError):
                     connection.send(messages.encoded(error.answer))
             except OSError:
-                return True  # it has gone, or says nothing
-        return True
+                return  # it has gone
 
     def _answer(self, connection: socket.socket) -> None:
-        if peer(connection)[1] != os.getuid():
-            refused = messages.Refused(cause="host", reason="this template is another user's")
-            connection.send(messages.encoded(refused))
-            return
         data = connection.recv(messages.LONGEST_MESSAGE)
         if not data:
             return
@@ -187,13 +236,15 @@ class Template:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._listener.close()
+        for silent, _ in self._silent.values():
+            silent.close()
         for descriptor in (self._lock, self._woken, self._wakes):
             os.close(descriptor)
         self._children.clear()
         for name in settings(os.environ):
             del os.environ[name]
         os.environ.update(request.environment)
-        connection.settimeout(None)
+        connection.setblocking(True)
         gc.enable()
 
     def _reap(self) -> None:
@@ -218,7 +269,7 @@ def _machine(request: messages.Start, connection: socket.socket) -> int:
 
     directory = MachineDirectory(Path(request.directory))
     try:
-        log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = bounded_log.opened(directory.log)
     except OSError as error:
         reason = f"cannot write {directory.log}: {error.strerror}; see celaje vm ls"
         connection.send(messages.encoded(messages.Refused(cause="host", reason=reason)))
@@ -230,11 +281,11 @@ def _machine(request: messages.Start, connection: socket.socket) -> int:
 
 
 def main(words: list[str]) -> int:
-    """`python -m celaje.host.template DESCRIPTOR [SECONDS]`: says "+" there when it listens, "=" if another template is
-    there already; goes after SECONDS without a start. The process that was started ends at once, and its child is the
-    template, so that nobody has to reap it."""
+    """`python -m celaje.host.template DESCRIPTOR IDLE REQUEST`: says "+" there when it listens, "=" if another template
+    is there already; goes after IDLE seconds without a start, and lets a client go that says nothing for REQUEST
+    seconds. The process that was started ends at once, and its child is the template, so that nobody has to reap it."""
     said = int(words[0])
-    idle_seconds = float(words[1]) if len(words) > 1 else IDLE_SECONDS
+    idle_seconds, request_seconds = map(float, words[1:])
     if os.fork():
         return 0
     lock = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -260,7 +311,7 @@ def main(words: list[str]) -> int:
     os.write(said, b"+")
     os.close(said)
     with listener:
-        Template(listener, lock, idle_seconds).serve()
+        Template(listener, lock, idle_seconds, request_seconds).serve()
     return 0
 
 

@@ -22,6 +22,7 @@ from types import FrameType, TracebackType
 
 import msgspec
 
+from celaje import bounded_log
 from celaje.errors import CelajeError, HostError, UsageError
 from celaje.host import messages
 from celaje.host.configuration import configuration
@@ -448,7 +449,7 @@ def private_bytes(process: str = "self") -> int:
 def serve(directory: MachineDirectory, reply: socket.socket) -> int:
     """Be the machine's process; `reply` hears when it is up, or why it is not. Returns the exit status."""
     ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    bounded_log.begin(directory.log)
     try:
         process = MachineProcess(directory)
     except Exception as error:  # the edge: whoever asked for the machine is told

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from celaje import bounded_log
 from celaje.errors import CelajeError, HostError
 from celaje.network import spawn
 from celaje.network.assignment_file import AssignmentFile
@@ -180,7 +181,7 @@ def main(words: list[str]) -> int:
     """The process, from its two arguments."""
     settings = msgspec.json.decode(words[0], type=NetworkSettings)
     says = int(words[1])
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    bounded_log.begin(spawn.log_path(settings.name))
     if os.fork():
         os._exit(0)  # whoever started us waits for this one, and nobody has to wait for the other
     try:

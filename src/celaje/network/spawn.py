@@ -23,19 +23,16 @@ import fcntl
 import hashlib
 import os
 import re
-import select
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from celaje import paths
+from celaje import background, paths
 from celaje.errors import HostError, InputError
 from celaje.network.messages import NAME_PATTERN, NetworkSettings
 
@@ -159,58 +156,11 @@ def _starting(name: str) -> Iterator[None]:
 
 
 def _start(settings: NetworkSettings) -> None:
-    """Run the process and wait until it says that it listens: a byte on a pipe. The child that we wait for is only the
-    parent of the process, so that nobody has to reap it."""
+    """Run the process and wait until it says that it listens."""
     log = log_path(settings.name)
-    paths.made(log.parent)
-    said, says = os.pipe2(os.O_CLOEXEC)
-    try:
-        with open(log, "ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "celaje.network.process", msgspec.json.encode(settings).decode(), str(says)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(says,),
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,
-            )
-        os.close(says)
-        says = -1
-        listens = _listens(said)
-        child.wait()
-    finally:
-        os.close(said)
-        if says >= 0:
-            os.close(says)
-    if not listens:
+    words = msgspec.json.encode(settings).decode()
+    said = background.start("celaje.network.process", lambda says: [words, str(says)], log, START_SECONDS, ALLOCATOR)
+    if said != b"+":
         raise HostError(
-            f"the process of the network {settings.name!r} did not start; {log} ends with: {_last_line(log)}"
+            f"the process of the network {settings.name!r} did not start; {log} ends with: {background.last_line(log)}"
         )
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and a way to find this very celaje wherever it was imported from."""
-    root = str(Path(__file__).resolve().parents[2])
-    rest = os.environ.get("PYTHONPATH")
-    return {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{root}{os.pathsep}{rest}" if rest else root}
-
-
-def _listens(said: int) -> bool:
-    """Whether the byte came before the pipe's end and before we stop waiting."""
-    ends = time.monotonic() + START_SECONDS
-    poller = select.poll()
-    poller.register(said, select.POLLIN)
-    while (left := ends - time.monotonic()) > 0:
-        if poller.poll(left * 1000):
-            return os.read(said, 1) == b"+"
-    return False
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError as error:
-        return f"(nothing: {error.strerror})"
-    return lines[-1] if lines else "(nothing)"
