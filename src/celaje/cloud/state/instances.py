@@ -65,7 +65,7 @@ class Instance(Resource, Base):
     `reboot_asked`: when a reboot was that has not been done yet. `recoveries`: how often, since it was started, its
     machine was started again because its process had vanished. `failure` is what keeps the controller from going on,
     for a person, "" if nothing. `checked` is what the status checks came to, `checked_since` since when. `profile` is
-    an instance profile's ARN.
+    an instance profile's ARN, `profile_id` its id.
     """
 
     __tablename__ = "instances"
@@ -106,7 +106,8 @@ class Instance(Resource, Base):
     protected: Mapped[bool] = mapped_column(default=False)  # DisableApiTermination
     stop_protected: Mapped[bool] = mapped_column(default=False)  # DisableApiStop
     metadata_options: Mapped[MetadataOptions] = mapped_column(Structure(MetadataOptions))
-    profile: Mapped[str] = mapped_column(default="")
+    profile: Mapped[str] = mapped_column(default="", index=True)
+    profile_id: Mapped[str] = mapped_column(default="")
     profile_association: Mapped[str] = mapped_column(default="")
     monitoring: Mapped[bool] = mapped_column(default=False)
     ebs_optimized: Mapped[bool] = mapped_column(default=False)
