@@ -327,6 +327,7 @@ def test_questions_over_tcp_are_limited_as_those_over_udp_are(world: World) -> N
 
 def test_a_connection_whose_question_is_not_answered_ends() -> None:
     closed: list[bool] = []
-    receive = dns_over_tcp(lambda query, answer: False)(lambda data: None, lambda: closed.append(True))
+    service = dns_over_tcp(lambda query, answer: False)
+    receive = service(lambda data: None, lambda: closed.append(True), lambda hops: None)
     receive(b"\0\x01a\0\x01b\0\x01c")
     assert closed == [True]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from celaje.errors import InputError
+from celaje.network.buffers import Buffer
 from celaje.network.destinations import METADATA
 from celaje.network.http_server import Handler, HttpRequest, HttpResponse
 from celaje.network.messages import MetadataFacts, Refused, Update
-from celaje.network.metadata import VERSIONS, InstanceFacts, Tokens, instance_metadata, metadata_service
+from celaje.network.metadata import VERSIONS, InstanceFacts, MetadataService, Tokens, instance_metadata
 from celaje.network.stream_service import A_TURN
 from tests.network.attached_guest import attach_request
 from tests.network.local_network import local_network
@@ -124,9 +125,9 @@ def test_every_version_has_the_same_tree(client: Client) -> None:
     assert client.get("/").split("\n") == list(VERSIONS)
     for version in VERSIONS:
         assert client.get(f"/{version}/meta-data/instance-id") == "i-0a"
-        assert client.get(f"/{version}").split("\n") == ["dynamic/", "meta-data/", "user-data"]
+        assert client.get(f"/{version}").split("\n") == ["dynamic", "meta-data", "user-data"]
     assert client.status("GET", "/2000-01-01/meta-data/instance-id") == 404
-    assert client.status("GET", "/1.0") == 404
+    assert client.status("GET", "/1.1") == 404
 
 
 def test_keys_are_listed_by_number_and_name(client: Client) -> None:
@@ -211,13 +212,80 @@ def test_facts_that_contradict_each_other_are_refused() -> None:
 def test_the_service_speaks_http_and_closes_where_the_client_does() -> None:
     said: list[bytes] = []
     closed: list[bool] = []
-    receive = metadata_service(facts(), instance_metadata)(said.append, lambda: closed.append(True))
+    service = MetadataService(facts(), instance_metadata)
+    receive = service.serve(said.append, lambda: closed.append(True), lambda hops: None)
     receive(b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n")
     assert said.pop().endswith(b"\r\n\r\ni-0a")
     assert not closed
     receive(b"PUT /latest/api/token HTTP/1.0\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n")
     assert said.pop().startswith(b"HTTP/1.1 200 OK")
     assert closed
+
+
+def test_a_connection_that_stands_hears_of_changes_and_its_token_stays_good() -> None:
+    said: list[bytes] = []
+    service = MetadataService(facts(tokens_required=True), instance_metadata)
+    receive = service.serve(said.append, lambda: None, lambda hops: None)
+    receive(b"PUT /latest/api/token HTTP/1.1\r\nHost: a\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n")
+    token = said.pop().partition(b"\r\n\r\n")[2]
+    field = b"X-aws-ec2-metadata-token: " + token
+    ask = b"GET /latest/meta-data/placement/region HTTP/1.1\r\nHost: a\r\n" + field + b"\r\n\r\n"
+    receive(ask)
+    assert said.pop().endswith(b"\r\n\r\nlocal-1")
+    change = service.changed(facts(tokens_required=True, extra={"placement/region": "local-2"}))
+    receive(ask)
+    assert said.pop().endswith(b"local-1")
+    change()
+    receive(ask)
+    assert said.pop().endswith(b"local-2")
+
+
+def test_an_endpoint_that_is_switched_off_refuses_everything() -> None:
+    client = Client(instance_metadata(facts(enabled=False)))
+    assert client.status("GET", "/latest/meta-data/instance-id") == 403
+    assert client.status("PUT", "/latest/api/token", **{LIFE: "60"}) == 403
+
+
+def test_the_answer_with_a_token_has_the_hops_that_were_said_and_others_any(client: Client) -> None:
+    limited = Client(instance_metadata(facts(hop_limit=2)))
+    assert limited.ask("PUT", "/latest/api/token", **{LIFE: "60"}).hops == 2
+    assert limited.ask("GET", "/latest/meta-data/").hops is None
+    assert limited.ask("PUT", "/latest/api/token").hops is None
+    for hops in (0, 65):
+        with pytest.raises(InputError, match=f"may take 1 to 64 hops, not {hops}"):
+            instance_metadata(facts(hop_limit=hops))
+
+
+def test_packets_with_a_token_live_as_long_as_was_said(runtime: Path) -> None:
+    with local_network(metadata=instance_metadata) as network:
+        guest = network.attach(attach_request(metadata=MetadataFacts("i-0a", "web", hop_limit=1)))
+        heard: list[int] = []
+        receive = guest.guest.receive
+
+        def listening(message: Buffer) -> None:
+            heard.append(message[34])
+            receive(message)
+
+        guest.guest.receive = listening  # type: ignore[method-assign]
+        put = b"PUT /latest/api/token HTTP/1.0\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n"
+        for request, last in ((b"GET /latest/ HTTP/1.0\r\n\r\n", 64), (put, 1)):
+            heard.clear()
+            stream = guest.guest.connect(METADATA, 80)
+            stream.write(request)
+            network.until(lambda stream=stream: stream.closed or stream.eof)  # type: ignore[misc]
+            assert (heard[0], heard[-1]) == (64, last), "who may not have the token is connected and never answered"
+
+
+@pytest.mark.parametrize("key", ["a b", "a/b", "", ".", "..", "_index", "é"])
+def test_a_tag_whose_key_no_path_can_have_is_refused_by_name(key: str) -> None:
+    with pytest.raises(InputError, match="cannot be in the metadata: its key may have letters"):
+        instance_metadata(facts(extra={f"tags/instance/{key}": "x"}))
+
+
+def test_tags_are_leaves_by_their_keys() -> None:
+    client = Client(instance_metadata(facts(extra={"tags/instance/Name": "web", "tags/instance/a:b=c@d": "é"})))
+    assert client.get("/latest/meta-data/tags/instance/").split("\n") == ["Name", "a:b=c@d"]
+    assert client.get("/latest/meta-data/tags/instance/a:b=c@d") == "é"
 
 
 def test_a_guest_asks_over_its_network_and_hears_of_changes(runtime: Path) -> None:

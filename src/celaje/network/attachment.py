@@ -19,13 +19,13 @@ from celaje.network.group_rules import GroupRules
 from celaje.network.interface import Interface, InterfaceConfig
 from celaje.network.link import Link
 from celaje.network.messages import Attach, HostPort, PublicPort, Service, Update
-from celaje.network.metadata import InstanceFacts, MetadataHandler, metadata_service
+from celaje.network.metadata import InstanceFacts, MetadataHandler, MetadataService
 from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig, check_bandwidth
 from celaje.network.notation import PROTOCOLS, address_number, mac_bytes, subnet_of
 from celaje.network.public_pool import PublicPool
 from celaje.network.public_ports import PublicPorts
-from celaje.network.stream_service import ServiceMaker, dns_over_tcp
+from celaje.network.stream_service import dns_over_tcp
 from celaje.network.subnet import Subnet
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Attachment:
         self._pool = pool
         self.request = request
         self._link: Link | None = None
+        self._service: MetadataService | None = None
         said = (*request.other_groups, *request.groups)
         check_groups(dict.fromkeys(said))
         subnet = config.blocks[0] if request.subnet is None else subnet_of(request.subnet)
@@ -74,7 +75,7 @@ class Attachment:
         self.flows.opened = opened
         try:
             self._set_services()
-            self._set_metadata(self._metadata_service(request))
+            self._changed_metadata(request)()
             is_real = self._join_pool(request.public_address)
             admitted = rules.admitted(_names(request))
             self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
@@ -140,7 +141,7 @@ class Attachment:
         opened = self._opened(self.interface.subnet, now.host_ports, now.services)
         said = (*(request.other_groups or ()), *(request.groups or ()))
         check_groups(dict.fromkeys(said))
-        metadata = self._metadata_service(now)
+        tell = self._changed_metadata(now)
         check_bandwidth(now.bandwidth.to_guest, now.bandwidth.from_guest)
         cut = self._set_public_address(was.public_address, now.public_address)
         try:
@@ -154,7 +155,7 @@ class Attachment:
             cut += self._network.set_groups(self.interface, _names(now))
         if now.bandwidth != was.bandwidth:
             self._network.set_bandwidth(self.interface, now.bandwidth.to_guest, now.bandwidth.from_guest)
-        self._set_metadata(metadata)
+        tell()
         self.request = now
         self.rules_changed()
         return cut
@@ -203,10 +204,11 @@ class Attachment:
         services[self._config.dns, DNS_PORT] = dns
         services[DNS_LINK_LOCAL, DNS_PORT] = dns
 
-    def _metadata_service(self, request: Attach) -> ServiceMaker | None:
+    def _changed_metadata(self, request: Attach) -> Callable[[], None]:
+        """What makes the metadata service tell what `request` says. InputError, now, if that cannot be told."""
         facts = request.metadata
         if facts is None or self._metadata is None:
-            return None
+            return lambda: None
         about = InstanceFacts(
             facts,
             request.mac,
@@ -215,11 +217,15 @@ class Attachment:
             request.public_address,
             _names(request),
         )
-        return metadata_service(about, self._metadata)
+        if self._service is not None:
+            return self._service.changed(about)
+        service = MetadataService(about, self._metadata)
 
-    def _set_metadata(self, service: ServiceMaker | None) -> None:
-        if service is not None:
-            self.flows.services[METADATA, METADATA_PORT] = service
+        def begin() -> None:
+            self._service = service
+            self.flows.services[METADATA, METADATA_PORT] = service.serve
+
+        return begin
 
     # What can be asked.
 

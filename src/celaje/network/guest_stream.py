@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from celaje.network import tcp
+from celaje.network import ipv4, tcp
 from celaje.network.buffers import Buffer
 from celaje.network.tcp_segment import PROTOCOL, TcpSegment
 
@@ -37,6 +37,7 @@ class GuestStream:
         "key",
         "queued",
         "timer",
+        "transmit",
     )
 
     def __init__(self, flows: InterfaceFlows, remote: tuple[int, int], port: int, inward: bool) -> None:
@@ -53,9 +54,9 @@ class GuestStream:
         self.events = 0  # reported by the connection and not acted on
         self.queued = False  # among those that the present round will settle
         self.timer = nat.loop.timer(self.settle)
-        transmit = partial(nat.network.deliver, flows.interface, remote[0], guest[0], PROTOCOL)
+        self.transmit = _Transmit(partial(nat.network.deliver, flows.interface, remote[0], guest[0], PROTOCOL))
         self.connection = tcp.TcpConnection(
-            remote, guest, _Transmit(transmit), flows.settings, nat.initial_sequence(remote, guest, now)
+            remote, guest, self.transmit, flows.settings, nat.initial_sequence(remote, guest, now)
         )
         flows.streams[self.key] = self
 
@@ -190,10 +191,11 @@ def stream_key(remote: int, remote_port: int, port: int) -> int:
 class _Transmit:
     """`deliver` says whether a frame was taken; to TCP a dropped frame is one that was lost on the way."""
 
-    __slots__ = ("_deliver",)
+    __slots__ = ("_deliver", "ttl")
 
     def __init__(self, deliver: partial[bool]) -> None:
         self._deliver = deliver
+        self.ttl = ipv4.TTL
 
     def __call__(self, parts: list[Buffer], gso_size: int) -> None:
-        self._deliver(parts, gso_size)
+        self._deliver(parts, gso_size, self.ttl)

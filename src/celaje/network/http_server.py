@@ -42,12 +42,14 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """`headers` besides those that the server adds: Content-Length, Content-Type, Date, Connection."""
+    """`headers` besides those that the server adds: Content-Length, Content-Type, Date, Connection. `hops`: how far the
+    answer may go, None: anywhere."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain"
     headers: dict[str, str] = field(default_factory=dict)
+    hops: int | None = None
 
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -76,7 +78,7 @@ class _Head:
 class HttpServer:
     """One connection. `clock` is the time of day, for the Date field."""
 
-    __slots__ = ("_clock", "_handler", "_head", "_received", "_searched", "finished")
+    __slots__ = ("_clock", "_handler", "_head", "_received", "_searched", "finished", "hops")
 
     def __init__(self, handler: Handler, clock: Callable[[], float] = time.time) -> None:
         self._handler = handler
@@ -84,6 +86,7 @@ class HttpServer:
         self._received = bytearray()
         self._searched = 0  # bytes in which no head ends
         self._head: _Head | None = None  # its body is to come
+        self.hops: int | None = None  # what the last answer that said a number said
         self.finished = False  # after what `receive` returned the connection is to be closed
 
     def receive(self, data: bytes) -> bytes:
@@ -130,6 +133,8 @@ class HttpServer:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = failure(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if response.hops is not None:
+            self.hops = response.hops
         return self._written(response, request.method, head.keeps)
 
     def _read_head(self) -> _Head | None:

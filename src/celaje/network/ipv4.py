@@ -16,6 +16,7 @@ HEADER = 20
 DONT_FRAGMENT = 0x4000
 MORE_FRAGMENTS = 0x2000
 LONGEST = 65535  # bytes of a packet
+TTL = 64  # hops of a packet of the network's own, where nobody says another number
 
 ICMP = 1
 TCP = 6
@@ -45,7 +46,7 @@ def header(
     destination: int,
     protocol: int,
     length: int,
-    ttl: int = 64,
+    ttl: int = TTL,
     tos: int = 0,
     identification: int = 0,
     fragment: int = DONT_FRAGMENT,

@@ -116,6 +116,8 @@ class MetadataFacts(_Part, frozen=True):
     user_data: bytes | None = None
     extra: dict[str, str] = {}  # path under meta-data/ to its text, such as "placement/region"; or under dynamic/
     tokens_required: bool = False  # version 2 only: no fact without a token
+    enabled: bool = True  # otherwise every request is refused
+    hop_limit: int = 64  # how many hops an answer with a token may take, 1 to 64
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message", forbid_unknown_fields=True):

@@ -5,7 +5,7 @@
     /latest/user-data                              bytes, as given
     /latest/dynamic/instance-identity/document     JSON
 
-The same under the dated versions that clients ask for first. Tokens are signed and not kept, so a guest that asks for
+The same under every dated version of EC2's. Tokens are signed and not kept, so a guest that asks for
 a million of them costs nothing but the answers. Versions 1 and 2 differ in the token only.
 """
 
@@ -24,16 +24,25 @@ from http import HTTPStatus
 import msgspec
 
 from celaje.errors import InputError
+from celaje.network import ipv4
 from celaje.network.http_server import Handler, HttpRequest, HttpResponse, HttpServer, failure
 from celaje.network.messages import MetadataFacts
-from celaje.network.stream_service import Close, Receive, ServiceMaker, Write
+from celaje.network.stream_service import Close, LimitHops, Receive, Write
 
-VERSIONS = ("2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest")
+# EC2's, the oldest first; clients ask for the one that they know, and all have the same tree here.
+VERSIONS = (
+    "1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01",
+    "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19",
+    "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03",
+    "2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11", "latest",
+)  # fmt: skip
 LONGEST_TOKEN_LIFE = 21_600  # seconds
 
 _TOKEN = "x-aws-ec2-metadata-token"
 _LIFE = "x-aws-ec2-metadata-token-ttl-seconds"
 _OPEN = {"Allow": "GET, HEAD"}
+_TAGS = ("tags", "instance")
+_TAG_KEY = re.compile(r"(?!\.{1,2}\Z|_index\Z)[A-Za-z0-9+\-=.,_:@]+")
 
 
 class InstanceFacts(msgspec.Struct, frozen=True):
@@ -51,17 +60,31 @@ class InstanceFacts(msgspec.Struct, frozen=True):
 MetadataHandler = Callable[[InstanceFacts], Handler]
 
 
-def metadata_service(facts: InstanceFacts, handler: MetadataHandler) -> ServiceMaker:
-    """The service for a machine, in the form in which a network serves TCP. InputError if its facts contradict each
-    other.
-    """
-    answer = handler(facts)
+class MetadataService:
+    """The service for a machine, in the form in which a network serves TCP (`serve`). Facts may change: connections
+    that stand are told the new ones too, and tokens stay good. InputError if facts contradict each other."""
 
-    def serve(write: Write, close: Close) -> Receive:
-        server = HttpServer(answer)
+    def __init__(self, facts: InstanceFacts, handler: MetadataHandler) -> None:
+        self._make = handler
+        self._answer = handler(facts)
+
+    def changed(self, facts: InstanceFacts) -> Callable[[], None]:
+        """What makes it answer with these; InputError, now, if they contradict each other."""
+        answer = self._make(facts)
+
+        def change() -> None:
+            self._answer = answer
+
+        return change
+
+    def serve(self, write: Write, close: Close, limit_hops: LimitHops) -> Receive:
+        """As a ServiceMaker does."""
+        server = HttpServer(lambda request: self._answer(request))
 
         def receive(data: bytes) -> None:
             answers = server.receive(data)
+            if server.hops is not None:
+                limit_hops(server.hops)
             if answers:
                 write(answers)
             if server.finished:
@@ -69,24 +92,26 @@ def metadata_service(facts: InstanceFacts, handler: MetadataHandler) -> ServiceM
 
         return receive
 
-    return serve
-
 
 def instance_metadata(facts: InstanceFacts) -> Handler:
     """EC2's tree of `facts`. InputError if a path is both a leaf and a directory."""
     tree = _Tree(facts)
     tokens = Tokens(facts.told.instance_id)
-    required = facts.told.tokens_required
+    told = facts.told
+    if not 1 <= told.hop_limit <= ipv4.TTL:
+        raise InputError(f"a token's answer may take 1 to {ipv4.TTL} hops, not {told.hop_limit}")
 
     def answer(request: HttpRequest) -> HttpResponse:
+        if not told.enabled:
+            return failure(HTTPStatus.FORBIDDEN)
         segments = tuple(segment for segment in request.path.split("/") if segment)
         if segments == ("latest", "api", "token"):
-            return _token(request, tokens)
+            return _token(request, tokens, told.hop_limit)
         if request.method not in ("GET", "HEAD"):
             return failure(HTTPStatus.METHOD_NOT_ALLOWED, _OPEN)
         token = request.headers.get(_TOKEN)
         left = None if token is None else tokens.left(token)
-        if left is None and (required or token is not None):
+        if left is None and (told.tokens_required or token is not None):
             return failure(HTTPStatus.UNAUTHORIZED)
         headers = {} if left is None else {_LIFE: str(left)}
         if segments and segments[0] not in VERSIONS:
@@ -100,7 +125,7 @@ def instance_metadata(facts: InstanceFacts) -> Handler:
     return answer
 
 
-def _token(request: HttpRequest, tokens: Tokens) -> HttpResponse:
+def _token(request: HttpRequest, tokens: Tokens, hops: int) -> HttpResponse:
     if request.method != "PUT":
         return failure(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "OPTIONS, PUT"})
     if "x-forwarded-for" in request.headers:
@@ -108,7 +133,8 @@ def _token(request: HttpRequest, tokens: Tokens) -> HttpResponse:
     life = request.headers.get(_LIFE, "")
     if not re.fullmatch("[0-9]{1,5}", life) or not 1 <= int(life) <= LONGEST_TOKEN_LIFE:
         return failure(HTTPStatus.BAD_REQUEST)
-    return HttpResponse(HTTPStatus.OK, tokens.issue(int(life)).encode("ascii"), headers={_LIFE: life})
+    # A guest that hands on packets (containers, a tunnel) gives a token to those within its hops only.
+    return HttpResponse(HTTPStatus.OK, tokens.issue(int(life)).encode("ascii"), headers={_LIFE: life}, hops=hops)
 
 
 class Tokens:
@@ -160,6 +186,12 @@ class _Tree:
 
     def _add(self, path: str, body: bytes, kind: str = "text/plain") -> None:
         segments = tuple(path.split("/"))
+        if segments[1:3] == _TAGS and (len(segments) != 4 or not _TAG_KEY.fullmatch(segments[3])):
+            key = path.partition("/instance/")[2]
+            raise InputError(
+                f"the tag {key!r} cannot be in the metadata: its key may have letters, digits and +-=.,_:@ and be none "
+                "of ., .. and _index; give it another key, or leave tags out of the metadata"
+            )
         for length in range(len(segments)):
             if segments[:length] in self._leaves:
                 leaf = "/".join(segments[:length])
@@ -188,7 +220,8 @@ class _Tree:
     def _listed(self, path: tuple[str, ...]) -> str:
         if path in self._listed_as:
             return self._listed_as[path]
-        return f"{path[-1]}/" if path in self._directories else path[-1]
+        # At the top directories are listed as leaves are, as in EC2.
+        return f"{path[-1]}/" if path in self._directories and len(path) > 1 else path[-1]
 
 
 def _meta_data(facts: InstanceFacts) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """TCP services inside the network that are answered in this process: the metadata address, DNS over TCP.
 
-A service is a function from (write, close) to a function that takes what the guest sent: bytes as they come, b"" at
-their end. It may write and close at once or later; it must not wait.
+A service is a function from (write, close, limit_hops) to a function that takes what the guest sent: bytes as they
+come, b"" at their end. It may write and close at once or later; it must not wait. From `limit_hops(number)` on, packets
+to the guest live no longer than that.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 Write = Callable[[bytes], None]
 Close = Callable[[], None]
 Receive = Callable[[bytes], None]
-ServiceMaker = Callable[[Write, Close], Receive]
+LimitHops = Callable[[int], None]
+ServiceMaker = Callable[[Write, Close, LimitHops], Receive]
 
 MOST_UNSENT = 1 << 20  # bytes of answers that wait for the guest; then its questions wait as well
 A_TURN = 4 << 10  # bytes of a guest's questions that are answered before others have their turn
@@ -42,7 +44,7 @@ class ServiceStream(GuestStream):
         self._closing = False
         self._ended = False
         self.waits = False  # for its turn
-        self._receive = maker(self._write, self._close)
+        self._receive = maker(self._write, self._close, self._limit_hops)
         self.connection.hold(syn)
         self.connection.accept()
         self.wake()
@@ -58,6 +60,9 @@ class ServiceStream(GuestStream):
         self._closing = True
         self.to_guest()
         self.wake()
+
+    def _limit_hops(self, number: int) -> None:
+        self.transmit.ttl = number
 
     def to_guest(self) -> None:
         connection = self.connection
@@ -108,7 +113,7 @@ def dns_over_tcp(resolve: Callable[[bytes, Callable[[bytes], None]], bool]) -> S
     """DNS over TCP (RFC 7766): each message follows its length in two bytes. `resolve` answers a query, once or later;
     where it says that it will not, that is the connection's end."""
 
-    def serve(write: Write, close: Close) -> Receive:
+    def serve(write: Write, close: Close, _limit_hops: LimitHops) -> Receive:
         received = bytearray()
 
         def answer(response: bytes) -> None:
