@@ -1,20 +1,32 @@
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from celaje.engine.memory import GuestMemory
 from celaje.errors import HostError
-from celaje.host.network_card import NetworkCard, attach_request, card_of_free_name, derived_mac, free_name
+from celaje.host import network_card
+from celaje.host.network_card import (
+    NetworkCard,
+    attach_request,
+    card_of_free_name,
+    derived_mac,
+    free_name,
+    kept_forwards,
+)
 from celaje.host.network_options import AllowOption, ForwardOption, HostPortOption, NetworkOptions
 from celaje.machine.virtio.net import FEATURES
 from celaje.network import client, messages, spawn
 from tests.machine.virtio.driver import BASE, MEMORY_SIZE, PATIENCE, Driver
 from tests.machine.virtio.frames import header, ipv4
+from tests.machine_processes import end, wait_until
 
 OUT = BASE + 0x10000
 FRAME = header() + ipv4(17, bytes(100))
@@ -176,6 +188,68 @@ def test_a_card_is_attached_again_when_its_network_has_died(network: FakeNetwork
     card.close()
     driver.mmio.close()
     again.die()
+
+
+def test_a_port_that_the_network_has_chosen_is_asked_for_again(runtime: Path, memory: GuestMemory) -> None:
+    """A real process of a network, killed and started again."""
+    forwards = (
+        ForwardOption("tcp", "127.0.0.1", 0, 22), ForwardOption("udp", "127.0.0.1", 0, 22),
+        ForwardOption("tcp", "127.0.0.1", 0, 80),
+    )  # fmt: skip
+    card = NetworkCard(attach_request("mini", NetworkOptions(network="ports", forwards=forwards)))
+    driver = Driver(card.device, memory)
+    driver.initialize(FEATURES, 64)
+
+    def ports() -> list[tuple[str, int, int]]:
+        return [(one.protocol, one.host_port, one.guest_port) for one in card.attached.ports if one.forward]
+
+    chosen = ports()
+    assert len({port for _, port, _ in chosen}) == 3
+    before: list[messages.Attached] = []
+    for _ in range(2):
+        before.append(card.attached)
+        end(client.statistics("ports").process)
+        wait_until(lambda: card.attached is not before[-1])
+        assert ports() == chosen
+    card.close()
+    driver.mmio.close()
+
+
+def test_a_chosen_port_that_somebody_else_has_by_now_is_given_up_in_the_end(
+    runtime: Path, memory: GuestMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(network_card, "LONGEST_PAUSE", network_card.FIRST_PAUSE)
+    forward = ForwardOption("tcp", "127.0.0.1", 0, 22)
+    card = NetworkCard(attach_request("mini", NetworkOptions(network="taken", forwards=(forward,))))
+    driver = Driver(card.device, memory)
+    driver.initialize(FEATURES, 64)
+    (port,) = (one.host_port for one in card.attached.ports if one.forward)
+    before = card.attached
+    lock = os.open(spawn.socket_path("taken").with_suffix(".start"), os.O_RDWR)
+    with socket.socket() as taker:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody starts it meanwhile
+        end(client.statistics("taken").process)
+        taker.bind(("127.0.0.1", port))
+        taker.listen()
+        os.close(lock)
+        wait_until(lambda: card.attached is not before)
+    (other,) = (one.host_port for one in card.attached.ports if one.forward)
+    assert other != port
+    assert "given up, and others chosen" in caplog.text
+    card.close()
+    driver.mmio.close()
+
+
+def test_chosen_ports_are_told_from_those_that_were_asked_for() -> None:
+    def forward(port: int, guest: int) -> messages.Forward:
+        return messages.Forward("tcp", "127.0.0.1", port, guest)
+
+    def given(port: int, guest: int, forward: bool = True) -> messages.PublicPort:
+        return messages.PublicPort("tcp", guest, "127.0.0.1", port, forward=forward)
+
+    wished = (forward(2222, 22), forward(0, 22), forward(0, 80))
+    ports = (given(2222, 22), given(40001, 22), given(80, 80, forward=False))
+    assert kept_forwards(wished, ports) == (forward(2222, 22), forward(40001, 22), forward(0, 80))
 
 
 def test_a_network_that_refuses_is_an_error_that_says_why(network: FakeNetwork) -> None:

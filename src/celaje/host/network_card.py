@@ -92,6 +92,23 @@ def attach_request(
     )
 
 
+def kept_forwards(
+    wished: Sequence[messages.Forward], given: Sequence[messages.PublicPort]
+) -> tuple[messages.Forward, ...]:
+    """`wished`, with the ports that a network has chosen where any would do."""
+    fixed = {(one.protocol, one.address, one.port) for one in wished if one.port}
+    chosen = {
+        (one.protocol, one.host_address, one.guest_port): one.host_port
+        for one in given
+        if one.forward and (one.protocol, one.host_address, one.host_port) not in fixed
+    }
+    def kept(one: messages.Forward) -> messages.Forward:
+        port = one.port or chosen.get((one.protocol, one.address, one.guest_port), 0)
+        return msgspec.structs.replace(one, port=port)
+
+    return tuple(map(kept, wished))
+
+
 class NetworkCard:
     """`device` is for the machine, which closes it; `close` ends the attempts to attach it again. `document` reads what
     the card is to have now, where that is written down: None if it is not (any more).
@@ -106,8 +123,11 @@ class NetworkCard:
         attachment = client.attach(request)
         self.attached = attachment.attached
         """What the network said last: addresses and ports."""
-        # The next process of the network is asked for what this one gave.
-        self._request = msgspec.structs.replace(request, address=self.attached.address)
+        # The next process of the network is asked for what this one gave: the address, and ports that it chose.
+        self._wished = request.forwards
+        self._request = msgspec.structs.replace(
+            request, address=self.attached.address, forwards=kept_forwards(request.forwards, self.attached.ports)
+        )
         self._follow()
         self.mac = request.mac
         self._closed = threading.Event()
@@ -166,10 +186,17 @@ class NetworkCard:
                 attachment = client.attach(self._request)
             except CelajeError as error:
                 log.warning("the network card of %s is not attached: %s", self._request.interface, error)
+                if pause == LONGEST_PAUSE and self._request.forwards != self._wished:
+                    # A machine without a network is worse than another port.
+                    log.warning("ports that were chosen for its forwards are given up, and others chosen")
+                    self._request = msgspec.structs.replace(self._request, forwards=self._wished)
                 self._closed.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             self.attached = attachment.attached
+            self._request = msgspec.structs.replace(
+                self._request, forwards=kept_forwards(self._request.forwards, self.attached.ports)
+            )
             self.device.reattach(SocketBackend(attachment.link))
             self._follow()
             return
