@@ -85,6 +85,11 @@ class RequestBody:
         return known
 
     @property
+    def promised(self) -> tuple[str, ...]:
+        """The algorithms of the checksums that the client sends, those in trailers too: known before the first read."""
+        return tuple(claim.algorithm for claim in self._claims)
+
+    @property
     def claimed(self) -> dict[str, str]:
         """The checksums that the client sent (algorithm → base64), each found right once the end was read. Those in
         trailers are here after the end only. Content-MD5 is "MD5".

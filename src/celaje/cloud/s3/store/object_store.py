@@ -11,7 +11,7 @@ from pathlib import Path
 
 from celaje import paths
 from celaje.cloud.s3.store.buckets import Buckets
-from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
+from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm, Hasher
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
 from celaje.cloud.s3.store.group_commit import GroupCommit
@@ -68,9 +68,11 @@ class ObjectStore:
 
     # --- bodies ---
 
-    def receiver(self, algorithm: Algorithm = ALGORITHMS[DEFAULT], *, part: bool = False) -> Receiver:
+    def receiver(
+        self, algorithm: Algorithm = ALGORITHMS[DEFAULT], *, part: bool = False, fed: Hasher | None = None
+    ) -> Receiver:
         """What takes an object's (or a part's) body in."""
-        return Receiver(self.contents, self._files, algorithm, always_file=part)
+        return Receiver(self.contents, self._files, algorithm, always_file=part, fed=fed)
 
     def again(self, opened: Opened, algorithm: Algorithm, *, part: bool = False) -> Received:
         """The body of an object once more, to put it under another key.

@@ -81,7 +81,10 @@ class _Worker:
 
 
 class Receiver:
-    """Takes one body in, from one thread at a time: `take` blocks in order, then `finish`; or else `abandon`."""
+    """Takes one body in, from one thread at a time: `take` blocks in order, then `finish`; or else `abandon`.
+
+    `fed`: a hasher of the algorithm that somebody else feeds with the same bytes.
+    """
 
     def __init__(
         self,
@@ -91,15 +94,17 @@ class Receiver:
         *,
         always_file: bool = False,
         row: int = LARGEST_ROW,
+        fed: Hasher | None = None,
     ) -> None:
         self._contents = contents
         self._files = files
         self._algorithm = algorithm
         self._row = -1 if always_file else row
         self._md5: Hasher = hashlib.md5(usedforsecurity=False)
-        self._hasher = algorithm.hasher()
-        # A CRC costs a fraction of writing; a cryptographic hash costs more than MD5.
-        self._hash_beside = algorithm.combine is None
+        self._hasher = fed or algorithm.hasher()
+        self._feed = fed is None
+        # A CRC costs a fraction of writing; other hashes cost as much as MD5, and have a thread beside it.
+        self._hash_beside = self._feed and not algorithm.combines
         self._small: list[Block] = []
         self._content: bytes | None = None
         self._fd = -1
@@ -135,7 +140,7 @@ class Receiver:
                 worker.put(block)
         else:
             self._md5.update(block)
-        if not (self._hashing and self._hash_beside):
+        if self._feed and not (self._hashing and self._hash_beside):
             self._hasher.update(block)
         write_fully(self._files, self._fd, [block], self._written)
         self._written += len(block)
@@ -154,7 +159,8 @@ class Receiver:
         if content is None:
             body = self._small[0] if len(self._small) == 1 else b"".join(self._small)
             self._md5.update(body)
-            self._hasher.update(body)
+            if self._feed:
+                self._hasher.update(body)
             return Received(self.size, self._md5.digest(), self._checksum(), body=bytes(body))
         try:
             self._end_workers()

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from celaje.cloud.s3.store.buckets import forget_contents
@@ -169,11 +169,17 @@ class Uploads:
         return self._commit.submit(work, self._objects.settled((), going))
 
     def complete(
-        self, bucket: Bucket, upload: Upload, wanted: Sequence[WantedPart], condition: Condition | None = None
+        self,
+        bucket: Bucket,
+        upload: Upload,
+        wanted: Sequence[WantedPart],
+        condition: Condition | None = None,
+        verify: Callable[[StoredObject], None] | None = None,
     ) -> Pending[StoredObject]:
         """Let the key have the wanted parts, one after the other; the others are forgotten with the upload.
 
-        InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload, and what `condition` raises.
+        InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload, and what `condition` raises of what the key has, or
+        `verify` of what it is to have.
         """
         going: list[bytes] = []
 
@@ -182,6 +188,8 @@ class Uploads:
             there = {part.number: part for part in _parts(connection, upload.identifier)}
             chosen = _chosen(there, wanted)
             new = put_together(current, chosen)
+            if verify is not None:
+                verify(new)
             self._objects.replace(connection, bucket, new, None, condition, going)
             named = {part.content for part in chosen}
             others = [part.content for part in there.values() if part.content not in named]
@@ -228,7 +236,8 @@ def _chosen(there: dict[int, Part], wanted: Sequence[WantedPart]) -> list[Part]:
         part = there.get(each.number)
         if part is None or part.etag != each.etag:
             raise invalid_part()
-        if any(checksum != part.checksum for checksum in each.checksums):
+        kept = part.checksum
+        if kept and any(given.algorithm == kept.algorithm and given.value != kept.value for given in each.checksums):
             raise invalid_part()
         chosen.append(part)
     for part in chosen[:-1]:

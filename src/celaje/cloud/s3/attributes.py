@@ -1,0 +1,195 @@
+"""What a client says of an object beside its bytes, from requests and for answers: headers, metadata, checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3 import tags
+from celaje.cloud.s3.access import moment, refuse_unimplemented
+from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.ranges import Span
+from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
+from celaje.cloud.s3.store.records import Attributes, Checksum, StoredObject
+from celaje.cloud.s3.store.refusals import invalid_request
+
+# Members that a request has, an object keeps and an answer repeats.
+_KEPT = (
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "ContentType",
+    "Expires",
+    "WebsiteRedirectLocation",
+)
+_STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
+_LARGEST_METADATA = 2048
+
+# What the owner of everything has anyway.
+_HARMLESS_ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read")
+_UNIMPLEMENTED = (
+    "GrantFullControl",
+    "GrantRead",
+    "GrantReadACP",
+    "GrantWriteACP",
+    "ServerSideEncryption",
+    "SSECustomerAlgorithm",
+    "SSECustomerKey",
+    "SSEKMSKeyId",
+    "SSEKMSEncryptionContext",
+    "BucketKeyEnabled",
+    "ObjectLockMode",
+    "ObjectLockRetainUntilDate",
+    "ObjectLockLegalHoldStatus",
+    "ObjectLockEventHold",
+    "ObjectLockEventHoldDurationDays",
+    "ObjectLockEventHoldDurationYears",
+    "CopySourceSSECustomerAlgorithm",
+    "CopySourceSSECustomerKey",
+    "WriteOffsetBytes",
+)
+
+
+def refuse_other_features(request: Mapping[str, object]) -> None:
+    """NotImplemented for encryption, locks and grants; AccessControlListNotSupported for what a bucket that its owner
+    enforces does not take."""
+    refuse_unimplemented(request, _UNIMPLEMENTED)
+    acl = request.get("ACL")
+    if acl is not None and acl not in _HARMLESS_ACLS:
+        raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
+
+
+def attributes_of(request: Mapping[str, object]) -> Attributes:
+    """What a request to put an object says of it. InvalidStorageClass, MetadataTooLarge, InvalidTag, NotImplemented."""
+    refuse_other_features(request)
+    storage_class = str(request.get("StorageClass") or "STANDARD")
+    if storage_class not in _STORAGE_CLASSES:
+        raise AwsError(
+            "InvalidStorageClass",
+            "The storage class you specified is not valid; here it is one of " + ", ".join(_STORAGE_CLASSES),
+            400,
+            {"StorageClassRequested": storage_class[:100]},
+        )
+    return Attributes(
+        headers=_headers(request),
+        metadata=_metadata(request),
+        tags=tags.of_header(_text(request, "Tagging")),
+        storage_class=storage_class,
+    )
+
+
+def _text(request: Mapping[str, object], member: str) -> str | None:
+    value = request.get(member)
+    return None if value is None else str(value)
+
+
+def _headers(request: Mapping[str, object]) -> dict[str, str]:
+    kept = {member: text for member in _KEPT if (text := _text(request, member))}
+    encoding = kept.pop("ContentEncoding", "")
+    # aws-chunked was of the transfer, not of the content.
+    codings = [each.strip() for each in encoding.split(",") if each.strip() not in ("", "aws-chunked")]
+    if codings:
+        kept["ContentEncoding"] = ",".join(codings)
+    return kept
+
+
+def _metadata(request: Mapping[str, object]) -> dict[str, str]:
+    given = request.get("Metadata")
+    if not isinstance(given, Mapping):
+        return {}
+    result = {str(name).lower(): str(value) for name, value in given.items()}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in result.items())
+    if size > _LARGEST_METADATA:
+        raise AwsError(
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed metadata size",
+            400,
+            {"Size": str(size), "MaxSizeAllowed": str(_LARGEST_METADATA)},
+        )
+    return result
+
+
+# --- checksums ---
+
+
+def declared_algorithm(request: Mapping[str, object]) -> Algorithm | None:
+    """The algorithm that a request names (ChecksumAlgorithm), or whose value it has. InvalidRequest."""
+    given = [algorithm for algorithm in ALGORITHMS.values() if request.get(algorithm.member) is not None]
+    if len(given) > 1:
+        raise invalid_request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    named = request.get("ChecksumAlgorithm")
+    if named is not None:
+        algorithm = ALGORITHMS.get(str(named).upper())
+        if algorithm is None:
+            raise invalid_request(
+                "Checksum algorithm provided is unsupported. Please try again with any of the valid types:"
+                f" [{', '.join(ALGORITHMS)}]"
+            )
+        if given and given[0] is not algorithm:
+            raise invalid_request("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+        return algorithm
+    return given[0] if given else None
+
+
+def given_checksums(members: Mapping[str, object]) -> tuple[Checksum, ...]:
+    """The checksums that a structure of a request has, one of each algorithm at most."""
+    return tuple(
+        Checksum(algorithm.name, str(value), "-" in str(value))
+        for algorithm in ALGORITHMS.values()
+        if (value := members.get(algorithm.member)) is not None
+    )
+
+
+def answered_checksum(checksum: Checksum | None, *, kind: bool = True) -> dict[str, str]:
+    """A checksum as answers have it, with its kind."""
+    if checksum is None:
+        return {}
+    result = {ALGORITHMS[checksum.algorithm].member: checksum.value}
+    if kind:
+        result["ChecksumType"] = kind_of(checksum)
+    return result
+
+
+def kind_of(checksum: Checksum) -> str:
+    """S3's word for what the checksum is of."""
+    return "COMPOSITE" if checksum.composite else "FULL_OBJECT"
+
+
+def default_algorithm() -> Algorithm:
+    """Of objects whose client names none."""
+    return ALGORITHMS[DEFAULT]
+
+
+# --- answers ---
+
+
+def described(found: StoredObject, span: Span, request: Mapping[str, object]) -> dict[str, object]:
+    """What GET and HEAD answer beside the body."""
+    attributes = found.attributes
+    answer: dict[str, object] = {
+        "AcceptRanges": "bytes",
+        "LastModified": moment(found.modified),
+        "ContentLength": span.length,
+        "ETag": quoted(found.etag),
+        "ContentType": "binary/octet-stream",
+        **attributes.headers,
+        "Metadata": attributes.metadata,
+        "ContentRange": span.header,
+    }
+    if attributes.storage_class != "STANDARD":
+        answer["StorageClass"] = attributes.storage_class
+    if attributes.tags:
+        answer["TagCount"] = len(attributes.tags)
+    if span.part is not None and attributes.parts:
+        answer["PartsCount"] = len(attributes.parts)
+    if request.get("ChecksumMode") == "ENABLED":
+        if span.part is not None and attributes.parts:
+            answer |= answered_checksum(attributes.parts[span.part - 1].checksum)
+        elif span.length == found.size:
+            answer |= answered_checksum(attributes.checksum)
+    for member in _KEPT:
+        override = request.get(f"Response{member}")
+        if override is not None:
+            answer[member] = override
+    return answer

@@ -1,0 +1,100 @@
+"""Bodies: from a request into the store, and from the store into an answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.streams import PIECE, FileRange, Pieces, RequestBody, ResponseBody
+from celaje.cloud.s3.attributes import default_algorithm
+from celaje.cloud.s3.ranges import Span
+from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
+from celaje.cloud.s3.store.object_store import ObjectStore
+from celaje.cloud.s3.store.objects import Opened
+from celaje.cloud.s3.store.receive import Received
+from celaje.cloud.s3.store.refusals import too_large
+
+LARGEST_PUT = 5 << 30
+
+
+def request_body(body: object) -> RequestBody:
+    """The Body of a request, whose length the client has said. MissingContentLength; EntityTooLarge."""
+    streaming = cast(RequestBody, body)
+    if streaming.length is None:
+        raise AwsError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
+    if streaming.length > LARGEST_PUT:
+        raise too_large()
+    return streaming
+
+
+def receive(store: ObjectStore, body: RequestBody, algorithm: Algorithm | None, *, part: bool = False) -> Received:
+    """Take a body in, with a checksum: of `algorithm`, else of the one that the client sent, else the usual one. What
+    the client promised of it is verified before this returns. AwsError."""
+    chosen = algorithm or claimed_algorithm(body) or default_algorithm()
+    receiver = store.receiver(chosen, part=part, fed=body.checksum(chosen.name))
+    try:
+        while piece := body.read():
+            receiver.take(piece)
+        return receiver.finish()
+    except BaseException:
+        receiver.abandon()
+        raise
+
+
+def claimed_algorithm(body: RequestBody) -> Algorithm | None:
+    """The algorithm of the checksum that comes with a body, before it or in its trailer."""
+    for name in body.promised:
+        if name in ALGORITHMS:
+            return ALGORITHMS[name]
+    return None
+
+
+def answer_body(opened: Opened, span: Span) -> ResponseBody:
+    """The bytes of a span, and the object is closed when they are sent. OSError."""
+    if opened.body is not None:
+        opened.close()
+        return opened.body[span.start : span.start + span.length]
+    pieces = list(opened.pieces(span.start, span.length))
+    if len(pieces) == 1:
+        path, offset, length = pieces[0]
+        try:
+            # From here on the descriptor keeps the bytes.
+            return FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length)
+        finally:
+            opened.close()
+    return Pieces(_Reading(opened, pieces), span.length)
+
+
+class _Reading(Iterator[bytes]):
+    """The bytes of several files, one after the other; at most one is open."""
+
+    def __init__(self, opened: Opened, pieces: list[tuple[Path, int, int]]) -> None:
+        self._opened = opened
+        self._pieces = pieces[::-1]
+        self._file: FileRange | None = None
+        self._at = 0
+
+    def __next__(self) -> bytes:
+        while True:
+            if self._file is None:
+                if not self._pieces:
+                    raise StopIteration
+                path, offset, length = self._pieces.pop()
+                self._file, self._at = FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length), 0
+            block = self._file.read(self._at, PIECE)
+            if block:
+                self._at += len(block)
+                return block
+            self._file.close()
+            self._file = None
+
+    def close(self) -> None:
+        """The client has them all, or has gone."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._opened.close()
+

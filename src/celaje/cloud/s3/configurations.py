@@ -1,0 +1,193 @@
+"""What clients ask of a bucket unasked: configurations that no bucket has here, each answered as S3 does where it was
+never set; and tags, which it may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celaje.cloud.aws.action import Answer, Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3 import tags
+from celaje.cloud.s3.access import bucket_of, owner_of
+from celaje.cloud.s3.names import key_of
+from celaje.cloud.s3.objects import refuse_other_versions
+from celaje.cloud.s3.store.object_store import ObjectStore
+from celaje.cloud.s3.store.refusals import no_such_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import type_defs as s3
+
+
+class ConfigurationActions:
+    """What is set of a bucket, or is not."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def _absent(self, call: Call, request: s3.HeadBucketRequestTypeDef, code: str, message: str) -> AwsError:
+        bucket = bucket_of(self._store, call, request)
+        return AwsError(code, message, 404, {"BucketName": bucket.name})
+
+    # --- what has a value anyway ---
+
+    def get_bucket_versioning(self, call: Call, request: s3.GetBucketVersioningRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def get_bucket_acl(self, call: Call, request: s3.GetBucketAclRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return _owners_alone(call.account)
+
+    def get_object_acl(self, call: Call, request: s3.GetObjectAclRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_other_versions(request)
+        key = key_of(request["Key"])
+        if self._store.objects.find(bucket, key) is None:
+            raise no_such_key(key)
+        return _owners_alone(call.account)
+
+    def get_bucket_ownership_controls(
+        self, call: Call, request: s3.GetBucketOwnershipControlsRequestTypeDef
+    ) -> Answer:
+        bucket_of(self._store, call, request)
+        return {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}}
+
+    def get_public_access_block(self, call: Call, request: s3.GetPublicAccessBlockRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        return {"PublicAccessBlockConfiguration": dict.fromkeys(names, True)}
+
+    def get_bucket_request_payment(self, call: Call, request: s3.GetBucketRequestPaymentRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {"Payer": "BucketOwner"}
+
+    def get_bucket_logging(self, call: Call, request: s3.GetBucketLoggingRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def get_bucket_notification_configuration(
+        self, call: Call, request: s3.GetBucketNotificationConfigurationRequestRequestTypeDef
+    ) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def get_bucket_accelerate_configuration(
+        self, call: Call, request: s3.GetBucketAccelerateConfigurationRequestTypeDef
+    ) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    # --- what is not there ---
+
+    def get_bucket_policy(self, call: Call, request: s3.GetBucketPolicyRequestTypeDef) -> Answer:
+        raise self._absent(call, request, "NoSuchBucketPolicy", "The bucket policy does not exist")
+
+    def get_bucket_policy_status(self, call: Call, request: s3.GetBucketPolicyStatusRequestTypeDef) -> Answer:
+        raise self._absent(call, request, "NoSuchBucketPolicy", "The bucket policy does not exist")
+
+    def get_bucket_cors(self, call: Call, request: s3.GetBucketCorsRequestTypeDef) -> Answer:
+        raise self._absent(call, request, "NoSuchCORSConfiguration", "The CORS configuration does not exist")
+
+    def get_bucket_lifecycle_configuration(
+        self, call: Call, request: s3.GetBucketLifecycleConfigurationRequestTypeDef
+    ) -> Answer:
+        raise self._absent(
+            call, request, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
+        )
+
+    def get_bucket_encryption(self, call: Call, request: s3.GetBucketEncryptionRequestTypeDef) -> Answer:
+        raise self._absent(
+            call,
+            request,
+            "ServerSideEncryptionConfigurationNotFoundError",
+            "The server side encryption configuration was not found",
+        )
+
+    def get_bucket_website(self, call: Call, request: s3.GetBucketWebsiteRequestTypeDef) -> Answer:
+        raise self._absent(
+            call,
+            request,
+            "NoSuchWebsiteConfiguration",
+            "The specified bucket does not have a website configuration",
+        )
+
+    def get_bucket_replication(self, call: Call, request: s3.GetBucketReplicationRequestTypeDef) -> Answer:
+        raise self._absent(
+            call,
+            request,
+            "ReplicationConfigurationNotFoundError",
+            "The replication configuration was not found",
+        )
+
+    def get_object_lock_configuration(
+        self, call: Call, request: s3.GetObjectLockConfigurationRequestTypeDef
+    ) -> Answer:
+        raise self._absent(
+            call,
+            request,
+            "ObjectLockConfigurationNotFoundError",
+            "Object Lock configuration does not exist for this bucket",
+        )
+
+    # --- taking away what is not there ---
+
+    def delete_bucket_policy(self, call: Call, request: s3.DeleteBucketPolicyRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def delete_bucket_cors(self, call: Call, request: s3.DeleteBucketCorsRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def delete_bucket_lifecycle(self, call: Call, request: s3.DeleteBucketLifecycleRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    def delete_bucket_website(self, call: Call, request: s3.DeleteBucketWebsiteRequestTypeDef) -> Answer:
+        bucket_of(self._store, call, request)
+        return {}
+
+    # --- tags ---
+
+    def get_bucket_tagging(self, call: Call, request: s3.GetBucketTaggingRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        if not bucket.tags:
+            raise AwsError("NoSuchTagSet", "The TagSet does not exist", 404, {"BucketName": bucket.name})
+        return {"TagSet": tags.answered(bucket.tags)}
+
+    def put_bucket_tagging(self, call: Call, request: s3.PutBucketTaggingRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        given = tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_BUCKET)
+        self._store.buckets.tag(bucket, given).result()
+        return {}
+
+    def delete_bucket_tagging(self, call: Call, request: s3.DeleteBucketTaggingRequestTypeDef) -> Answer:
+        self._store.buckets.tag(bucket_of(self._store, call, request), ()).result()
+        return {}
+
+    def get_object_tagging(self, call: Call, request: s3.GetObjectTaggingRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_other_versions(request)
+        key = key_of(request["Key"])
+        found = self._store.objects.find(bucket, key)
+        if found is None:
+            raise no_such_key(key)
+        return {"TagSet": tags.answered(found.attributes.tags)}
+
+    def put_object_tagging(self, call: Call, request: s3.PutObjectTaggingRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_other_versions(request)
+        given = tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_OBJECT)
+        self._store.objects.tag(bucket, key_of(request["Key"]), given).result()
+        return {}
+
+    def delete_object_tagging(self, call: Call, request: s3.DeleteObjectTaggingRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_other_versions(request)
+        self._store.objects.tag(bucket, key_of(request["Key"]), ()).result()
+        return {}
+
+
+def _owners_alone(account: str) -> Answer:
+    owner = owner_of(account)
+    return {"Owner": owner, "Grants": [{"Grantee": {"Type": "CanonicalUser", **owner}, "Permission": "FULL_CONTROL"}]}

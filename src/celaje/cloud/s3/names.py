@@ -1,0 +1,62 @@
+"""Names: what a bucket's may be, what a key may be, and how both are found in a request."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3.store.refusals import invalid_argument
+
+LONGEST_KEY = 1024
+
+# "General purpose bucket naming rules": 3 to 63 of lower case letters, digits, dots and hyphens, a letter or digit at
+# both ends of every label.
+_BUCKET = re.compile(r"(?=.{3,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
+_RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+
+def is_bucket_name(name: str) -> bool:
+    """Whether a bucket may have that name. What begins with a dot never may: such names are the store's own."""
+    return (
+        _BUCKET.match(name) is not None
+        and _ADDRESS.match(name) is None
+        and not name.startswith(_RESERVED_PREFIXES)
+        and not name.endswith(_RESERVED_SUFFIXES)
+    )
+
+
+def key_of(text: str) -> bytes:
+    """A key's bytes. KeyTooLongError; InvalidURI where the text is not UTF-8."""
+    try:
+        key = text.encode()
+    except UnicodeEncodeError:
+        raise AwsError("InvalidURI", "Couldn't parse the specified URI.") from None
+    if len(key) > LONGEST_KEY:
+        raise AwsError(
+            "KeyTooLongError",
+            "Your key is too long",
+            400,
+            {"Size": str(len(key)), "MaxSizeAllowed": str(LONGEST_KEY)},
+        )
+    return key
+
+
+def copy_source(text: str) -> tuple[str, bytes]:
+    """The bucket and key of x-amz-copy-source (`bucket/key` or `/bucket/key`, percent-encoded, perhaps with a
+    versionId). InvalidArgument."""
+    path, _, query = text.partition("?")
+    if query and query != "versionId=null":
+        raise invalid_argument("x-amz-copy-source", text, "Invalid version id specified")
+    try:
+        source = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise AwsError("InvalidURI", "Couldn't parse the specified URI.") from None
+    bucket, _, key = source.removeprefix("/").partition("/")
+    if not bucket or not key:
+        raise invalid_argument(
+            "x-amz-copy-source", text, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+        )
+    return bucket, key_of(key)

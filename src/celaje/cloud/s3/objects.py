@@ -1,0 +1,261 @@
+"""Objects: put, got, described, copied, deleted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from celaje.cloud.aws.action import Answer, Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3 import conditions
+from celaje.cloud.s3.access import bucket_of, moment, named_bucket, refuse_unimplemented
+from celaje.cloud.s3.attributes import (
+    answered_checksum,
+    attributes_of,
+    declared_algorithm,
+    default_algorithm,
+    described,
+    refuse_other_features,
+)
+from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
+from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.names import copy_source, key_of
+from celaje.cloud.s3.ranges import wanted_span
+from celaje.cloud.s3.store.checksums import ALGORITHMS
+from celaje.cloud.s3.store.group_commit import Pending
+from celaje.cloud.s3.store.object_store import ObjectStore
+from celaje.cloud.s3.store.objects import Change, Condition, Opened
+from celaje.cloud.s3.store.receive import Received
+from celaje.cloud.s3.store.records import Attributes, Bucket, StoredObject
+from celaje.cloud.s3.store.refusals import invalid_argument, invalid_request, no_such_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import type_defs as s3
+
+MOST_DELETED = 1000
+
+
+class ObjectActions:
+    """What is asked of single objects, and of many to be deleted."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    # --- put ---
+
+    def put_object(self, call: Call, request: s3.PutObjectRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        key = key_of(request["Key"])
+        attributes = attributes_of(request)
+        condition = conditions.of_writing(request, key)
+        if condition is not None:
+            condition(self._store.objects.find(bucket, key))  # before a long body; once more when it is put
+        body = request_body(request.get("Body", b""))
+        received = receive(self._store, body, declared_algorithm(request))
+        self._put(bucket, key, received, attributes, condition).result()
+        return {"ETag": quoted(received.md5.hex()), **answered_checksum(received.checksum)}
+
+    def copy_object(self, call: Call, request: s3.CopyObjectRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        key = key_of(request["Key"])
+        refuse_other_features(request)
+        condition = conditions.of_writing(request, key)
+        algorithm = declared_algorithm(request)
+        with opened_source(self._store, call, request) as (source, opened):
+            found = opened.object
+            conditions.check_source(request, found)
+            if found.size > LARGEST_PUT:
+                raise invalid_request(
+                    "The specified copy source is larger than the maximum allowable size for a copy source:"
+                    f" {LARGEST_PUT}"
+                )
+            attributes = _copied_attributes(request, found.attributes, to_itself=(source, found.key) == (bucket, key))
+            kept = found.attributes.checksum
+            wanted = algorithm or (ALGORITHMS[kept.algorithm] if kept else default_algorithm())
+            received = self._store.again(opened, wanted)
+        new = self._put(bucket, key, received, attributes, condition).result().after
+        assert new is not None
+        return {
+            "CopyObjectResult": {
+                "ETag": quoted(new.etag),
+                "LastModified": moment(new.modified),
+                **answered_checksum(received.checksum),
+            }
+        }
+
+    def _put(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        received: Received,
+        attributes: Attributes,
+        condition: Condition | None,
+    ) -> Pending[Change]:
+        return self._store.objects.put(bucket, key, received, with_checksum(attributes, received), condition)
+
+    # --- get ---
+
+    def get_object(self, call: Call, request: s3.GetObjectRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        key = key_of(request["Key"])
+        refuse_other_versions(request)
+        opened = self._store.objects.open(bucket, key)
+        try:
+            conditions.check_reading(request, opened.object)
+            span = wanted_span(opened.object, request.get("Range"), request.get("PartNumber"))
+            answer = described(opened.object, span, request)
+            return {**answer, "Body": answer_body(opened, span)}
+        except BaseException:
+            opened.close()
+            raise
+
+    def head_object(self, call: Call, request: s3.HeadObjectRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        found = self._found(bucket, request)
+        conditions.check_reading(request, found)
+        span = wanted_span(found, request.get("Range"), request.get("PartNumber"))
+        return described(found, span, request)
+
+    def _found(self, bucket: Bucket, request: Mapping[str, object]) -> StoredObject:
+        refuse_other_versions(request)
+        key = key_of(str(request["Key"]))
+        found = self._store.objects.find(bucket, key)
+        if found is None:
+            raise no_such_key(key)
+        return found
+
+    def get_object_attributes(self, call: Call, request: s3.GetObjectAttributesRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        found = self._found(bucket, request)
+        attributes = found.attributes
+        wanted = request["ObjectAttributes"]
+        answer: dict[str, object] = {"LastModified": moment(found.modified)}
+        if "ETag" in wanted:
+            answer["ETag"] = found.etag
+        if "Checksum" in wanted:
+            answer["Checksum"] = answered_checksum(attributes.checksum) or None
+        if "StorageClass" in wanted:
+            answer["StorageClass"] = attributes.storage_class
+        if "ObjectSize" in wanted:
+            answer["ObjectSize"] = found.size
+        if "ObjectParts" in wanted and attributes.parts:
+            answer["ObjectParts"] = _parts_answered(attributes, request)
+        return answer
+
+    # --- delete ---
+
+    def delete_object(self, call: Call, request: s3.DeleteObjectRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_other_versions(request)
+        refuse_unimplemented(request, ("MFA", "IfMatchLastModifiedTime", "IfMatchSize"))
+        condition = conditions.of_deleting(request.get("IfMatch"))
+        self._store.objects.delete(bucket, key_of(request["Key"]), condition).result()
+        return {}
+
+    def delete_objects(self, call: Call, request: s3.DeleteObjectsRequestTypeDef) -> Answer:
+        bucket = bucket_of(self._store, call, request)
+        refuse_unimplemented(request, ("MFA",))
+        wanted = request["Delete"].get("Objects", ())
+        if not 0 < len(wanted) <= MOST_DELETED:
+            raise AwsError(
+                "MalformedXML",
+                "The XML you provided was not well-formed or did not validate against our published schema: a list of"
+                f" 1 to {MOST_DELETED} objects was expected",
+            )
+        deleted: list[dict[str, str]] = []
+        errors: list[dict[str, str]] = []
+        pending: list[tuple[str, Pending[Change]]] = []
+        for each in wanted:
+            try:
+                refuse_other_versions(each)
+                refuse_unimplemented(each, ("LastModifiedTime", "Size"))
+                condition = conditions.of_deleting(each.get("ETag"))
+                pending.append((each["Key"], self._store.objects.delete(bucket, key_of(each["Key"]), condition)))
+            except AwsError as refused:
+                errors.append({"Key": each["Key"], "Code": refused.code, "Message": refused.message})
+        for key, change in pending:
+            try:
+                change.result()
+                deleted.append({"Key": key})
+            except AwsError as refused:
+                errors.append({"Key": key, "Code": refused.code, "Message": refused.message})
+        return {"Deleted": None if request["Delete"].get("Quiet") else deleted, "Errors": errors or None}
+
+
+def with_checksum(attributes: Attributes, received: Received) -> Attributes:
+    """The attributes of an object with that body."""
+    return Attributes(
+        headers=attributes.headers,
+        metadata=attributes.metadata,
+        checksum=received.checksum,
+        tags=attributes.tags,
+        storage_class=attributes.storage_class,
+    )
+
+
+@contextlib.contextmanager
+def opened_source(
+    store: ObjectStore, call: Call, request: Mapping[str, object]
+) -> Iterator[tuple[Bucket, Opened]]:
+    """The source of a copy, open while the block runs. NoSuchBucket, NoSuchKey, AccessDenied, InvalidArgument."""
+    name, key = copy_source(str(request["CopySource"]))
+    owner = request.get("ExpectedSourceBucketOwner")
+    bucket = named_bucket(store, call, name, None if owner is None else str(owner))
+    opened = store.objects.open(bucket, key)
+    try:
+        yield bucket, opened
+    finally:
+        opened.close()
+
+
+def refuse_other_versions(request: Mapping[str, object]) -> None:
+    """InvalidArgument for any version but the one that an object of a bucket without versions has."""
+    version = request.get("VersionId")
+    if version not in (None, "null"):
+        raise invalid_argument("versionId", str(version)[:200], "Invalid version id specified")
+
+
+def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *, to_itself: bool) -> Attributes:
+    """What the copy of an object with `old` attributes has. InvalidRequest for a copy that would change nothing."""
+    replaces = request.get("MetadataDirective", "COPY") == "REPLACE"
+    given = attributes_of(request)
+    storage_class = given.storage_class if request.get("StorageClass") else "STANDARD"
+    redirect = given.headers.get("WebsiteRedirectLocation")
+    if to_itself and not replaces and storage_class == old.storage_class and redirect is None:
+        raise invalid_request(
+            "This copy request is illegal because it is trying to copy an object to itself without changing the"
+            " object's metadata, storage class, website redirect location or encryption attributes."
+        )
+    headers = dict(given.headers if replaces else old.headers)
+    if not replaces:
+        headers.pop("WebsiteRedirectLocation", None)
+        if redirect is not None:
+            headers["WebsiteRedirectLocation"] = redirect
+    return Attributes(
+        headers=headers,
+        metadata=given.metadata if replaces else old.metadata,
+        tags=given.tags if request.get("TaggingDirective", "COPY") == "REPLACE" else old.tags,
+        storage_class=storage_class,
+    )
+
+
+def _parts_answered(attributes: Attributes, request: s3.GetObjectAttributesRequestTypeDef) -> dict[str, object]:
+    after = int(request.get("PartNumberMarker") or 0)
+    limit = min(request.get("MaxParts", 1000), 1000)
+    following = [part for part in attributes.parts if part.number > after]
+    told = following[:limit]
+    composite = attributes.checksum is not None and attributes.checksum.composite
+    return {
+        "TotalPartsCount": len(attributes.parts),
+        "PartNumberMarker": after,
+        "NextPartNumberMarker": told[-1].number if told else 0,
+        "MaxParts": limit,
+        "IsTruncated": len(following) > limit,
+        "Parts": [
+            {"PartNumber": part.number, "Size": part.size, **answered_checksum(part.checksum, kind=False)}
+            for part in told
+        ]
+        if composite
+        else None,
+    }
