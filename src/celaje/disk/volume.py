@@ -15,7 +15,8 @@ has not changed. If a sync fails, what the host still had to write may be gone a
 volume refuses all writes and flushes from then on, until it is opened again.
 
 A full disk. A write that fails has written some of its clusters. Those that the head had already are noted as dirty;
-the others stay absent, so they read as before. A guest's I/O error is all that comes of it.
+the others stay absent, so they read as before. A guest's I/O error is all that comes of it, and a line in the log that
+says where room is needed; when there is, writes work again.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 
 _SHIFT = CLUSTER.bit_length() - 1
 _CHUNK_CLUSTERS = CHUNK // CLUSTER
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PIECE = 64 << 10  # bytes that are hydrated while a write waits
 
 Progress = Callable[[int, int], None]
@@ -196,7 +198,7 @@ class Volume:
                     self._map.note_lazily(first, end)
                     self._hydrated = True
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in _FULL:
                 raise
             if not self._told_full:  # reading goes on, only slower
                 log.warning("volume %s keeps nothing more of its base: the disk is full", self.description.name)
@@ -220,20 +222,31 @@ class Volume:
                 self._write_first(buffers, offset, length, first, end)
                 return
             self._unsynced = True
-            if self._pwritev(self._head, buffers, offset) != length:
-                write_fully(self._files, self._head, buffers, offset)
+            try:
+                if self._pwritev(self._head, buffers, offset) != length:
+                    write_fully(self._files, self._head, buffers, offset)
+            except OSError as error:
+                raise self._explained(error) from None
 
     def _write_first(self, buffers: Buffers, offset: int, length: int, first: int, end: int) -> None:
         """Write to clusters that are not all dirty, or while somebody copies the volume."""
         self._prepare(offset, length)
         try:
             write_fully(self._files, self._head, buffers, offset)
-        except OSError:
+        except OSError as error:
             for cluster in range(first, end):
                 if self._states[cluster] != ABSENT:
                     self._mark(cluster, cluster + 1)
-            raise
+            raise self._explained(error) from None
         self._mark(first, end)
+
+    def _explained(self, error: OSError) -> OSError:
+        """An error of the host's, with the same number, that says what to do where the host's disk is full."""
+        if error.errno not in _FULL:
+            return error
+        return OSError(
+            error.errno, f"{error.strerror}: the guest's write is refused; make room for {self.directory / 'head'}"
+        )
 
     def _prepare(self, offset: int, length: int) -> None:
         """Make a range ready to be changed: copied for cuts, clean clusters announced, half clusters filled up."""
