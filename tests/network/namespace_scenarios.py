@@ -114,6 +114,33 @@ def every_port_is_real() -> None:
             raise AssertionError("nobody listens there")
 
 
+def an_address_of_the_pool_is_given_replaced_and_taken_away() -> None:
+    """While the machine runs. Who has spoken to the former address may not be answered by whoever has it next."""
+    second = str(ipaddress.IPv4Address(number(PUBLIC) + 1))
+    with local_network(SETTINGS) as network:
+        machine = public_guest(network, public_address=None)
+        accepted: list[Stream] = []
+        machine.guest.listen(22, accepted.append)
+        for address in (PUBLIC, second):
+            answer = network.request(messages.Update(interface="web", public_address=address))
+            assert isinstance(answer, messages.Updated), answer
+            accepted.clear()
+            with connected(network, address, 22) as client:
+                network.until(lambda: accepted and accepted[0].established)
+                accepted[0].write(address.encode())
+                assert read(network, client, len(address)) == address.encode()
+        assert network.tables()["public addresses"] == 1
+        network.request(messages.Update(interface="web", public_address=None))
+        assert "public addresses" not in network.tables()
+        other = public_guest(network, interface="other", host_name="other", mac="52:54:00:00:00:02")
+        assert other.attached.public_address == PUBLIC
+        refused = network.request(messages.Update(interface="web", public_address=PUBLIC))
+        assert isinstance(refused, messages.Refused)
+        assert "choose another" in refused.reason
+        answer = network.request(messages.Update(interface="web", public_address=second))
+        assert isinstance(answer, messages.Updated), answer
+
+
 def bytes_go_both_ways_in_large_frames() -> None:
     with local_network(SETTINGS) as network:
         machine = public_guest(network)

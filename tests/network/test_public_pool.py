@@ -14,6 +14,7 @@ from tests.network.namespace import in_namespace
     "scenario",
     [
         scenarios.every_port_is_real,
+        scenarios.an_address_of_the_pool_is_given_replaced_and_taken_away,
         scenarios.bytes_go_both_ways_in_large_frames,
         scenarios.rules_are_about_the_client,
         scenarios.the_guest_goes_out_by_its_public_address,

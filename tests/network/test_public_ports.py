@@ -12,7 +12,7 @@ import pytest
 from celaje.network import messages
 from celaje.network.host_listeners import listening, nearest_listening, wildcard_ports
 from celaje.network.messages import PublicPort, Rule, SecurityGroup
-from celaje.network.public_ports import WIDE, admitted_ports
+from celaje.network.public_ports import LOOPBACK, WIDE, AdmittedPorts, admitted_ports
 from celaje.network.subnet import Blocks, Subnet
 from tests.network.attached_guest import AttachedGuest, attach_request
 from tests.network.guest import ROUTER, Stream
@@ -60,6 +60,17 @@ def test_many_narrow_rules_become_wide_ones() -> None:
     admitted = admitted_ports([*rules, Rule("in", "tcp", first_port=22, last_port=22)], SUBNET)
     assert admitted.narrow == {("tcp", 22)}
     assert len(admitted.wide) == len(rules)
+
+
+def test_at_an_address_of_127_8_only_rules_count_that_are_about_clients_of_127_8() -> None:
+    rules = [
+        Rule("in", "tcp", first_port=22, last_port=22),
+        Rule("in", "tcp", "127.0.0.1/32", 80, 80),
+        Rule("in", "tcp", "10.0.0.0/8", 5432, 5432),
+        Rule("in", "tcp", "192.0.2.0/24"),
+    ]
+    assert admitted_ports(rules, SUBNET, LOOPBACK) == AdmittedPorts(frozenset({("tcp", 22), ("tcp", 80)}), ())
+    assert ("tcp", 5432) in admitted_ports(rules, SUBNET).narrow
 
 
 # Listening on the host.

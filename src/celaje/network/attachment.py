@@ -24,7 +24,7 @@ from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig, check_bandwidth
 from celaje.network.notation import PROTOCOLS, address_number, mac_bytes, subnet_of
 from celaje.network.public_pool import PublicPool
-from celaje.network.public_ports import PublicPorts
+from celaje.network.public_ports import LOOPBACK, AdmittedPorts, PublicPorts
 from celaje.network.stream_service import dns_over_tcp
 from celaje.network.subnet import Subnet
 
@@ -77,7 +77,7 @@ class Attachment:
             self._set_services()
             self._changed_metadata(request)()
             is_real = self._join_pool(request.public_address)
-            admitted = rules.admitted(_names(request))
+            admitted = self._admitted(request.public_address)
             self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
         except BaseException:
             self._leave()
@@ -163,11 +163,16 @@ class Attachment:
     def rules_changed(self) -> None:
         """Of groups that this interface is in, perhaps: its ports and NAT's flows follow."""
         try:
-            self.ports.set_admitted(self._rules.admitted(self.interface.groups))
+            self.ports.set_admitted(self._admitted(self.request.public_address))
         except HostError as error:
             # The rules hold all the same; what is missing is a place on the host.
             log.warning("%s: %s", self.request.interface, error)
         self._nat.reconsider(self.flows)
+
+    def _admitted(self, public: str | None) -> AdmittedPorts:
+        """What the interface's rules admit at a public address."""
+        clients = LOOPBACK if public is not None and LOOPBACK.has(address_number(public)) else None
+        return self._rules.admitted(self.interface.groups, clients)
 
     def _set_public_address(self, was: str | None, now: str | None) -> int:
         """The interface has the public address `now`; how many flows of the former one were cut. HostError if it
@@ -181,9 +186,9 @@ class Attachment:
             if not is_real:
                 self.flows.exit = None
         try:
-            return self.ports.set_address(now, is_real)
+            return self.ports.set_address(now, is_real, self._admitted(now))
         except HostError:
-            self.ports.set_address(was, former_exit is not None)
+            self.ports.set_address(was, former_exit is not None, self._admitted(was))
             raise
 
     @staticmethod

@@ -80,13 +80,15 @@ def interfaces(name: str) -> list[messages.Interface]:
         return found
     with connection:
         answer = _asked(connection, messages.ListInterfaces())
+        if answer is None:
+            return found  # it ends, and so nobody is attached
         while answer is not None:
             part = _expected(answer, messages.InterfaceList)
             found += part.interfaces
             if not part.more:
-                break
+                return found
             answer = _received(connection)
-    return found
+    raise _gone(name)
 
 
 def update(name: str, request: messages.Update) -> messages.Updated:
@@ -110,13 +112,15 @@ def fingerprints(name: str, interface: str | None = None) -> Fingerprints | None
     found: dict[str, str] = {}
     with connection:
         answer = _asked(connection, messages.Describe(interface=interface))
+        if answer is None:
+            return None
         while answer is not None:
             part = _expected(answer, messages.Described)
             found |= part.interfaces
             if not part.more:
                 return Fingerprints(found, part.groups)
             answer = _received(connection)
-    return None
+    raise _gone(name)
 
 
 def set_groups(name: str, groups: Iterable[messages.SecurityGroup]) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from celaje.errors import CelajeError, HostError, InputError
 from celaje.network import messages
 from celaje.network.attachment import Attachment
 from celaje.network.bridge import Bridge
-from celaje.network.event_loop import READ, EventLoop
+from celaje.network.event_loop import READ, WRITE, EventLoop
 from celaje.network.group_file import read_groups
 from celaje.network.group_rules import GroupRules
 from celaje.network.messages import Answer, Attach, Interface, Refused, Request
@@ -253,11 +254,16 @@ class _Caller:
         self.awaited: Bridge | None = None  # the connection that it asked for, until the guest has answered
         self._control = control
         self._connection: socket.socket | None = connection
+        self._waits = False
+        self._unsent: deque[bytes] = deque()  # answers that wait until it reads; meanwhile nothing more is asked
         control.loop.watch(connection.fileno(), READ, self._ready)
 
     def _ready(self, _events: int) -> None:
         connection = self._connection
         if connection is None:
+            return
+        if self._unsent:
+            self._send_more(connection)
             return
         try:
             data = connection.recv(messages.LONGEST_MESSAGE + 1)
@@ -276,7 +282,7 @@ class _Caller:
         self._control.answer(self, request)
 
     def send(self, answer: Answer, passed: socket.socket | None = None) -> None:
-        """A caller that does not read its answers loses its connection."""
+        """An answer of many parts is sent as the caller reads it."""
         connection = self._connection
         if connection is None:
             return
@@ -284,13 +290,30 @@ class _Caller:
             data = messages.encoded(answer)
         except messages.Unreadable as error:
             data = messages.encoded(error.answer)
+        if passed is None:
+            self._unsent.append(data)
+            if len(self._unsent) == 1:
+                self._send_more(connection)
+            return
         try:
-            if passed is None:
-                connection.send(data)
-            else:
-                socket.send_fds(connection, [data], [passed.fileno()])
+            socket.send_fds(connection, [data], [passed.fileno()])
         except OSError:
             self.close()
+
+    def _send_more(self, connection: socket.socket) -> None:
+        waits = False
+        try:
+            while self._unsent:
+                connection.send(self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            waits = True
+        except OSError:
+            self.close()
+            return
+        if waits is not self._waits:
+            self._waits = waits
+            self._control.loop.change(connection.fileno(), WRITE if waits else READ)
 
     def leave(self) -> socket.socket:
         """The connection is somebody else's from now on."""

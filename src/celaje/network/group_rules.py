@@ -11,6 +11,7 @@ from celaje.network.messages import Rule, SecurityGroup
 from celaje.network.network import Network
 from celaje.network.notation import security_group
 from celaje.network.public_ports import AdmittedPorts, admitted_ports
+from celaje.network.subnet import Subnet
 
 
 class GroupRules:
@@ -20,7 +21,7 @@ class GroupRules:
         self._network = network
         self._said: dict[str, SecurityGroup] = {}
         self._kept: dict[str, SecurityGroup] = {}
-        self._ports: dict[tuple[str, ...], AdmittedPorts] = {}
+        self._ports: dict[tuple[Subnet | None, tuple[str, ...]], AdmittedPorts] = {}
         self.changes = 0
         """How often rules have changed."""
         self.fingerprint = ""
@@ -49,15 +50,15 @@ class GroupRules:
         self.changes += bool(gone)
         return self._set(changed) + self._network.remove_security_groups(gone)
 
-    def admitted(self, names: tuple[str, ...]) -> AdmittedPorts:
-        """What the rules of these groups admit from outside."""
-        found = self._ports.get(names)
+    def admitted(self, names: tuple[str, ...], clients: Subnet | None) -> AdmittedPorts:
+        """What the rules of these groups admit from outside, or from `clients` only."""
+        found = self._ports.get((clients, names))
         if found is None:
             rules: list[Rule] = []
             for name in names:
                 group = self._kept.get(name) or self._said.get(name)
                 rules += group.rules if group is not None else ()
-            found = self._ports[names] = admitted_ports(rules, self._network.blocks)
+            found = self._ports[clients, names] = admitted_ports(rules, self._network.blocks, clients)
         return found
 
     def _set(self, changed: list[SecurityGroup]) -> int:

@@ -153,6 +153,7 @@ class Nat:
         self.unsettled: list[GuestStream] = []
         self.counters: Counter[str] = Counter()
         self.sockets = sockets
+        self.probing: set[object] = set()  # whose guests are asked for their ports
         self._destinations = destinations
         self._resolve = resolve
         self._flows: dict[Interface, InterfaceFlows] = {}

@@ -4,7 +4,7 @@ It is for rules that admit so many ports that listening on all of them for the g
 accepted where nobody is. Asking is paced, since an emulated guest spends its own time on every answer. Ports that
 servers commonly have, and those that were open last time, are asked every few seconds, all others in turn. A guest
 that has answered nothing yet (it boots, or has no network) is only asked the common ones, or a single one where none
-of these is wanted.
+of these is wanted. Where many guests are asked, each is asked less often: `sharing` says how many there are.
 
 No I/O: `ask(port)` sends a SYN, `tick` is called when `deadline` comes.
 """
@@ -23,17 +23,25 @@ COMMON_SECONDS = 5.0
 BATCH = 32  # ports asked at once
 BATCH_SECONDS = 0.1  # between batches of the first round: 320 ports a second
 LATER_SECONDS = 0.4  # and of those after it
+UNSHARED = 8  # guests that do not yet make each other's common ports wait
 
 
 class PortProbe:
     """`found(port, open)` is called for what changed."""
 
-    def __init__(self, now: float, ask: Callable[[int], None], found: Callable[[int, bool], None]) -> None:
+    def __init__(
+        self,
+        now: float,
+        ask: Callable[[int], None],
+        found: Callable[[int, bool], None],
+        sharing: Callable[[], int] = lambda: 1,
+    ) -> None:
         self.deadline = now
         self.open: set[int] = set()
         self.wanted: Sequence[int] = ()
         self._ask = ask
         self._found = found
+        self._sharing = sharing
         self._common_at = now
         self._next = 0
         self._rounds = 0
@@ -64,8 +72,9 @@ class PortProbe:
 
     def tick(self, now: float) -> None:
         """Ask what is due; sets `deadline`."""
+        sharing = max(1, self._sharing())
         if now >= self._common_at:
-            self._common_at = now + COMMON_SECONDS
+            self._common_at = now + COMMON_SECONDS * max(1.0, sharing / UNSHARED)
             for port in sorted(self.open.union(COMMON) & self._members) or self.wanted[:1]:
                 self._ask(port)
         elif self._answered and self.wanted:
@@ -78,4 +87,5 @@ class PortProbe:
         if not self._answered or not self.wanted:
             self.deadline = self._common_at
         else:
-            self.deadline = min(self._common_at, now + (LATER_SECONDS if self._rounds else BATCH_SECONDS))
+            pause = LATER_SECONDS if self._rounds else BATCH_SECONDS
+            self.deadline = min(self._common_at, now + pause * sharing)

@@ -44,15 +44,26 @@ class AdmittedPorts:
     wide: tuple[tuple[int, int, int], ...]
 
 
-def admitted_ports(rules: Iterable[Rule], inside: Blocks) -> AdmittedPorts:
-    """The TCP and UDP ports that `rules` admit from somewhere outside the network. UDP cannot be probed, so a wide rule
-    admits none of its ports to be listened on. Where rules of few ports come to more than MOST_LISTENED together, all
-    but those of a single port are taken as wide."""
-    given = tuple(rules)
+LOOPBACK = Subnet(0x7F000000, 8)
+
+
+def admitted_ports(rules: Iterable[Rule], inside: Blocks, clients: Subnet | None = None) -> AdmittedPorts:
+    """The TCP and UDP ports that `rules` admit from somewhere outside the network, or from one of `clients`, if nobody
+    else can come: an address of 127/8 is reached from others of 127/8. UDP cannot be probed, so a wide rule admits none
+    of its ports to be listened on. Where rules of few ports come to more than MOST_LISTENED together, all but those of
+    a single port are taken as wide."""
+    given = tuple(rule for rule in rules if clients is None or _is_about(rule, clients))
     admitted = _admitted_ports(given, inside, WIDE)
     if len(admitted.narrow) > MOST_LISTENED:
         admitted = _admitted_ports(given, inside, 1)
     return admitted
+
+
+def _is_about(rule: Rule, clients: Subnet) -> bool:
+    if rule.remote.startswith("group:"):
+        return False
+    remote = ipaddress.IPv4Network(rule.remote, strict=False)
+    return clients.overlaps(Subnet(int(remote[0]), remote.prefixlen))
 
 
 def _admitted_ports(rules: Iterable[Rule], inside: Blocks, widest: int) -> AdmittedPorts:
@@ -186,7 +197,7 @@ class PublicPorts:
         self._public: dict[tuple[Transport, int], _Listener] = {}
         self._admitted = AdmittedPorts(frozenset(), ())
         loop = flows.nat.loop
-        self._probe = PortProbe(loop.now, self._ask, self._found)
+        self._probe = PortProbe(loop.now, self._ask, self._found, lambda: len(flows.nat.probing))
         self._asked: dict[int, float] = {}  # port to when it was asked, the oldest first
         self._timer = loop.timer(self._tick)
         flows.expected = self._expected
@@ -213,7 +224,7 @@ class PublicPorts:
         self._forwards.clear()
         self._public.clear()
         self._flows.expected = None
-        self._flows.nat.loop.set(self._timer, None)
+        self._set_probing(False)
 
     def set_forwards(self, forwards: Iterable[Forward]) -> None:
         """These and no others. HostError if one cannot be had; then those that were stay."""
@@ -255,13 +266,13 @@ class PublicPorts:
         listed = PublicPort(forward.protocol, forward.guest_port, forward.address, port, forward=True)
         return _Listener(self._flows, forward.guest_port, bound, listed)
 
-    def set_address(self, address: str | None, is_real: bool) -> int:
-        """This is the public address from now on, None: there is none. How many flows of clients who came by the former
-        one were cut. HostError as `set_admitted` says."""
+    def set_address(self, address: str | None, is_real: bool, admitted: AdmittedPorts) -> int:
+        """This is the public address from now on, None: there is none, and this is what rules admit there. How many
+        flows of clients who came by the former one were cut. HostError as `set_admitted` says."""
         cut = sum(listener.cut() for listener in self._public.values())
         self._public.clear()
         self._address, self._is_real = address, is_real
-        admitted, self._admitted = self._admitted, AdmittedPorts(frozenset(), ())
+        self._admitted = AdmittedPorts(frozenset(), ())
         was_open = sorted(self._probe.open)
         self.set_admitted(admitted)
         if address is not None and not is_real:
@@ -276,7 +287,7 @@ class PublicPorts:
             return
         self._admitted = admitted
         if self._address is None or self._is_real:
-            self._flows.nat.loop.set(self._timer, None)
+            self._set_probing(False)
             return
         wanted, members = _probed(admitted.wide)
         self._probe.want(wanted, members)
@@ -285,7 +296,13 @@ class PublicPorts:
                 self._public.pop((protocol, port)).close()
         for protocol, port in sorted(admitted.narrow - self._public.keys()):
             self._listen(protocol, port)
-        self._flows.nat.loop.set(self._timer, self._flows.nat.loop.now if wanted else None)
+        self._set_probing(bool(wanted))
+
+    def _set_probing(self, probing: bool) -> None:
+        """Whether the guest is asked for its ports."""
+        nat = self._flows.nat
+        (nat.probing.add if probing else nat.probing.discard)(self)
+        nat.loop.set(self._timer, nat.loop.now if probing else None)
 
     def _listen(self, protocol: Transport, port: int) -> None:
         assert self._address is not None
