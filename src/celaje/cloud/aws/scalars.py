@@ -106,14 +106,17 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 def write_iso(moment: datetime) -> str:
-    """`2026-01-31T12:00:00.000Z`: milliseconds always, as EC2, IAM and S3 have them in their answers."""
-    moment = moment.astimezone(UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    """`2026-01-31T12:00:00.000Z`: milliseconds always, as EC2 and S3 have them in their answers."""
+    return _in_utc(moment).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def write_iso_seconds(moment: datetime) -> str:
     """`2026-01-31T12:00:00Z`, as STS and IAM have it."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return _in_utc(moment).isoformat(timespec="seconds")[:-6] + "Z"
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def write_http_date(moment: datetime) -> str:

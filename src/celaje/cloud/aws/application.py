@@ -1,0 +1,264 @@
+"""The HTTP server: an ASGI application on uvicorn, between sockets and the gateway.
+
+Each request is answered on a thread of a bounded pool. Bodies of S3 stream to it and from it; those of the other
+services are read whole first, up to a bound. Clients that send or take nothing for a while are let go.
+
+    dispatcher = Dispatcher(database, wake)                     # wake: called with a controller's name
+    gateway = Gateway(Registry([...]), dispatcher, StoredSigners(database), settings, token_key=...)
+    server = ApiServer(Application(gateway), [bound(settings.address, settings.port)])
+    server.start()
+    …
+    server.stop()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from celaje.cloud.aws.body_pipe import BodyPipe
+from celaje.cloud.aws.gateway import BODY, Gateway
+from celaje.cloud.aws.message import HttpAnswer, HttpRequest
+from celaje.cloud.aws.streams import PIECE, FileRange, Pieces
+from celaje.errors import HostError
+
+PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
+KEEP_ALIVE = 75.0  # seconds that a connection may be idle between requests
+THREADS = 16  # for requests whose body is whole
+STREAMING_THREADS = 48  # for those of S3, which may wait for their clients
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _ClientGone(Exception):
+    pass
+
+
+class Application:
+    """`gateway` as an ASGI application."""
+
+    def __init__(self, gateway: Gateway, *, patience: float = PATIENCE) -> None:
+        self._gateway = gateway
+        self._patience = patience
+        self._whole = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
+        self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="s3")
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"this server speaks HTTP, not {scope['type']}")
+        request = _request(scope)
+        loop = asyncio.get_running_loop()
+        if not self._gateway.streams(request):
+            try:
+                request.body = await self._read(receive)
+            except TimeoutError:
+                answer = HttpAnswer(408, [("Connection", "close")])
+            except _ClientGone:
+                return
+            else:
+                answer = await loop.run_in_executor(self._whole, self._gateway.answer, request)
+            await self._send(send, answer, request, self._whole)
+            return
+        if not _has_body(request):
+            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request)
+            await self._send(send, answer, request, self._streaming)
+            return
+        pipe = BodyPipe(loop, receive, self._patience)
+        try:
+            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next)
+        finally:
+            pipe.close()
+        if not pipe.finished:
+            answer.headers.append(("Connection", "close"))
+        await self._send(send, answer, request, self._streaming)
+
+    async def _read(self, receive: _Receive) -> bytes:
+        """The whole body, or a byte more than is allowed."""
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await asyncio.wait_for(receive(), self._patience)
+            if message["type"] != "http.request":
+                raise _ClientGone
+            if size <= BODY:
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    async def _send(self, send: _Send, answer: HttpAnswer, request: HttpRequest, pool: ThreadPoolExecutor) -> None:
+        body = answer.body
+        headers = answer.headers
+        length = len(body) if isinstance(body, bytes) else body.length
+        if request.method == "HEAD" and not length:
+            # What GET would have had: said by the action, where there is no body to count.
+            stated = [value for name, value in headers if name.lower() == "content-length"]
+            length = int(stated[0]) if stated else length
+        headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+        if length is not None and answer.status not in (204, 304):
+            headers.append(("Content-Length", str(length)))
+        encoded = [(name.lower().encode("latin-1"), _header_bytes(value)) for name, value in headers]
+        start = {"type": "http.response.start", "status": answer.status, "headers": encoded}
+        if isinstance(body, bytes):
+            await send(start)
+            whole = b"" if request.method == "HEAD" else body
+            await self._patiently(send({"type": "http.response.body", "body": whole}))
+            return
+        try:
+            await send(start)
+            if request.method != "HEAD":
+                await self._stream(send, body, pool)
+            await self._patiently(send({"type": "http.response.body", "body": b""}))
+        finally:
+            await asyncio.get_running_loop().run_in_executor(pool, body.close)
+
+    async def _stream(self, send: _Send, body: FileRange | Pieces, pool: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        at = 0
+        while True:
+            if isinstance(body, FileRange):
+                piece = await loop.run_in_executor(pool, body.read, at, PIECE)
+            else:
+                piece = await loop.run_in_executor(pool, body.next)
+            if not piece:
+                return
+            at += len(piece)
+            await self._patiently(send({"type": "http.response.body", "body": piece, "more_body": True}))
+
+    async def _patiently(self, sending: Awaitable[None]) -> None:
+        """A client that takes nothing is let go: its answer ends in the middle, and with it the connection."""
+        await asyncio.wait_for(sending, self._patience)
+
+    def close(self) -> None:
+        """Let threads go; requests under way are finished first."""
+        self._whole.shutdown()
+        self._streaming.shutdown()
+
+
+def _request(scope: _Scope) -> HttpRequest:
+    client = scope.get("client")
+    return HttpRequest(
+        method=scope["method"],
+        path=(scope.get("raw_path") or scope["path"].encode("utf-8")).partition(b"?")[0].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=[(name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]],
+        source=client[0] if client else "127.0.0.1",
+        secure=scope.get("scheme") == "https",
+    )
+
+
+def _header_text(value: bytes) -> str:
+    """S3's clients send metadata as UTF-8; anything else is what HTTP says it is."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _header_bytes(value: str) -> bytes:
+    return value.encode("utf-8")
+
+
+def _has_body(request: HttpRequest) -> bool:
+    return request.header("transfer-encoding") is not None or (request.header("content-length") or "0") != "0"
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP on one connection, closed if the first request's headers do not come in time. (uvicorn's own timeout begins
+    after the first answer.)"""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))  # uvloop's are none by their class
+        self._deadline = self.loop.call_later(PATIENCE, transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._in_time()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class ApiServer:
+    """The server, on a thread of its own with its own event loop. `sockets` are bound; clients may connect to them
+    before `start` already.
+    """
+
+    def __init__(self, application: Application, sockets: Iterable[socket.socket]) -> None:
+        self._application = application
+        self._sockets = list(sockets)
+        config = uvicorn.Config(
+            application,
+            http=_Protocol,
+            loop="auto",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(KEEP_ALIVE),
+            timeout_graceful_shutdown=5,
+            backlog=512,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Answer requests from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests, finish those under way (for a few seconds), close the sockets."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._application.close()
+
+    def _run(self) -> None:
+        with contextlib.closing(_Sockets(self._sockets)):
+            self._server.run(sockets=self._sockets)
+
+
+class _Sockets:
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self._sockets = sockets
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+
+def bound(address: str, port: int) -> socket.socket:
+    """A socket that listens at `address`; port 0 takes any free one. HostError if that is not possible."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"the API cannot listen on {address}:{port}: {error.strerror}; see who does with `ss -ltnp`, or set "
+            "another port in the cloud's settings.json"
+        ) from error
+    return listener

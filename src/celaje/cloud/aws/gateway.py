@@ -1,0 +1,286 @@
+"""From a request to its answer: which service, who asks, what for, and the action that answers.
+
+Everything here runs on a thread of its own request and knows nothing of sockets; application.py is between it and
+them. What goes wrong becomes an error in the protocol of the service, with a request id; only a mistake of celaje's
+is a 500.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import ipaddress
+import logging
+import secrets
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from celaje.cloud.aws import model
+from celaje.cloud.aws.action import Action, Answer, Call, Registry
+from celaje.cloud.aws.codec import Codec, codec
+from celaje.cloud.aws.denials import Denial, Reason, as_error
+from celaje.cloud.aws.dispatch import Dispatcher
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.identity import Identities
+from celaje.cloud.aws.message import HttpAnswer, HttpRequest
+from celaje.cloud.aws.received_body import received_body
+from celaje.cloud.aws.routing import Routed, host_name, route
+from celaje.cloud.aws.serialize_error import identifying_headers, serialize_error
+from celaje.cloud.aws.signature import Claimed, Verified, claimed, verify
+from celaje.cloud.aws.streams import FileRange, RequestBody
+from celaje.cloud.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BODY = 4 << 20  # bytes of a body that is held in memory
+_AT_ONCE = 256 << 10  # bytes of a file that are read here instead of being streamed
+_SERVERS = {"s3": "AmazonS3", "ec2": "AmazonEC2"}
+# Services that are one for all regions: clients sign for whichever they were set to.
+_GLOBAL = ("iam", "sts")
+
+_TOO_LARGE = AwsError("RequestEntityTooLarge", f"The body must not be larger than {BODY} bytes", 413)
+
+
+class Gateway:
+    """Answers requests with the actions of `registry`.
+
+    `any_key`: made-up keys are taken as well (`celaje up --auth open`), but only from this very host: from a loopback
+    address, with a loopback name in Host, and without Origin, so that no page in a browser can use them.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        identities: Identities,
+        settings: Settings,
+        *,
+        any_key: bool = False,
+        token_key: bytes | None = None,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._identities = identities
+        self._settings = settings
+        self._any_key = any_key
+        self._token_key = token_key if token_key is not None else secrets.token_bytes(32)
+        self._clock = clock
+
+    def service_of(self, request: HttpRequest) -> str:
+        """The service that a request is for, as far as its headers and its query tell: what it is signed for, else by
+        the marks of a protocol, else S3. With the body not yet read, a form is nobody's and so EC2's.
+        """
+        authorization = request.header("authorization") or ""
+        scope = ""
+        if "Credential=" in authorization:
+            scope = authorization.partition("Credential=")[2].partition(",")[0]
+        elif "X-Amz-Credential=" in request.query:
+            for name, value in _pairs(request):
+                if name == "X-Amz-Credential":
+                    scope = value
+        parts = scope.strip().split("/")
+        if len(parts) >= 5:
+            return parts[-2]
+        target = request.header("x-amz-target")
+        if target is not None:
+            return "ssm"
+        form = (request.header("content-type") or "").startswith("application/x-www-form-urlencoded")
+        if form or "Action=" in request.query:
+            versions = {model.MODELS[name]: name for name in ("ec2", "sts", "iam")}
+            text = request.query + "&" + request.body[:BODY].decode("latin-1")
+            for version, name in versions.items():
+                if f"Version={version}" in text:
+                    return name
+            return "ec2"
+        return "s3"
+
+    def streams(self, request: HttpRequest) -> bool:
+        """Whether the request's body is read by the action: to be asked before reading it."""
+        return self.service_of(request) == "s3"
+
+    def answer(self, request: HttpRequest, source: Callable[[], bytes] | None = None) -> HttpAnswer:
+        """The answer to a request. `source` gives the bytes of a body that streams, b"" at its end. Never raises."""
+        service = self.service_of(request)
+        known = service in model.MODELS
+        protocol = model.service(service).protocol if known else _likely_protocol(request)
+        request_id, host_id = _new_ids(protocol)
+        try:
+            answer = self._answer(request, service, source, request_id)
+        except Denial as denial:
+            answer = self._error(as_error(denial, protocol), protocol, service, request_id, host_id)
+        except AwsError as error:
+            answer = self._error(error, protocol, service, request_id, host_id)
+        except Exception:
+            log.exception("request %s (%s %s, %s) failed", request_id, request.method, request.path, service)
+            internal = AwsError(
+                "InternalError" if protocol != "json" else "InternalServerError",
+                f"celaje has made a mistake; its log has more under the request id {request_id}",
+                500,
+            )
+            answer = self._error(internal, protocol, service, request_id, host_id)
+        answer.headers += identifying_headers(protocol, request_id, host_id)
+        answer.headers.append(("Server", _SERVERS.get(service, "celaje")))
+        return answer
+
+    def _error(self, error: AwsError, protocol: str, service: str, request_id: str, host_id: str) -> HttpAnswer:
+        namespace = model.service(service).metadata.xml_namespace if service in model.MODELS else ""
+        content_type, body = serialize_error(protocol, error, request_id, host_id, namespace)
+        headers = [("Content-Type", content_type)]
+        if protocol in ("json", "rest-json"):
+            headers.append(("x-amzn-errortype", error.code))
+        if error.status == 304:
+            return HttpAnswer(304, [])
+        return HttpAnswer(error.status, headers, body)
+
+    def _answer(
+        self, request: HttpRequest, service: str, source: Callable[[], bytes] | None, request_id: str
+    ) -> HttpAnswer:
+        if len(request.body) > BODY:
+            raise _TOO_LARGE
+        signed = claimed(request)
+        if service not in model.MODELS:
+            raise AwsError(
+                "UnsupportedOperation",
+                f"celaje has no service '{service[:40]}'; it has {', '.join(model.MODELS)}",
+            )
+        now = self._clock()
+        verified = self._verified(request, signed, now)
+        if not verified.caller.account and service != "s3":
+            raise Denial(Reason.MISSING)
+        region = self._region(signed, service)
+        routed = route(model.service(service), request)
+        body = self._body(request, routed, service, verified, source)
+        action = self._registry.get(service, routed.operation.name)
+        if action is None:
+            raise _unsupported(service, routed.operation.name)
+        wire = codec(service, routed.operation.name)
+        if body is not None and not wire.streams_in:
+            request.body = body.all(BODY)
+        members = wire.read(request, routed, body)
+        call = Call(
+            service=service,
+            operation=routed.operation.name,
+            region=region,
+            caller=verified.caller,
+            request_id=request_id,
+            now=now,
+            session=Session(),
+            source=request.source,
+            settings=self._settings,
+            token_key=self._token_key,
+        )
+        return self._run(action, call, members, wire, request_id)
+
+    def _run(self, action: Action, call: Call, members: dict[str, object], wire: Codec, request_id: str) -> HttpAnswer:
+        written: list[HttpAnswer] = []
+
+        def write(answer: Answer) -> None:
+            written.append(wire.write(answer, request_id))
+
+        self._dispatcher.run(action, call, members, wire.token_member, write)
+        answer = written[0]
+        if isinstance(answer.body, FileRange) and answer.body.length <= _AT_ONCE:
+            whole = answer.body
+            try:
+                answer.body = whole.read(0, whole.length)
+            finally:
+                whole.close()
+            if len(answer.body) < whole.length:
+                raise OSError(f"{call.operation} read {len(answer.body)} of {whole.length} bytes")
+        return answer
+
+    def _verified(self, request: HttpRequest, signed: Claimed | None, now: datetime.datetime) -> Verified:
+        verified = verify(request, signed, self._identities, now, any_key=self._any_key)
+        if self._any_key and verified.key is None:
+            # Nothing was proven, so only who is on this host may ask.
+            host = host_name(request.header("host") or "")
+            if not (_is_loopback(request.source) and _is_loopback(host)):
+                raise AwsError(
+                    "AccessDenied",
+                    "With --auth open, requests must come from this host and name it: connect to 127.0.0.1 or "
+                    f"localhost, not '{host[:100]}'",
+                    403,
+                )
+            if request.header("origin") is not None:
+                raise AwsError("AccessDenied", "With --auth open, requests of web pages (Origin) are refused", 403)
+        return verified
+
+    def _region(self, signed: Claimed | None, service: str) -> str:
+        regions = self._settings.regions
+        if signed is None:
+            return next(iter(regions))
+        region = signed.scope.region
+        if region in regions:
+            return region
+        first = next(iter(regions))
+        if service in _GLOBAL:
+            return first
+        there = ", ".join(regions)
+        if service == "s3":
+            raise AwsError(
+                "AuthorizationHeaderMalformed",
+                f"The authorization header is malformed; the region '{region[:40]}' is wrong; expecting '{first}'",
+                fields={"Region": first},
+            )
+        raise AwsError(
+            "AuthFailure" if service == "ec2" else "UnrecognizedClientException",
+            f"Credential should be scoped to a valid region: this cloud has {there}, not '{region[:40]}'",
+            401 if service == "ec2" else 403,
+        )
+
+    def _body(
+        self,
+        request: HttpRequest,
+        routed: Routed,
+        service: str,
+        verified: Verified,
+        source: Callable[[], bytes] | None,
+    ) -> RequestBody | None:
+        if service == "s3":
+            return received_body(request, routed.operation, verified, source or (lambda: b""))
+        if model.service(service).streaming_member(routed.operation.input) is not None:
+            pieces = iter([request.body])
+            return RequestBody(lambda: next(pieces, b""), len(request.body))
+        return None
+
+
+def _pairs(request: HttpRequest) -> list[tuple[str, str]]:
+    try:
+        return request.parameters()
+    except UnicodeDecodeError:
+        return []
+
+
+def _unsupported(service: str, operation: str) -> AwsError:
+    """What exists at AWS and not here: final, so that no client tries again."""
+    message = f"{operation} exists at AWS and is not implemented by celaje yet; `celaje api coverage` lists what is"
+    if service == "s3":
+        return AwsError("NotImplemented", message, 501)
+    return AwsError("UnsupportedOperation", message)
+
+
+def _likely_protocol(request: HttpRequest) -> str:
+    """In what an answer about an unknown service should be written: by what the request looks like."""
+    content_type = request.header("content-type") or ""
+    if "json" in content_type:
+        return "json"
+    return "query" if "form-urlencoded" in content_type or "Action=" in request.query else "rest-xml"
+
+
+def _new_ids(protocol: str) -> tuple[str, str]:
+    random = secrets.token_bytes(16)
+    if protocol == "rest-xml":
+        return random[:8].hex().upper(), base64.b64encode(random + secrets.token_bytes(41)).decode("ascii")
+    text = random.hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}", ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

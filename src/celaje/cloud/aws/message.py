@@ -1,0 +1,60 @@
+"""One HTTP request and one answer, as the protocols see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from celaje.cloud.aws.streams import RequestBody, ResponseBody
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """`path` and `query` are as the client sent them, percent-encoded. `headers` have names in lower case, in the
+    order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: it came through TLS.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    source: str = "127.0.0.1"
+    secure: bool = False
+    _index: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers:
+            self._index.setdefault(name, value)
+
+    def header(self, name: str) -> str | None:
+        """The first of that name (in lower case)."""
+        return self._index.get(name)
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The query's pairs, decoded. Raises UnicodeDecodeError where they are not UTF-8."""
+        pairs = []
+        for piece in self.query.split("&"):
+            if piece:
+                name, _, value = piece.partition("=")
+                pairs.append((decoded(name), decoded(value)))
+        return pairs
+
+
+def decoded(text: str) -> str:
+    """One name or value of a query string."""
+    if "%" not in text and "+" not in text:
+        return text
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
+
+
+@dataclass(slots=True)
+class HttpAnswer:
+    """`body` that is not bytes streams, and is closed by who sends it."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: ResponseBody = b""
+
+
+__all__ = ["HttpAnswer", "HttpRequest", "RequestBody", "decoded"]
