@@ -16,7 +16,12 @@ FILE_NAME = "settings.json"
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of 127/8 from which
     public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to.
-    `images` are the recipes whose images everybody may launch, built in this order."""
+    `images` are the recipes whose images everybody may launch, built in this order.
+
+    Instances may have the host's memory but for `reserved_memory` (MiB), which the host keeps for itself, times
+    `memory_overcommit`; it is the owner's risk to set that above 1, since a guest may touch all that it has. They may
+    have `cpu_overcommit` vCPUs for each CPU of the host: those that idle cost nothing.
+    """
 
     regions: dict[str, tuple[str, ...]] = msgspec.field(
         default_factory=lambda: {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
@@ -25,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: int = 4566
     public_pool: str = "127.64.0.0/10"
     images: tuple[str, ...] = ("debian-mini", "debian-13")
+    reserved_memory: int = 1024
+    memory_overcommit: float = 1.0
+    cpu_overcommit: float = 64.0
 
 
 def cloud_directory() -> Path:

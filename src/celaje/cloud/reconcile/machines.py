@@ -72,13 +72,6 @@ def kill(instance: str) -> None:
         control.kill(MachineDirectory.of(instance))
 
 
-def remove(instance: str) -> None:
-    """Take the machine away; one that there is not is no mistake. HostError."""
-    directory = MachineDirectory.of(instance)
-    if directory.path.exists():
-        directory.remove()
-
-
 def answers(instance: str) -> bool:
     """Whether the machine's process answers what it is asked."""
     try:

@@ -1,0 +1,304 @@
+"""The controller of instances: brings machines to what their rows say, many at a time.
+
+What is to be done is decided in instance_decision.py, one step an instance; here the steps are taken. Each is done in a
+thread of a pool, asks the host outside of any transaction, and notes afterwards what has come of it, if the row still
+says what it said: an action that came meanwhile wins, and is looked at next.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from celaje.cloud.ec2 import block_devices, network_interfaces
+from celaje.cloud.ec2.public_addresses import release_public
+from celaje.cloud.reconcile import launching, machines
+from celaje.cloud.reconcile.controller import Retries, sooner
+from celaje.cloud.reconcile.instance_decision import PRESS_AGAIN_SECONDS, Intent, Step, decided
+from celaje.cloud.reconcile.launching import VolumesReady
+from celaje.cloud.reconcile.process_watch import ProcessWatch
+from celaje.cloud.state.database import Database
+from celaje.cloud.state.instances import (
+    PENDING,
+    RUNNING,
+    SHUTTING_DOWN,
+    STOPPED,
+    TERMINATED,
+    TERMINATED_IS_LISTED,
+    Instance,
+)
+from celaje.cloud.state.networks import NetworkInterface
+from celaje.cloud.state.tags import remove_tags
+from celaje.errors import CelajeError
+from celaje.host import starting
+from celaje.network.messages import Attach
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8  # machines that are started, stopped or removed at the same time
+LOOK_SECONDS = 30.0  # what nobody tells of is seen by then
+WAIT_SECONDS = 0.25  # for volumes that are being made
+_FAILED = "Server.InternalError"
+_BY_GUEST = "Client.InstanceInitiatedShutdown"
+
+Wake = Callable[[Iterable[str]], None]
+DocumentOf = Callable[[Session, Instance], Attach]
+
+
+class InstancesController:
+    """`wake` tells other controllers, and this one; `document` says what an instance's interface is."""
+
+    name = "instances"
+
+    def __init__(self, database: Database, wake: Wake, document: DocumentOf) -> None:
+        self._database = database
+        self._wake = wake
+        self._document = document
+        self._retries = Retries()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="celaje-instance")
+        self._watch = ProcessWatch(self._look_again)
+        self._busy: set[str] = set()
+        self._pressed: dict[str, float] = {}
+        self._changing = threading.Lock()
+        self._steps: Mapping[Step, Callable[[str], None]] = {
+            Step.START: self._start,
+            Step.NOTE_RUNNING: self._note_running,
+            Step.PRESS: self._press,
+            Step.RESET: self._reset,
+            Step.KILL: machines.kill,
+            Step.NOTE_STOPPED: self._note_stopped,
+            Step.NOTE_SHUT_DOWN: self._note_shut_down,
+            Step.NOTE_FAILED: self._note_failed,
+            Step.GIVE_UP: self._give_up,
+            Step.REMOVE: self._remove,
+            Step.FORGET: self._forget,
+        }
+
+    def close(self) -> None:
+        """Finish what is being done, and watch no more."""
+        self._pool.shutdown(cancel_futures=True)
+        self._watch.close()
+
+    def _look_again(self) -> None:
+        self._wake((self.name,))
+
+    def step(self) -> float | None:
+        """Begin every step that is due now."""
+        now = datetime.datetime.now(datetime.UTC)
+        with self._database.read() as session:
+            rows = list(
+                session.scalars(
+                    select(Instance).where(
+                        or_(Instance.state != TERMINATED, Instance.since <= now - TERMINATED_IS_LISTED)
+                    )
+                )
+            )
+            waiting = [row.id for row in rows if row.wanted == "running" and row.state == PENDING]
+            ready = launching.volumes_ready(session, waiting)
+        again: float | None = LOOK_SECONDS
+        for row in rows:
+            again = sooner(again, self._consider(row, ready.get(row.id), now))
+        return sooner(again, self._retries.next())
+
+    def _consider(self, row: Instance, volumes: VolumesReady | None, now: datetime.datetime) -> float | None:
+        """Begin the next step of one instance; after how many seconds to look at it again."""
+        with self._changing:
+            if row.id in self._busy:
+                return None  # whoever is at it wakes us
+        seen, process = machines.seen(row.id, row.launched)
+        if process is not None:
+            self._watch.watch(process)
+        step = decided(_intent(row, volumes), seen, now)
+        if step is Step.NOTHING:
+            return WAIT_SECONDS if row.state == PENDING and not seen.alive else None
+        if step is Step.PRESS:
+            left = self._pressed.get(row.id, 0.0) + PRESS_AGAIN_SECONDS - time.monotonic()
+            if left > 0:
+                return left
+        if step is not Step.GIVE_UP and not self._retries.due(row.id):
+            return None
+        with self._changing:
+            self._busy.add(row.id)
+        self._pool.submit(self._take, step, row.id)
+        return None
+
+    def _take(self, step: Step, instance: str) -> None:
+        """One step, in a thread of the pool."""
+        try:
+            self._steps[step](instance)
+        except Exception as error:  # a mistake with one instance must not end the thread that serves others
+            if not isinstance(error, CelajeError | OSError):
+                log.exception("%s: a mistake in celaje itself at: %s", instance, step.value)
+            pause = self._retries.failed(instance)
+            log.warning("%s: cannot %s: %s; tried again in %.1f s", instance, step.value, error, pause)
+            self._note_failure(instance, str(error))
+        else:
+            self._retries.succeeded(instance)
+        finally:
+            with self._changing:
+                self._busy.discard(instance)
+            self._look_again()
+
+    def _note_failure(self, instance: str, text: str) -> None:
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is not None:
+                row.failure = text
+
+    # Steps. Each may find that the row says something else by now, and leaves it to the next look then.
+
+    def _start(self, instance: str) -> None:
+        with self._database.read() as session:
+            row = session.get(Instance, instance)
+            if row is None or row.wanted != "running":
+                return
+            plan = launching.machine_plan(session, row, self._document(session, row))
+        recovered = machines.seen(instance, row.launched)[0].end is not None and row.reboot_asked is None
+        process = starting.start(launching.made(plan))
+        self._watch.watch(process)
+        self._note_running(instance, recovered)
+
+    def _note_running(self, instance: str, recovered: bool = False) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is None or row.wanted != "running":
+                return
+            row.failure, row.reboot_asked = "", None
+            if recovered:
+                row.recoveries += 1
+            if row.state != RUNNING:
+                row.enter(RUNNING, now)
+            interface = session.get(NetworkInterface, row.interface)
+            if interface is not None and interface.instance == instance:
+                interface.attachment_state = "attached"
+        self._wake(("volumes", "networks", "checks"))
+
+    def _press(self, instance: str) -> None:
+        self._pressed[instance] = time.monotonic()
+        machines.press(instance)
+
+    def _reset(self, instance: str) -> None:
+        machines.reset(instance)
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is not None:
+                row.reboot_asked = None
+
+    def _note_stopped(self, instance: str) -> None:
+        self._stopped(instance, "stopped")
+
+    def _stopped(self, instance: str, wanted: str, *, code: str = "", reason: str = "", transition: str = "") -> None:
+        """It is stopped: by the client's wish if it was `wanted` so already, otherwise by itself."""
+        launching.without_store(instance)
+        now = datetime.datetime.now(datetime.UTC)
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is None or row.wanted not in (wanted, "stopped"):
+                return
+            if row.wanted == "stopped":
+                code, reason, transition = row.reason_code, row.reason, row.transition_reason
+            row.wanted, row.forced, row.reboot_asked = "stopped", False, None
+            row.enter(STOPPED, now, code=code, reason=reason, transition=transition)
+            interface = session.get(NetworkInterface, row.interface)
+            if interface is not None:
+                release_public(session, interface)
+        self._pressed.pop(instance, None)
+        self._wake(("volumes", "networks"))
+
+    def _note_shut_down(self, instance: str) -> None:
+        with self._database.read() as session:
+            row = session.get(Instance, instance)
+        if row is None:
+            return
+        reason = f"{_BY_GUEST}: Instance initiated shutdown"
+        if row.shutdown_behaviour != "terminate":
+            self._stopped(instance, "running", code=_BY_GUEST, reason=reason)
+            return
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is not None and row.wanted == "running":
+                row.wanted = "terminated"
+                row.enter(SHUTTING_DOWN, datetime.datetime.now(datetime.UTC), code=_BY_GUEST, reason=reason)
+
+    def _note_failed(self, instance: str) -> None:
+        why = machines.last_words(instance)
+        log.error("%s: its machine failed: %s", instance, why)
+        self._stopped(
+            instance,
+            "running",
+            code=_FAILED,
+            reason=f"{_FAILED}: the instance's machine failed: {why}",
+            transition=_FAILED,
+        )
+
+    def _give_up(self, instance: str) -> None:
+        """It never came up: a new instance is terminated, one that was stopped is so again."""
+        with self._database.read() as session:
+            row = session.get(Instance, instance)
+            problem = launching.volumes_ready(session, [instance])[instance].problem
+        if row is None:
+            return
+        reason = f"{_FAILED}: {problem or row.failure or 'the machine could not be started'}"
+        log.error("%s is given up: %s", instance, reason)
+        if row.launched != row.created:
+            self._stopped(instance, "running", code=_FAILED, reason=reason, transition=_FAILED)
+            return
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is not None and row.wanted == "running":
+                row.wanted = "terminated"
+                row.enter(
+                    SHUTTING_DOWN,
+                    datetime.datetime.now(datetime.UTC),
+                    code=_FAILED,
+                    reason=reason,
+                    transition=_FAILED,
+                )
+
+    def _remove(self, instance: str) -> None:
+        launching.remove(instance)
+        now = datetime.datetime.now(datetime.UTC)
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is None or row.state == TERMINATED:
+                return
+            for interface in network_interfaces.of_instances(session, [instance])[instance]:
+                if interface.delete_on_termination:
+                    network_interfaces.release(session, interface.id)
+                else:
+                    network_interfaces.detach(session, interface)
+            block_devices.release(session, instance, now)
+            row.failure = ""
+            row.enter(TERMINATED, now, code=row.reason_code, reason=row.reason, transition=row.transition_reason)
+        self._pressed.pop(instance, None)
+        self._wake(("volumes", "networks"))
+
+    def _forget(self, instance: str) -> None:
+        with self._database.write() as session:
+            row = session.get(Instance, instance)
+            if row is not None and row.state == TERMINATED:
+                session.delete(row)
+                remove_tags(session, instance)
+
+
+def _intent(row: Instance, volumes: VolumesReady | None) -> Intent:
+    return Intent(
+        wanted=row.wanted,
+        state=row.state,
+        asked=row.since,
+        reboot_asked=row.reboot_asked,
+        forced=row.forced,
+        recovers=row.auto_recovery != "disabled",
+        recoveries=row.recoveries,
+        failing=bool(row.failure),
+        ready=volumes is None or volumes.ready,
+        hopeless=volumes is not None and bool(volumes.problem) and not volumes.ready,
+    )
