@@ -36,7 +36,8 @@ STORE = "instance-store-{}.raw"
 
 @dataclass(frozen=True, slots=True)
 class MachinePlan:
-    """`image` is the host's; `store` has the bytes of each disk of the instance store."""
+    """`image` is the host's, "" where it is gone, which a machine that has been made does not mind; `store` has the
+    bytes of each disk of the instance store."""
 
     instance: str
     image: str
@@ -72,15 +73,13 @@ def volumes_ready(session: Session, instances: Sequence[str]) -> dict[str, Volum
 def machine_plan(session: Session, instance: Instance, interface: Attach) -> MachinePlan:
     """What the rows say. NotFound where something that it is made of is no more."""
     image = session.get(Image, instance.image)
-    if image is None:
-        raise NotFound(f"the image {instance.image} is no more; launch an instance of another one")
     attachments = [one for one in attached_to(session, [instance.id])[instance.id] if one.state != "detaching"]
     root = _root(attachments)
     if root is None:
         raise NotFound(f"{instance.id} has no root volume; attach one at {instance.root_device}")
     return MachinePlan(
         instance=instance.id,
-        image=image.host_image,
+        image=image.host_image if image else "",
         memory=instance.memory * MIB,
         cpus=instance.vcpus,
         mac=interface.mac,
@@ -99,10 +98,13 @@ def _root(attachments: Sequence[VolumeAttachment]) -> VolumeAttachment | None:
 def made(plan: MachinePlan) -> MachineDirectory:
     """The machine as it is to be, off. CelajeError."""
     directory = MachineDirectory.of(plan.instance)
-    options = MachineOptions(
-        image=plan.image, memory=plan.memory, cpus=plan.cpus, network=NetworkOptions(network=plan.network)
-    )
     held = _held(directory)
+    image = plan.image or (held.options.image if held else None)
+    if image is None:
+        raise NotFound(f"the image of {plan.instance} is no more; launch an instance of another one")
+    options = MachineOptions(
+        image=image, memory=plan.memory, cpus=plan.cpus, network=NetworkOptions(network=plan.network)
+    )
     if held is None:
         boot = dataclasses.replace(resolved(options), disk=None, disk_sha256=None)
         held = record.create(_bare(plan, options, boot)).record()

@@ -14,28 +14,26 @@ from dataclasses import dataclass, field
 
 from celaje.cloud.ec2.network_interfaces import Described
 from celaje.cloud.ec2.zones import zone_id
+from celaje.cloud.iam.credentials import RoleCredentials
 from celaje.cloud.reconcile.identity_documents import Signer, identity_document
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import NetworkInterface, Subnet, Vpc
 from celaje.cloud.state.volumes import VolumeAttachment
 from celaje.network.messages import MetadataFacts
 
-# Keys that a path can have (EC2 refuses others where instance tags in metadata are enabled).
-_TAG_KEY = re.compile(r"[A-Za-z0-9+\-=.,_:@]+")
+# Keys that a path can have; EC2 refuses others where instance tags in metadata are enabled.
+_TAG_KEY = re.compile(r"(?!\.{1,2}\Z|_index\Z)[A-Za-z0-9+\-=.,_:@]+")
 
 
 @dataclass(frozen=True, slots=True)
-class RoleCredentials:
+class HeldCredentials:
     """Those of an instance's role. `profile` and `profile_id` are the instance profile's ARN and id."""
 
     role: str
     profile: str
     profile_id: str
-    access_key: str
-    secret: str
-    token: str
+    keys: RoleCredentials
     issued: datetime.datetime
-    expires: datetime.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class MetadataMaterial:
     volumes: Mapping[str, list[VolumeAttachment]] = field(default_factory=dict)
     store_devices: Mapping[str, list[str]] = field(default_factory=dict)
     tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    credentials: Mapping[str, RoleCredentials] = field(default_factory=dict)
+    credentials: Mapping[str, HeldCredentials] = field(default_factory=dict)
 
 
 def metadata_facts(
@@ -104,6 +102,8 @@ def metadata_facts(
         user_data=instance.user_data,
         extra=leaves,
         tokens_required=instance.metadata_options.http_tokens == "required",
+        enabled=instance.metadata_options.http_endpoint == "enabled",
+        hop_limit=instance.metadata_options.http_put_response_hop_limit,
     )
 
 
@@ -117,9 +117,7 @@ def _devices(instance: Instance, material: MetadataMaterial) -> dict[str, str]:
     return {f"block-device-mapping/{name}": device for name, device in names.items()}
 
 
-def _interface(
-    interface: NetworkInterface, description: Described, vpc: Vpc, subnet: Subnet
-) -> dict[str, str]:
+def _interface(interface: NetworkInterface, description: Described, vpc: Vpc, subnet: Subnet) -> dict[str, str]:
     leaves = {
         "device-number": str(interface.device_index),
         "interface-id": interface.id,
@@ -140,7 +138,7 @@ def _interface(
     return {f"network/interfaces/macs/{interface.mac}/{name}": value for name, value in leaves.items()}
 
 
-def _credentials(held: RoleCredentials) -> dict[str, str]:
+def _credentials(held: HeldCredentials) -> dict[str, str]:
     issued = f"{held.issued:%Y-%m-%dT%H:%M:%SZ}"
     info = {
         "Code": "Success",
@@ -152,10 +150,10 @@ def _credentials(held: RoleCredentials) -> dict[str, str]:
         "Code": "Success",
         "LastUpdated": issued,
         "Type": "AWS-HMAC",
-        "AccessKeyId": held.access_key,
-        "SecretAccessKey": held.secret,
-        "Token": held.token,
-        "Expiration": f"{held.expires:%Y-%m-%dT%H:%M:%SZ}",
+        "AccessKeyId": held.keys.access_key,
+        "SecretAccessKey": held.keys.secret,
+        "Token": held.keys.token,
+        "Expiration": f"{held.keys.expiration:%Y-%m-%dT%H:%M:%SZ}",
     }
     return {
         "iam/info": json.dumps(info, indent=2),

@@ -1,0 +1,140 @@
+"""The controller of networks: what instances' networks are told follows the database while they run.
+
+Two things are kept as they are to be. A VPC's security groups with their rules stand in one file a network, which its
+process reads. An instance's interface (groups, public address, metadata) is one document in its machine's directory,
+which the machine attaches with. What differs from what a running network has, by its fingerprints, is told to it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from celaje.cloud.reconcile.controller import Retries, sooner
+from celaje.cloud.reconcile.identity_documents import Signer
+from celaje.cloud.reconcile.interface_documents import interface_documents, vpc_groups
+from celaje.cloud.reconcile.metadata_facts import MetadataMaterial
+from celaje.cloud.reconcile.role_sessions import RoleSessions
+from celaje.cloud.settings import Settings
+from celaje.cloud.state.database import Database
+from celaje.cloud.state.instances import ON_A_HOST, Instance
+from celaje.cloud.state.networks import Vpc
+from celaje.cloud.state.tags import tags_of
+from celaje.cloud.state.volumes import attached_to
+from celaje.errors import CelajeError, NotFound
+from celaje.host.interface_file import differing, update_interface
+from celaje.host.record import MachineDirectory
+from celaje.network import client, group_file
+from celaje.network.messages import Attach, SecurityGroup
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+
+
+class Documents:
+    """Makes the documents of instances' interfaces. Threads may share it."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._settings = settings
+        self._signers = {region: Signer(directory, region) for region in settings.regions}
+        self.sessions = RoleSessions()
+
+    def of(self, session: Session, instances: Sequence[Instance]) -> dict[str, Attach]:
+        """By instance; those whose interface is released have none."""
+        ids = [row.id for row in instances]
+        tagged = [row.id for row in instances if row.metadata_options.instance_metadata_tags == "enabled"]
+        material = MetadataMaterial(
+            signers=self._signers,
+            volumes=attached_to(session, ids),
+            tags=tags_of(session, tagged),
+            credentials=self.sessions.of(session, instances, datetime.datetime.now(datetime.UTC)),
+        )
+        return interface_documents(session, self._settings, instances, material)
+
+    def one(self, session: Session, instance: Instance) -> Attach:
+        """That of one instance. NotFound if it has no interface."""
+        found = self.of(session, [instance]).get(instance.id)
+        if found is None:
+            raise NotFound(f"{instance.id} has no network interface")
+        return found
+
+
+class NetworksController:
+    """See the module."""
+
+    name = "networks"
+
+    def __init__(self, database: Database, documents: Documents) -> None:
+        self._database = database
+        self._documents = documents
+        self._retries = Retries()
+        self._groups: dict[str, list[SecurityGroup]] = {}  # by VPC, as they were told last
+
+    def step(self) -> float | None:
+        """Compare, and tell what differs."""
+        with self._database.read() as session:
+            vpcs = session.scalars(select(Vpc.id)).all()
+            rows = session.scalars(select(Instance).where(Instance.state.in_(ON_A_HOST))).all()
+            documents = self._documents.of(session, rows)
+            used = {row.vpc for row in rows} | (self._groups.keys() & set(vpcs))
+            groups = {vpc: vpc_groups(session, vpc) for vpc in used}
+        for vpc in self._known() - set(vpcs):
+            self._try(vpc, partial(self._forget, vpc))
+        for vpc, held in groups.items():
+            self._try(vpc, partial(self._tell_groups, vpc, held))
+        by_network: dict[str, list[Attach]] = {}
+        for document in documents.values():
+            by_network.setdefault(document.network.name, []).append(document)
+        for network, attached in by_network.items():
+            self._tell_interfaces(network, attached)
+        self._documents.sessions.keep(documents)
+        renewal = self._documents.sessions.next(datetime.datetime.now(datetime.UTC))
+        return sooner(LOOK_SECONDS, self._retries.next(), renewal)
+
+    def _known(self) -> set[str]:
+        """VPCs whose networks have groups, those included that a daemon before this one told."""
+        found = group_file.group_file("vpc-0").parent.glob("vpc-*.groups.json")
+        return {path.name.removesuffix(".groups.json") for path in found} | self._groups.keys()
+
+    def _tell_groups(self, vpc: str, groups: list[SecurityGroup]) -> None:
+        if self._groups.get(vpc) != groups:
+            cut = client.set_groups(vpc, groups)
+            self._groups[vpc] = groups
+            if cut:
+                log.info("%s: %d flows that its groups admit no more were cut", vpc, cut)
+
+    def _forget(self, vpc: str) -> None:
+        group_file.forget_groups(vpc)
+        self._groups.pop(vpc, None)
+
+    def _tell_interfaces(self, network: str, documents: Iterable[Attach]) -> None:
+        try:
+            changed = differing(network, documents)
+        except (CelajeError, OSError) as error:
+            log.warning("%s does not tell what it has: %s", network, error)
+            return
+        for one in changed:
+            self._try(one.interface, partial(self._tell, one))
+
+    def _tell(self, document: Attach) -> None:
+        directory = MachineDirectory.of(document.interface)
+        if directory.exists():
+            update_interface(directory, document)
+
+    def _try(self, resource: str, task: Callable[[], None]) -> None:
+        if not self._retries.due(resource):
+            return
+        try:
+            task()
+        except (CelajeError, OSError) as error:
+            pause = self._retries.failed(resource)
+            log.warning("the network of %s is not as it is to be: %s; tried again in %.1f s", resource, error, pause)
+        else:
+            self._retries.succeeded(resource)
