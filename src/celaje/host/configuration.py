@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.image.store import Image, open_image
+from celaje.machine.boot.smbios import Identity
 from celaje.machine.machine import Disk, MachineConfig
 from celaje.machine.virtio.block_backend import BlockBackend
 from celaje.machine.virtio.device import VirtioDevice
+
+_INSTANCES = uuid.UUID("5e1d3ab4-0c3c-4b0e-9b5c-5a1f0e2f7c11")
 
 
 def resolved(options: MachineOptions) -> Boot:
@@ -45,6 +49,7 @@ def configuration(
     root: BlockBackend | None = None,
     devices: Sequence[VirtioDevice] = (),
     hot_plug: bool = False,
+    identity: Identity | None = None,
 ) -> MachineConfig:
     """The machine. Its root disk is `root`; without one it is the image's under an overlay that is thrown away.
 
@@ -71,4 +76,14 @@ def configuration(
         devices=devices,
         no_reboot=options.no_reboot,
         timeout=options.timeout,
+        identity=identity,
     )
+
+
+def identity(instance: str) -> Identity:
+    """What the machine with this instance id says that it is.
+
+    A UUID that begins with `ec2` tells software for clouds (cloud-init) that 169.254.169.254 answers as EC2's does.
+    """
+    named = uuid.uuid5(_INSTANCES, instance)
+    return Identity("celaje", "virt", uuid.UUID(f"ec2{named.hex[3:]}"), instance)

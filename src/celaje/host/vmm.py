@@ -25,7 +25,7 @@ import msgspec
 from celaje import bounded_log
 from celaje.errors import CelajeError, HostError, UsageError
 from celaje.host import messages
-from celaje.host.configuration import configuration
+from celaje.host.configuration import configuration, identity
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
@@ -147,7 +147,12 @@ class MachineProcess:
         devices: list[VirtioDevice] = [] if self._card is None else [self._card.device]
         root = None if self.record.root is None else self._disks.root(self.record.root)
         config = configuration(
-            options, self.record.boot, root=root, devices=[*devices, VirtioPowerButton()], hot_plug=True
+            options,
+            self.record.boot,
+            root=root,
+            devices=[*devices, VirtioPowerButton()],
+            hot_plug=True,
+            identity=identity(self.record.instance),
         )
         return Machine(config, factory(options.engine), restored)
 

@@ -6,9 +6,10 @@ The map is that of QEMU's board of this name, so that kernels, firmware and teac
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from celaje.engine.memory import GuestMemory
 from celaje.engine.protocol import Engine
@@ -134,10 +135,17 @@ class Board:
         self.rtc.close()
         self.uart.close()
 
-    def device_tree(self, arguments: str = "", initrd: tuple[int, int] | None = None, seed: bytes = b"") -> Node:
-        """What the guest is told: `arguments` is the kernel's command line, `initrd` its first and last address + 1."""
+    def device_tree(
+        self,
+        arguments: str = "",
+        initrd: tuple[int, int] | None = None,
+        seed: bytes = b"",
+        chosen: Mapping[str, Value] = MappingProxyType({}),
+    ) -> Node:
+        """What the guest is told: `arguments` is the kernel's command line, `initrd` its first and last address + 1,
+        `chosen` more of what is chosen."""
         root = Node("", {"#address-cells": 2, "#size-cells": 2, "compatible": "riscv-virtio", "model": "celaje,virt"})
-        root.add("chosen", self._chosen(arguments, initrd, seed))
+        root.add("chosen", {**self._chosen(arguments, initrd, seed), **chosen})
         root.add(f"memory@{RAM_BASE:x}", {"device_type": "memory", "reg": wide(RAM_BASE, self.ram.size)})
         harts = range(len(self.engine.harts))
         # Phandles: 1 to n the harts, then their interrupt controllers, the PLIC, the finisher.

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +26,12 @@ from celaje.engine.memory import PAGE_SIZE
 from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
 from celaje.errors import UsageError
 from celaje.machine.board import RAM_BASE, VIRTIO_SLOTS, Board, HtifSymbols
-from celaje.machine.boot import device_tree, payload
+from celaje.machine.boot import device_tree, efi, payload
+from celaje.machine.boot.device_tree import Value
 from celaje.machine.boot.firmware import dynamic_info, enter_machine_mode
 from celaje.machine.boot.payload import Payload
 from celaje.machine.boot.sbi import Sbi
+from celaje.machine.boot.smbios import Identity
 from celaje.machine.boot.supervisor import enter_supervisor_mode
 from celaje.machine.console import Console
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
@@ -89,7 +91,7 @@ class MachineConfig:
     the firmware is told where the kernel is. A disk may be a backend of the caller's making, which the machine closes.
     `disks` are virtio block devices, the root first; `scsi_disks` those of a SCSI controller, to which more can be
     attached later (None: the machine has no such controller). `devices` come behind all of them and a random number
-    generator.
+    generator. A `kernel` alone is told the `identity`, if there is one, in the way of firmware (efi.py).
     """
 
     memory: int = 512 << 20
@@ -104,6 +106,7 @@ class MachineConfig:
     no_reboot: bool = False
     timeout: float | None = None
     processor: ProcessorDescription = field(default_factory=ProcessorDescription)
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,11 +416,20 @@ class Machine:
             payload.load(board.ram, part)
         seed = os.urandom(SEED_BYTES)
 
-        def blob(initrd: tuple[int, int] | None) -> bytes:
-            return device_tree.flatten(board.device_tree(self._config.append, initrd, seed), BOOT_HART)
+        def tables(address: int) -> tuple[bytes, dict[str, Value]]:
+            if self._config.identity is None or files.firmware is not None:
+                return b"", {}
+            return efi.tables(self._config.identity, address, (board.ram.base, board.ram.base + board.ram.size))
 
-        place = payload.place(board.ram, max(part.end for part in loaded), len(blob((0, 0))), files.initrd)
-        board.ram.write(place.device_tree, blob(place.initrd))
+        def blob(initrd: tuple[int, int] | None, chosen: Mapping[str, Value]) -> bytes:
+            return device_tree.flatten(board.device_tree(self._config.append, initrd, seed, chosen), BOOT_HART)
+
+        some, chosen = tables(board.ram.base)
+        end = max(part.end for part in loaded)
+        place = payload.place(board.ram, end, len(blob((0, 0), chosen)), files.initrd, len(some))
+        some, chosen = tables(place.tables)
+        board.ram.write(place.tables, some)
+        board.ram.write(place.device_tree, blob(place.initrd, chosen))
         if place.initrd is not None and files.initrd is not None:
             board.ram.write(place.initrd[0], files.initrd)
         if files.firmware is not None:

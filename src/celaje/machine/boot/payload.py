@@ -4,6 +4,7 @@
 0x8020_0000   the kernel above firmware
 ...
 ...           initrd
+...           tables of the UEFI kind (efi.py), where a kernel is told who the machine is
 ...           information for firmware, a page
 end - 64 KiB  device tree, with room to grow: firmware edits it in place
 """
@@ -122,16 +123,23 @@ class Placement:
 
     device_tree: int
     information: int
+    tables: int
     initrd: tuple[int, int] | None
 
 
-def place(ram: GuestMemory, end: int, device_tree_size: int, initrd: bytes | None) -> Placement:
-    """Addresses at the top of `ram`, above `end`, the end of what is loaded. InputError where memory is too small."""
+def place(
+    ram: GuestMemory, end: int, device_tree_size: int, initrd: bytes | None, tables_size: int = 0
+) -> Placement:
+    """Addresses at the top of `ram`, above `end`, the end of what is loaded. InputError where memory is too small.
+
+    Sizes are in bytes; that of the tables is whole pages.
+    """
     device_tree = ram.base + ram.size - DEVICE_TREE_GROWTH - device_tree_size & -PAGE_SIZE
-    information = lowest = device_tree - PAGE_SIZE
+    information = device_tree - PAGE_SIZE
+    tables = lowest = information - tables_size
     where = None
     if initrd is not None:
-        lowest = information - len(initrd) & -PAGE_SIZE
+        lowest = tables - len(initrd) & -PAGE_SIZE
         where = (lowest, lowest + len(initrd))
     if lowest < end:
         missing = (end - lowest >> 20) + 1
@@ -139,4 +147,4 @@ def place(ram: GuestMemory, end: int, device_tree_size: int, initrd: bytes | Non
             f"{ram.size >> 20} MiB of memory are too small for what is to be loaded; "
             f"give at least --memory {(ram.size >> 20) + missing}M"
         )
-    return Placement(device_tree, information, where)
+    return Placement(device_tree, information, tables, where)
