@@ -14,6 +14,7 @@ from celaje.machine.machine import Disk, MachineConfig
 from celaje.machine.virtio.block_backend import BlockBackend
 from celaje.machine.virtio.device import VirtioDevice
 
+PRODUCT = "virt"  # the board
 _INSTANCES = uuid.UUID("5e1d3ab4-0c3c-4b0e-9b5c-5a1f0e2f7c11")
 
 
@@ -80,10 +81,10 @@ def configuration(
     )
 
 
-def identity(instance: str) -> Identity:
-    """What the machine with this instance id says that it is.
+def identity(instance: str, product: str = PRODUCT) -> Identity:
+    """What the machine with this instance id says that it is, and of which type.
 
     A UUID that begins with `ec2` tells software for clouds (cloud-init) that 169.254.169.254 answers as EC2's does.
     """
     named = uuid.uuid5(_INSTANCES, instance)
-    return Identity("celaje", "virt", uuid.UUID(f"ec2{named.hex[3:]}"), instance)
+    return Identity("celaje", product, uuid.UUID(f"ec2{named.hex[3:]}"), instance)

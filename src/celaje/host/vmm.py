@@ -25,7 +25,7 @@ import msgspec
 from celaje import bounded_log
 from celaje.errors import CelajeError, HostError, UsageError
 from celaje.host import messages
-from celaje.host.configuration import configuration, identity
+from celaje.host.configuration import PRODUCT, configuration, identity
 from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
@@ -36,6 +36,7 @@ from celaje.host.messages import Answer, Description, Done, Ended, Request, Star
 from celaje.host.network_card import NetworkCard, attach_request, metadata
 from celaje.host.record import MachineDirectory, Outcome, Run
 from celaje.host.ring_console import RingConsole
+from celaje.machine.boot.smbios import Identity
 from celaje.machine.machine import Machine
 from celaje.machine.snapshot.restore import Restored
 from celaje.machine.verdict import Verdict
@@ -152,9 +153,17 @@ class MachineProcess:
             root=root,
             devices=[*devices, VirtioPowerButton()],
             hot_plug=True,
-            identity=identity(self.record.instance),
+            identity=self._identity(),
         )
         return Machine(config, factory(options.engine), restored)
+
+    def _identity(self) -> Identity:
+        """What its firmware says that the machine is: the same as its metadata."""
+        interface = read_interface(self.directory)
+        facts = None if interface is None else interface.metadata
+        if facts is None:
+            return identity(self.record.instance)
+        return identity(facts.instance_id, facts.extra.get("instance-type", PRODUCT))
 
     def run(self) -> Ended:
         """Run the machine to its end, which is told to whoever waits and written to the outcome file."""

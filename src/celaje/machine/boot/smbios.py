@@ -26,7 +26,7 @@ _VIRTUAL_MACHINE = 1 << 4  # 7.1.2.2
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a machine calls itself. `tag` names this very one, as a label on its board would; all are plain text."""
+    """What a machine calls itself. `tag` names this very one, as a label on its board would; all are ASCII, or become it."""
 
     manufacturer: str
     product: str
@@ -61,5 +61,5 @@ def tables(identity: Identity, address: int) -> bytes:
 
 def _structure(kind: int, formatted: bytes, *strings: str) -> bytes:
     """One structure; its handle is its type, of which there is one each. A string that is empty is a space."""
-    texts = b"".join((text or " ").encode("ascii") + b"\0" for text in strings)
+    texts = b"".join((text or " ").encode("ascii", "replace") + b"\0" for text in strings)
     return struct.pack("<2BH", kind, 4 + len(formatted), kind) + formatted + (texts or b"\0") + b"\0"
