@@ -40,6 +40,7 @@ _SETTINGS = {
     "etc/dpkg/dpkg.cfg.d/documentation": "dpkg.cfg",
     "etc/initramfs-tools/conf.d/machine": "initramfs.conf",
     "etc/modprobe.d/machine.conf": "modprobe.conf",
+    "etc/ssh/sshd_config.d/machine.conf": "sshd.conf",
     "etc/systemd/networkd.conf.d/machine.conf": "networkd.conf",
     "etc/systemd/system.conf.d/machine.conf": "systemd.conf",
     "etc/systemd/system/systemd-networkd-wait-online.service.d/machine.conf": "wait-online.conf",

@@ -26,7 +26,7 @@ _VIRTUAL_MACHINE = 1 << 4  # 7.1.2.2
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a machine calls itself. `tag` names this very one, as a label on its board would; all are ASCII, or become it."""
+    """What a machine calls itself. `tag` names this very one, as a label on its board would. All become ASCII."""
 
     manufacturer: str
     product: str
