@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from celaje.cloud.aws.action import READING, Actions
+import errno
+import functools
+
+from celaje.cloud.aws.action import READING, Actions, Answer, Handler
+from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
 from celaje.cloud.s3.listing import ListingActions
@@ -24,5 +28,25 @@ def s3_actions(store: ObjectStore) -> Actions:
     for group in groups:
         for name, function in vars(type(group)).items():
             if not name.startswith("_") and callable(function):
-                actions.add(getattr(group, name), reads=name.startswith(READING), transacted=False)
+                handler = _told_of_full_disk(getattr(group, name))
+                actions.add(handler, reads=name.startswith(READING), transacted=False)
     return actions
+
+
+def _told_of_full_disk(handler: Handler) -> Handler:
+    """The handler, whose caller is told when the host has no room: 507, which SDKs do not try again at once."""
+
+    @functools.wraps(handler)
+    def told(*given: object) -> Answer:
+        try:
+            return handler(*given)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise AwsError(
+                "InsufficientStorage",
+                "The disk of the host of this object store is full: delete what is not needed, and try again",
+                507,
+            ) from error
+
+    return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 
 from celaje.cloud.aws.errors import AwsError
@@ -81,6 +82,8 @@ def attributes_of(request: Mapping[str, object]) -> Attributes:
 
 def _text(request: Mapping[str, object], member: str) -> str | None:
     value = request.get(member)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
     return None if value is None else str(value)
 
 
@@ -177,6 +180,8 @@ def described(found: StoredObject, span: Span, request: Mapping[str, object]) ->
         "Metadata": attributes.metadata,
         "ContentRange": span.header,
     }
+    if "Expires" in attributes.headers:
+        answer["Expires"] = datetime.datetime.fromisoformat(attributes.headers["Expires"])
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class
     if attributes.tags:

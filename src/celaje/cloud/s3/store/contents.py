@@ -23,14 +23,17 @@ from pathlib import Path
 from celaje.cloud.s3.store.records import CONTENT_ID_SIZE
 from celaje.disk.files import CREATE, READ, Files, opened
 
-_SHELVES = tuple(f"{number:02x}" for number in range(256))
-
 
 class Contents:
-    """The files below `directory`, whose parent must exist. One process has them; its threads may all use this."""
+    """The files below `directory`, whose parent must exist. One process has them; its threads may all use this.
 
-    def __init__(self, directory: Path, files: Files) -> None:
+    `digits`: how many of an id's name the directory that it is in.
+    """
+
+    def __init__(self, directory: Path, files: Files, digits: int = 2) -> None:
         self._directory = directory
+        self._digits = digits
+        self._shelves = tuple(f"{number:0{digits}x}" for number in range(16**digits))
         self._files = files
         self._lock = threading.Lock()
         self._pending: set[bytes] = set()
@@ -41,12 +44,12 @@ class Contents:
     def _make(self) -> None:
         """Have the directories, durably; whoever puts something then syncs only the one that it is in."""
         there = set(self._files.names(self._directory))
-        if there.issuperset(_SHELVES):
+        if there.issuperset(self._shelves):
             return
         with contextlib.suppress(FileExistsError):
             self._files.mkdir(self._directory)
         self._files.sync_directory(self._directory.parent)
-        for shelf in _SHELVES:
+        for shelf in self._shelves:
             if shelf not in there:
                 self._files.mkdir(self._directory / shelf)
         self._files.sync_directory(self._directory)
@@ -54,7 +57,7 @@ class Contents:
     def path(self, content: bytes) -> Path:
         """Where the file of that id is."""
         digits = content.hex()
-        return self._directory / digits[:2] / digits
+        return self._directory / digits[: self._digits] / digits
 
     # --- writing ---
 
@@ -157,7 +160,7 @@ class Contents:
         """Take away what no row names (`known` says which of some ids rows name); how many there were. Others may put
         and remove meanwhile."""
         swept = 0
-        for shelf in _SHELVES:
+        for shelf in self._shelves:
             found = [
                 bytes.fromhex(name)
                 for name in self._files.names(self._directory / shelf)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 import threading
 from collections import deque
@@ -106,7 +107,7 @@ class GroupCommit:
         pending = Pending(work, after)
         with self._awake:
             if self._closing:
-                raise StoreFailed("the object store is being closed")
+                raise StoreFailed(errno.ESHUTDOWN, "the object store is being closed")
             self._waiting.append(pending)  # type: ignore[arg-type]  # who waits for it knows what it returns
             if len(self._waiting) == 1:
                 self._awake.notify()
@@ -161,11 +162,12 @@ class GroupCommit:
     def _failed(self, error: BaseException) -> StoreFailed:
         if isinstance(error, StoreFailed):
             return error
-        failure = StoreFailed(f"the object store's database cannot be written: {error}")
-        full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-        if not full:
-            self._failure = StoreFailed(f"{failure}; nothing is taken until it is opened again: celaje down; celaje up")
-        return failure
+        text = f"the object store's database cannot be written: {error}"
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+            return StoreFailed(errno.ENOSPC, text)
+        reopen = "nothing is taken until it is opened again: celaje down; celaje up"
+        self._failure = StoreFailed(errno.EIO, f"{text}; {reopen}")
+        return StoreFailed(errno.EIO, text)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -12,31 +13,47 @@ from pathlib import Path
 from celaje import paths
 from celaje.cloud.s3.store.buckets import Buckets
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm, Hasher
+from celaje.cloud.s3.store.chunk_bucket import ChunkBucket
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
 from celaje.cloud.s3.store.group_commit import GroupCommit
 from celaje.cloud.s3.store.objects import Objects, Opened
 from celaje.cloud.s3.store.receive import Received, Receiver
-from celaje.cloud.s3.store.records import CONTENT_ID_SIZE
 from celaje.cloud.s3.store.uploads import Uploads
+from celaje.disk.chunk_store import FolderChunkStore
 from celaje.disk.files import CREATE, HOST, READ, WRITE, Files, read_fully
+from celaje.disk.layout import Layout
 from celaje.errors import HostError
 
 _BLOCK = 1 << 20
+_ASKED_AT_ONCE = 500  # ids in one query: a database has a limit
+
+
+def home_store(home: Path) -> ObjectStore:
+    """The store of a cloud in `home` (CELAJE_HOME), with the chunks of its snapshots."""
+    chunks = ChunkBucket(FolderChunkStore(Layout(home).chunks, HOST), HOST)
+    return ObjectStore(home / "cloud" / "s3", HOST, chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Objects and the bytes that they have, parts of unfinished uploads among the bytes."""
+    """Objects and the bytes that they have, parts of unfinished uploads among the bytes; chunks of snapshots, and the
+    bytes that they take; and what is still free where they are. One accounting, since they share a disk."""
 
     objects: int
     size: int
+    chunks: int
+    chunk_size: int
+    free: int
 
 
 class ObjectStore:
-    """The store in `directory`, made where there is none. HostError if another process has it."""
+    """The store in `directory`, made where there is none. HostError if another process has it.
 
-    def __init__(self, directory: Path, files: Files = HOST) -> None:
+    `chunks`: the system bucket of snapshots' chunks, None where they are kept elsewhere.
+    """
+
+    def __init__(self, directory: Path, files: Files = HOST, chunks: ChunkBucket | None = None) -> None:
         paths.made(directory)
         self._files = files
         self._lock = self._locked(directory)
@@ -54,7 +71,9 @@ class ObjectStore:
         self.buckets = Buckets(self._database, self._commit, self._reaper)
         self.objects = Objects(self._database, self._commit, self.contents, self._reaper)
         self.uploads = Uploads(self._database, self._commit, self.contents, self.objects)
+        self._directory = directory
         self._sweeper: threading.Thread | None = None
+        self.chunks = chunks
 
     def _locked(self, directory: Path) -> int:
         path = directory / "lock"
@@ -118,13 +137,14 @@ class ObjectStore:
     # --- space ---
 
     def usage(self) -> Usage:
-        """What the store has."""
+        """What the store has; counting chunks looks at each file."""
         reader = self._database.reader
         (objects, small) = reader.execute(
             "SELECT count(*), coalesce(sum(CASE WHEN segments IS NULL THEN size ELSE 0 END), 0) FROM objects"
         ).fetchone()
         (large,) = reader.execute("SELECT coalesce(sum(size), 0) FROM contents").fetchone()
-        return Usage(objects, small + large)
+        sizes = [chunk.size for chunk in self.chunks or ()]
+        return Usage(objects, small + large, len(sizes), sum(sizes), shutil.disk_usage(self._directory).free)
 
     def sweep(self) -> int:
         """Take away the files that a crash has left and no row names; how many there were."""
@@ -142,14 +162,13 @@ class ObjectStore:
 
     def _named(self, contents: Sequence[bytes]) -> set[bytes]:
         reader = self._database.reader
-        if not contents:
-            return set()
-        # All of one shelf: ids that begin with the same byte.
-        first = contents[0][:1]
-        rows = reader.execute(
-            "SELECT id FROM contents WHERE id >= ? AND id <= ?", (first, first + b"\xff" * CONTENT_ID_SIZE)
-        )
-        return {content for (content,) in rows}
+        named: set[bytes] = set()
+        for at in range(0, len(contents), _ASKED_AT_ONCE):
+            asked = contents[at : at + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            rows = reader.execute(f"SELECT id FROM contents WHERE id IN ({marks})", asked)
+            named.update(content for (content,) in rows)
+        return named
 
     def close(self) -> None:
         """Finish what was submitted, and let go of the directory. Nobody may be using the store any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,7 @@ class Objects:
             row = self._database.reader.execute(_BODY, (found.body,)).fetchone()
             if row is not None and len(row[0]) == found.size:
                 return Opened(found, row[0], self._contents)
-        raise StoreFailed(f"the object {key!r} is replaced faster than it can be read, or its body is lost")
+        raise StoreFailed(errno.EIO, f"the object {key!r} is replaced faster than it can be read, or its body is lost")
 
     def _pinned(self, bucket: Bucket, key: bytes) -> StoredObject | None:
         found: list[StoredObject | None] = []
