@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.ec2.kinds import Kind
 from celaje.cloud.ec2.public_addresses import elastic_address, release_public
 from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
@@ -22,6 +23,13 @@ from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
 
 RESERVED_AT_START = 4  # the network's address, its router's, the DNS server's, and one that AWS keeps
 RESERVED_AT_END = 1
+INTERFACES = Kind(
+    NetworkInterface,
+    "eni",
+    "InvalidNetworkInterfaceId",
+    "InvalidNetworkInterfaceID.NotFound",
+    "networkInterface ID",
+)
 _GUESSES = 8
 _AT_ONCE = 500
 

@@ -1,0 +1,209 @@
+"""Security groups and their rules, and what a network is told of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from celaje.cloud.ec2.security_groups import NetworkRule, network_groups
+from tests.cloud.ec2.conftest import refusal
+
+SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+ANYWHERE = [{"CidrIp": "0.0.0.0/0"}]
+
+
+@pytest.fixture
+def group(ec2):
+    return ec2.create_security_group(GroupName="web", Description="of the web servers")["GroupId"]
+
+
+def inward(ec2, group):
+    return ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
+
+
+def test_a_new_group_admits_nothing_and_lets_everything_out(ec2, group):
+    [found] = ec2.describe_security_groups(GroupNames=["web"])["SecurityGroups"]
+    assert found["IpPermissions"] == []
+    assert found["IpPermissionsEgress"] == [
+        {
+            "IpProtocol": "-1",
+            "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
+            "Ipv6Ranges": [],
+            "PrefixListIds": [],
+            "UserIdGroupPairs": [],
+        }
+    ]
+    assert found["Description"] == "of the web servers"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"GroupName": "web", "Description": "again"}, "InvalidGroup.Duplicate"),
+        ({"GroupName": "default", "Description": "mine"}, "InvalidParameterValue"),
+        ({"GroupName": "sg-mine", "Description": "mine"}, "InvalidParameterValue"),
+        ({"GroupName": "naïve", "Description": "mine"}, "InvalidParameterValue"),
+        ({"GroupName": "x" * 256, "Description": "mine"}, "InvalidParameterValue"),
+        ({"GroupName": "x", "Description": ""}, "MissingParameter"),
+        ({"GroupName": "x", "Description": "x", "VpcId": "vpc-0123456789abcdef0"}, "InvalidVpcID.NotFound"),
+    ],
+)
+def test_a_group_that_cannot_be_is_refused(ec2, group, request_, code):
+    assert refusal(ec2.create_security_group, **request_)[0] == code
+
+
+def test_rules_have_ids_and_reach_the_network(ec2, cloud, group):
+    cloud.woken.clear()
+    answer = ec2.authorize_security_group_ingress(
+        GroupId=group,
+        IpPermissions=[
+            {**SSH, "IpRanges": [{"CidrIp": "10.1.2.3/8", "Description": "inside"}]},
+            {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": ANYWHERE},
+            {"IpProtocol": "6", "FromPort": 80, "ToPort": 81, "UserIdGroupPairs": [{"GroupName": "default"}]},
+            {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "Ipv6Ranges": [{"CidrIpv6": "2001:DB8::/32"}]},
+        ],
+        TagSpecifications=[{"ResourceType": "security-group-rule", "Tags": [{"Key": "why", "Value": "test"}]}],
+    )
+    assert cloud.woken == {"networks"}
+    assert answer["SecurityGroupRules"][0]["CidrIpv4"] == "10.0.0.0/8"
+    ids = [rule["SecurityGroupRuleId"] for rule in answer["SecurityGroupRules"]]
+    assert len(set(ids)) == 4
+    listed = ec2.describe_security_group_rules(Filters=[{"Name": "tag:why", "Values": ["test"]}])
+    assert {rule["SecurityGroupRuleId"] for rule in listed["SecurityGroupRules"]} == set(ids)
+    default = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
+    with cloud.database.read() as session:
+        assert set(network_groups(session, [group])[group].rules) == {
+            NetworkRule("out", "any", "0.0.0.0/0"),
+            NetworkRule("in", "tcp", "10.0.0.0/8", 22, 22),
+            NetworkRule("in", "icmp", "0.0.0.0/0", icmp_type=8),
+            NetworkRule("in", "tcp", f"group:{default}", 80, 81),
+        }
+    by_source = ec2.describe_security_groups(Filters=[{"Name": "ip-permission.group-name", "Values": ["default"]}])
+    assert group in [found["GroupId"] for found in by_source["SecurityGroups"]]
+
+
+def test_a_rule_in_the_members_of_old_is_one_of_the_new(ec2, group):
+    ec2.authorize_security_group_ingress(GroupName="web", CidrIp="0.0.0.0/0", **SSH)
+    assert refusal(
+        ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[{**SSH, "IpRanges": ANYWHERE}]
+    ) == (
+        "InvalidPermission.Duplicate",
+        'the specified rule "peer: 0.0.0.0/0, TCP, from port: 22, to port: 22, ALLOW" already exists',
+    )
+    ec2.revoke_security_group_ingress(GroupName="web", CidrIp="0.0.0.0/0", **SSH)
+    assert inward(ec2, group) == []
+
+
+@pytest.mark.parametrize(
+    ("permission", "code", "part"),
+    [
+        ({**SSH, "IpRanges": [{"CidrIp": "10.0.0.0"}]}, "InvalidParameterValue", "CIDR block 10.0.0.0 is malformed"),
+        ({**SSH, "IpRanges": [{"CidrIp": "10.0.0.0/33"}]}, "InvalidParameterValue", "is malformed"),
+        ({**SSH, "IpRanges": [{"CidrIp": "::/0"}]}, "InvalidParameterValue", "is malformed"),
+        ({**SSH, "Ipv6Ranges": [{"CidrIpv6": "10.0.0.0/8"}]}, "InvalidParameterValue", "is malformed"),
+        ({"IpProtocol": "tcp", "IpRanges": ANYWHERE}, "InvalidParameterValue", "both from and to ports"),
+        ({**SSH, "ToPort": 21, "IpRanges": ANYWHERE}, "InvalidParameterValue", "(22-21)"),
+        ({**SSH, "ToPort": 65536, "IpRanges": ANYWHERE}, "InvalidParameterValue", "65536"),
+        ({"IpProtocol": "gopher", "IpRanges": ANYWHERE}, "InvalidParameterValue", "gopher"),
+        ({"IpProtocol": "256", "IpRanges": ANYWHERE}, "InvalidParameterValue", "256"),
+        ({**SSH, "IpRanges": [{"CidrIp": "::/0", "Description": "ä"}]}, "InvalidParameterValue", "malformed"),
+        ({**SSH, "IpRanges": [{**ANYWHERE[0], "Description": "ä"}]}, "InvalidParameterValue", "rule description"),
+        (SSH, "MissingParameter", "Source group ID missing."),
+        ({**SSH, "IpRanges": ANYWHERE * 2}, "InvalidParameterValue", "must not appear multiple times"),
+        ({**SSH, "UserIdGroupPairs": [{"GroupName": "no"}]}, "InvalidGroup.NotFound", "'no' does not exist"),
+        ({**SSH, "UserIdGroupPairs": [{"GroupId": "sg-x"}]}, "InvalidGroupId.Malformed", "sg-x"),
+        ({**SSH, "PrefixListIds": [{"PrefixListId": "pl-1"}]}, "InvalidPrefixListID.NotFound", "pl-1"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_and_nothing_of_its_request_stays(ec2, group, permission, code, part):
+    good = {"IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "IpRanges": ANYWHERE}
+    found = refusal(ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[good, permission])
+    assert found[0] == code
+    assert part in found[1]
+    assert inward(ec2, group) == []
+
+
+def test_rules_are_revoked_by_their_ids_and_what_is_not_there_is_said(ec2, group):
+    made = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{**SSH, "IpRanges": ANYWHERE}])
+    rule = made["SecurityGroupRules"][0]["SecurityGroupRuleId"]
+    assert refusal(ec2.revoke_security_group_egress, GroupId=group, SecurityGroupRuleIds=[rule])[0] == (
+        "InvalidSecurityGroupRuleId.NotFound"
+    )
+    gone = ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[rule])
+    assert [each["SecurityGroupRuleId"] for each in gone["RevokedSecurityGroupRules"]] == [rule]
+    assert inward(ec2, group) == []
+    unknown = ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[{**SSH, "IpRanges": ANYWHERE}])
+    assert [each["FromPort"] for each in unknown["UnknownIpPermissions"]] == [22]
+
+
+def test_a_rule_is_changed_under_its_id_and_two_may_change_places(ec2, group):
+    made = ec2.authorize_security_group_ingress(
+        GroupId=group,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": n, "ToPort": n, "IpRanges": ANYWHERE} for n in (1, 2)],
+    )["SecurityGroupRules"]
+    updates = [
+        {
+            "SecurityGroupRuleId": rule["SecurityGroupRuleId"],
+            "SecurityGroupRule": {
+                "IpProtocol": "tcp",
+                "FromPort": 3 - rule["FromPort"],
+                "ToPort": 3 - rule["ToPort"],
+                "CidrIpv4": "0.0.0.0/0",
+                "Description": "moved",
+            },
+        }
+        for rule in made
+    ]
+    ec2.modify_security_group_rules(GroupId=group, SecurityGroupRules=updates)
+    ids = [rule["SecurityGroupRuleId"] for rule in made]
+    after = ec2.describe_security_group_rules(SecurityGroupRuleIds=ids)["SecurityGroupRules"]
+    assert {rule["SecurityGroupRuleId"]: rule["FromPort"] for rule in after} == dict(zip(ids, (2, 1), strict=True))
+    assert {rule["Description"] for rule in after} == {"moved"}
+    updates[0]["SecurityGroupRule"] = updates[1]["SecurityGroupRule"]
+    code, _ = refusal(ec2.modify_security_group_rules, GroupId=group, SecurityGroupRules=updates)
+    assert code == "InvalidPermission.Duplicate"
+
+
+def test_descriptions_of_rules_are_replaced(ec2, group):
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{**SSH, "IpRanges": ANYWHERE}])
+    new = [{**SSH, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "new"}]}]
+    ec2.update_security_group_rule_descriptions_ingress(GroupId=group, IpPermissions=new)
+    assert inward(ec2, group)[0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0", "Description": "new"}]
+
+
+def test_a_group_has_sixty_rules_a_direction_and_no_more(ec2, group):
+    def permissions(first, last):
+        return [{"IpProtocol": "tcp", "FromPort": n, "ToPort": n, "IpRanges": ANYWHERE} for n in range(first, last)]
+
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permissions(0, 60))
+    found = refusal(ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=permissions(60, 61))
+    assert found[0] == "RulesPerSecurityGroupLimitExceeded"
+
+
+def test_a_group_that_is_used_cannot_be_deleted(ec2, cloud, group):
+    other = ec2.create_security_group(GroupName="db", Description="of the databases")["GroupId"]
+    pair = [{**SSH, "UserIdGroupPairs": [{"GroupId": group}]}]
+    ec2.authorize_security_group_ingress(GroupId=other, IpPermissions=pair)
+    assert refusal(ec2.delete_security_group, GroupId=group) == (
+        "DependencyViolation",
+        f"resource {group} has a dependent object",
+    )
+    ec2.revoke_security_group_ingress(GroupId=other, IpPermissions=pair)
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    made = ec2.create_network_interface(SubnetId=subnet, Groups=[group])["NetworkInterface"]
+    assert made["Groups"] == [{"GroupId": group, "GroupName": "web"}]
+    assert refusal(ec2.delete_security_group, GroupId=group)[0] == "DependencyViolation"
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=made["NetworkInterfaceId"], Groups=[other])
+    ec2.delete_security_group(GroupId=group)
+    assert refusal(ec2.describe_security_groups, GroupIds=[group])[0] == "InvalidGroup.NotFound"
+    default = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
+    assert refusal(ec2.delete_security_group, GroupId=default)[0] == "CannotDelete"
+
+
+def test_an_interface_is_in_five_groups_at_most(ec2):
+    groups = [
+        ec2.create_security_group(GroupName=f"g{n}", Description="one of many")["GroupId"] for n in range(6)
+    ]
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    assert refusal(ec2.create_network_interface, SubnetId=subnet, Groups=groups)[0] == (
+        "SecurityGroupsPerInterfaceLimitExceeded"
+    )
