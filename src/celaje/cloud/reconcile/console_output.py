@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.ec2.instance_lookup import find_instance
-from celaje.cloud.reconcile import machines
 from celaje.errors import CelajeError
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ ACTIONS = Actions("ec2")
 @ACTIONS.action
 def get_console_output(call: Call, request: ec2.GetConsoleOutputRequestTypeDef) -> Answer:
     """The last 64 KiB, also after a stop. Nothing of an instance that has not started, or is gone."""
+    from celaje.cloud.reconcile import machines  # what it imports would make the first answer of a cloud wait
+
     instance = find_instance(call, request["InstanceId"])
     try:
         said = machines.console_output(instance.id)

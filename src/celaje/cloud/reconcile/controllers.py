@@ -1,0 +1,81 @@
+"""All controllers of a daemon, made and ended together."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from celaje.cloud.reconcile.checks import ChecksController
+from celaje.cloud.reconcile.controller import Controller, Controllers
+from celaje.cloud.reconcile.host_capacity import note_host
+from celaje.cloud.reconcile.images import ImagesController, PublicImagesController
+from celaje.cloud.reconcile.instances import InstancesController
+from celaje.cloud.reconcile.networks import Documents, NetworksController
+from celaje.cloud.reconcile.snapshots import SnapshotsController
+from celaje.cloud.reconcile.volumes import ChunksController, VolumesController
+from celaje.cloud.settings import Settings
+from celaje.cloud.state.database import Database
+from celaje.errors import CelajeError
+from celaje.host import starting
+
+log = logging.getLogger(__name__)
+
+BUILD_LOG = "image-build.log"
+
+
+class WarmTemplate:
+    """Keeps the template that machines are forked from running, so that the first launch need not wait for it."""
+
+    name = "template"
+    LOOK_SECONDS = 60.0
+
+    def step(self) -> float | None:
+        """Start it where there is none."""
+        try:
+            if starting.template_process() is None:
+                starting.start_template()
+        except CelajeError as error:
+            log.warning("the template of machines does not start: %s", error)
+        return self.LOOK_SECONDS
+
+
+class Reconciliation:
+    """The controllers of the cloud in `directory`."""
+
+    def __init__(self, database: Database, settings: Settings, directory: Path) -> None:
+        with database.write() as session:
+            note_host(session, settings, datetime.datetime.now(datetime.UTC))
+        documents = Documents(settings, directory)
+        self._instances = InstancesController(database, self.wake, documents.one)
+        self._public = PublicImagesController(
+            database, self.wake, settings.images, settings.regions, directory / BUILD_LOG
+        )
+        controllers: list[Controller] = [
+            self._instances,
+            NetworksController(database, documents),
+            ChecksController(database),
+            VolumesController(database, self.wake),
+            SnapshotsController(database, self.wake),
+            ImagesController(database, self.wake),
+            self._public,
+            ChunksController(),
+            WarmTemplate(),
+        ]
+        self._controllers = Controllers(controllers)
+
+    def start(self) -> None:
+        """Run them; each looks at everything once."""
+        self._controllers.start()
+
+    def wake(self, names: Iterable[str]) -> None:
+        """Let these look again."""
+        self._controllers.wake(names)
+
+    def close(self) -> None:
+        """Finish the steps that are under way."""
+        self._public.leave()
+        if not self._controllers.stop():
+            log.warning("a controller is still at something; the next daemon goes on with it")
+        self._instances.close()
