@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from celaje.errors import HostError, NotFound
+from celaje.errors import HostError, NotFound, UsageError
 from celaje.host import reach
 from celaje.network import client
+from celaje.network.messages import NetworkSettings
 from tests.network.attached_guest import AttachedGuest, attach_request
 
 
@@ -63,3 +65,22 @@ def test_a_guest_that_is_up_and_has_no_such_server_refuses_at_once(guest: Attach
 def test_an_address_that_nobody_has_is_not_waited_for(guest: AttachedGuest) -> None:
     with pytest.raises(NotFound, match=r"no running machine is called 10\.77\.9\.9"):
         reach.connect("10.77.9.9", 22)
+
+
+def test_networks_with_the_same_addresses_are_told_apart_by_name(guest: AttachedGuest) -> None:
+    same = {"network": NetworkSettings(name="other"), "address": guest.attached.address}
+    twin = AttachedGuest(attach_request("twin", host_name="web", **same))
+    try:
+        for reached in (reach.connect, lambda host, port: reach.ssh_words(f"root@{host}")):
+            with pytest.raises(UsageError, match=r"may be any of twin \(network other\), web \(network test\); say"):
+                reached(guest.attached.address, 22)
+        connections: list[socket.socket] = []
+        caller = threading.Thread(target=lambda: connections.append(reach.connect("twin", 22)))
+        caller.start()
+        twin.guest.listen(22)
+        twin.until(lambda: connections)
+        caller.join()
+        connections[0].close()
+    finally:
+        twin.close()
+        client.stop("other")

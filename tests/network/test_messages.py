@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from celaje.network import messages
-from celaje.network.addresses import loopback_address
+from celaje.network.addresses import CLOUD, loopback_address
 from celaje.network.messages import Attach, Attached, Forward, NetworkSettings, Rule
 
 ATTACH = Attach(
@@ -68,6 +70,12 @@ def test_a_machine_has_the_same_loopback_address_whenever_it_is_asked() -> None:
     assert address.startswith("127.")
     assert loopback_address("web") == address
     assert loopback_address("db") != address
+
+
+def test_no_name_stands_for_an_address_that_is_a_clouds() -> None:
+    addresses = {ipaddress.IPv4Address(loopback_address(f"machine-{number}")) for number in range(2_000)}
+    assert not any(one in CLOUD for one in addresses)
+    assert {int(one) >> 22 & 3 for one in addresses} == {0, 2, 3}, "all others of 127/8 are names'"
 
 
 def test_a_taken_address_gives_way_to_another() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -21,6 +22,7 @@ USER = "admin"
 PIECE = 1 << 16
 PATIENCE_SECONDS = 300.0  # how long a guest may take until its server answers
 FIRST_ATTEMPT_SECONDS, LONGEST_ATTEMPT_SECONDS = 1.0, 5.0  # a guest on a busy host may need its time for an answer
+_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 PAUSE_SECONDS = 0.2  # before a guest that refused is asked again
 
 
@@ -44,8 +46,10 @@ def ssh_options(record: Record) -> dict[str, str]:
 
 
 def ssh_words(target: str) -> tuple[str, list[str]]:
-    """(path of ssh, words before the command) for [USER@]NAME. NotFound, UsageError, HostError."""
-    user, at, name = target.rpartition("@")
+    """(path of ssh, words before the command) for [USER@]NAME, or the machine's private or public address instead of
+    its name. NotFound, UsageError, HostError."""
+    user, at, host = target.rpartition("@")
+    name = _meant(host)[1] if _ADDRESS.fullmatch(host) else host
     record = reachable(name)
     program = shutil.which("ssh")
     if program is None:
