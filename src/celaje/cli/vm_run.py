@@ -77,18 +77,18 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
 def network_card(
     options: MachineOptions,
     network: NetworkOptions,
+    instance: str,
     guest: tuple[tuple[str, ...], bytes | None],
     opened: contextlib.ExitStack,
 ) -> VirtioNet:
     """A card in the network, which its process is started for; `guest` is the keys and the user data for it. Ports that
     the host chose are told on stderr."""
     from celaje.host.network_card import attach_request, card_of_free_name, metadata
-    from celaje.host.record import new_instance
 
     card = card_of_free_name(
         network.network,
         Path(options.image or options.kernel or options.firmware or "").stem,
-        lambda name: attach_request(name, network, metadata=metadata(new_instance(), name, *guest)),
+        lambda name: attach_request(name, network, metadata=metadata(instance, name, *guest)),
     )
     opened.callback(card.close)
     if any(not forward.port for forward in network.forwards):
@@ -106,20 +106,22 @@ def run(words: list[str]) -> int:
     guest = guest_options(chosen, options)
 
     from celaje.cli.statistics_file import statistics_file
-    from celaje.host.configuration import configuration, resolved
+    from celaje.host.configuration import configuration, identity, resolved
     from celaje.host.engines import factory
+    from celaje.host.record import new_instance
     from celaje.machine.machine import Machine
     from celaje.machine.terminal import standard_streams
 
     with statistics_file(chosen.stats) as write_statistics, contextlib.ExitStack() as opened:
-        boot = resolved(options)
+        boot, instance = resolved(options), new_instance()
         devices: list[VirtioDevice] = []
         if options.network is not None:
-            devices.append(network_card(options, options.network, guest, opened))
+            devices.append(network_card(options, options.network, instance, guest, opened))
         unused = opened.enter_context(contextlib.ExitStack())
         for device in devices:
             unused.callback(device.close)
-        machine = opened.enter_context(Machine(configuration(options, boot, devices=devices), factory(options.engine)))
+        config = configuration(options, boot, devices=devices, identity=identity(instance))
+        machine = opened.enter_context(Machine(config, factory(options.engine)))
         unused.pop_all()  # they are the machine's now
         with standard_streams(machine.leave) as console:
             verdict = machine.run(console)
