@@ -65,6 +65,7 @@ class Guest:
 
     def __init__(self, name: str, tail: int = 0) -> None:
         self.name = name
+        self.patience = ANSWER_SECONDS  # for an answer
         self._control = Control(MachineDirectory.of(name))
         _joined.append(self._control)
         self._control.ask(messages.OpenConsole(tail=tail), messages.Done)
@@ -81,7 +82,7 @@ class Guest:
 
     def wait_for(self, text: str) -> str:
         """What the guest says before `text`."""
-        until = time.monotonic() + ANSWER_SECONDS
+        until = time.monotonic() + self.patience
         while text not in self._said:
             assert time.monotonic() < until, f"no {text!r} from {self.name}, but {self._said[-2000:]!r}"
             if not select.select([self._control], [], [], 1)[0]:

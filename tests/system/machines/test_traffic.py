@@ -108,6 +108,8 @@ def test_machines_find_each_other_by_name_and_what_goes_between_them_arrives_who
 ) -> None:
     one, two = pair
     mebibytes = repetitions(16, 1024)
+    for guest in pair:
+        guest.patience = ANSWER_SECONDS + mebibytes  # the sum alone takes a guest a minute for the gigabyte
     for guest, other in (pair, pair[::-1]):
         assert " 0% packet loss" in guest.run(f"ping -c 2 {other.name}")
         address = interface(other.name).address
@@ -120,6 +122,8 @@ def test_machines_find_each_other_by_name_and_what_goes_between_them_arrives_who
     one.run("numbered | nc two 5000")
     two.run("wait")
     assert two.run("cat /tmp/sum") == one.run("numbered | sha256sum")
+    for guest in pair:
+        guest.patience = ANSWER_SECONDS
 
 
 def test_rules_admit_and_refuse_as_written_and_cut_what_they_no_more_admit(pair: Pair) -> None:
