@@ -9,22 +9,24 @@ from pathlib import Path
 from celaje.errors import HostError
 
 
-def replace(path: Path, data: bytes) -> None:
-    """`path` holds `data`, for its owner only (mode 0600), from when this returns, also after a loss of power.
-    HostError where the host cannot; what was there stays then."""
+def replace(path: Path, data: bytes, durably: bool = True) -> None:
+    """`path` holds `data`, for its owner only (mode 0600), from when this returns, if `durably` also after a loss of
+    power. HostError where the host cannot; what was there stays then."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(descriptor)
+                if durably:
+                    file.flush()
+                    os.fsync(descriptor)
             os.replace(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        if durably:
+            sync_directory(path.parent)
     except OSError as error:
         raise HostError(
             f"cannot write {path}: {error.strerror}; make room there, or set CELAJE_HOME elsewhere"

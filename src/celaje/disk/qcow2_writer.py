@@ -10,7 +10,6 @@ as many as there are compressed clusters of the disk whose sectors touch it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import struct
 import zlib
@@ -19,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from celaje import zstandard
-from celaje.disk.files import CREATE, ZEROES, Files, aside, opened, write_fully
+from celaje.disk.files import ZEROES, Files, write_fully
 from celaje.disk.qcow2 import COMPRESSED, HEADER_2, HEADER_3, HEADER_3_LENGTH, INCOMPATIBLE_COMPRESSION, MAGIC
-from celaje.disk.transfer import Disk
+from celaje.disk.transfer import Disk, exported
 from celaje.disk.volume import Progress, no_progress
-from celaje.errors import InputError, NotFound
+from celaje.errors import InputError
 
 BITS = 16
 CLUSTER = 1 << BITS
@@ -155,18 +154,5 @@ def export_qcow2(
     source: Disk, path: Path, files: Files, compression: str = "none", progress: Progress = no_progress
 ) -> None:
     """An image with what `source` holds, under a name that nothing has. InputError if something has it; OSError."""
-    if files.identity(path) is not None:
-        raise InputError(f"there is a file {path} already; remove it, or give another name")
-    fresh = aside(path)
-    try:
-        with opened(files, fresh, CREATE) as fd:
-            write_qcow2(files, fd, source, compression, progress)
-            files.fdatasync(fd)
-        files.rename(fresh, path)
-    except FileNotFoundError:
-        raise NotFound(f"there is no directory {path.parent} to export to; make it, or give another") from None
-    except BaseException:
-        with contextlib.suppress(OSError):
-            files.unlink(fresh)
-        raise
-    files.sync_directory(path.parent)
+    with exported(files, path) as fd:
+        write_qcow2(files, fd, source, compression, progress)

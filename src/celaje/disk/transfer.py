@@ -124,24 +124,32 @@ def import_disk(
 
 def export_raw(volume: Volume, path: Path, files: Files, progress: Progress = no_progress) -> None:
     """A raw file with what `volume` holds, under a name that nothing has. InputError if something has it; OSError."""
+    with exported(files, path) as fd:
+        files.truncate(fd, volume.size)
+        block = bytearray(BLOCK)
+        for at in range(0, volume.size, BLOCK):
+            if not volume.is_empty(at // CHUNK):
+                with memoryview(block)[: min(BLOCK, volume.size - at)] as window:
+                    volume.read_at([window], at)
+                    if window.tobytes() != ZEROES[: len(window)]:
+                        write_fully(files, fd, [window], at)
+            progress(min(at + BLOCK, volume.size), volume.size)
+
+
+@contextlib.contextmanager
+def exported(files: Files, path: Path) -> Iterator[int]:
+    """A new file to write to inside, which has its name, durably, only when that has ended well. InputError if
+    something has the name; NotFound for a directory that there is not; OSError."""
+    if files.identity(path.parent) is None:
+        raise NotFound(f"there is no directory {path.parent} to export to; make it, or give another")
     if files.identity(path) is not None:
         raise InputError(f"there is a file {path} already; remove it, or give another name")
     fresh = aside(path)
     try:
         with opened(files, fresh, CREATE) as fd:
-            files.truncate(fd, volume.size)
-            block = bytearray(BLOCK)
-            for at in range(0, volume.size, BLOCK):
-                if not volume.is_empty(at // CHUNK):
-                    with memoryview(block)[: min(BLOCK, volume.size - at)] as window:
-                        volume.read_at([window], at)
-                        if window.tobytes() != ZEROES[: len(window)]:
-                            write_fully(files, fd, [window], at)
-                progress(min(at + BLOCK, volume.size), volume.size)
+            yield fd
             files.fdatasync(fd)
         files.rename(fresh, path)
-    except FileNotFoundError:
-        raise NotFound(f"there is no directory {path.parent} to export to; make it, or give another") from None
     except BaseException:
         with contextlib.suppress(OSError):
             files.unlink(fresh)

@@ -31,6 +31,7 @@ from typing import Literal
 
 import msgspec
 
+from celaje.control_message import MessageCodec
 from celaje.errors import CelajeError, GuestError, HostError, InputError, NotFound, UsageError
 from celaje.host.network_options import AllowOption
 from celaje.network.messages import PublicPort
@@ -307,15 +308,6 @@ Answer = (
 )
 
 
-class _Envelope(msgspec.Struct):
-    version: int
-
-
-_encoder = msgspec.json.Encoder()
-_envelopes = msgspec.json.Decoder(_Envelope)
-_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
-_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
-
 _CAUSES: tuple[tuple[type[CelajeError], Cause], ...] = (
     (HostError, "host"),
     (InputError, "input"),
@@ -335,33 +327,23 @@ class Unreadable(InputError):
         self.answer = answer
 
 
-def encoded(message: Request | Answer) -> bytes:
-    """The message as it is sent. UsageError if it is longer than a control socket carries."""
-    data = _encoder.encode(message)
-    if len(data) > LONGEST_MESSAGE:
-        raise UsageError(
-            f"the control message {type(message).__name__} has {len(data):,} bytes of at most {LONGEST_MESSAGE:,}; "
-            "send less at once"
-        )
-    return data
+_codec: MessageCodec[Request, Answer] = MessageCodec(
+    msgspec.json.Decoder(Request),
+    msgspec.json.Decoder(Answer),
+    VERSION,
+    LONGEST_MESSAGE,
+    "a machine",
+    "the machine was started by another version of celaje; stop it with that version, then start it with this one",
+    lambda cause, reason: Unreadable(Refused(cause=cause, reason=reason)),
+    lambda text: UsageError(f"{text}; send less at once"),
+)
 
-
-def decoded_request(data: bytes) -> Request:
-    """The request in `data`. Unreadable if it is none, or one of another version."""
-    _check_version(data)
-    try:
-        return _requests.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
-
-
-def decoded_answer(data: bytes) -> Answer:
-    """The answer in `data`. Unreadable if it is none, or one of another version."""
-    _check_version(data)
-    try:
-        return _answers.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
+encoded = _codec.encoded
+"""The message as it is sent. UsageError if it is longer than a control socket carries."""
+decoded_request = _codec.request
+"""The request in some bytes. Unreadable if it is none, or one of another version."""
+decoded_answer = _codec.answer
+"""The answer in some bytes. Unreadable if it is none, or one of another version."""
 
 
 def refusal(error: BaseException) -> Refused:
@@ -379,22 +361,3 @@ def refusal(error: BaseException) -> Refused:
 def error_of(refused: Refused) -> CelajeError:
     """What to raise where a request was refused."""
     return _ERRORS.get(refused.cause, HostError)(refused.reason)
-
-
-def _check_version(data: bytes) -> None:
-    try:
-        version = _envelopes.decode(data).version
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
-    if version != VERSION:
-        raise Unreadable(
-            Refused(
-                cause="version",
-                reason=f"a machine's control message has version {version} and must have {VERSION}: the machine was "
-                "started by another version of celaje; stop it with that version, then start it with this one",
-            )
-        )
-
-
-def _malformed(error: Exception) -> Unreadable:
-    return Unreadable(Refused(cause="malformed", reason=f"malformed control message of a machine: {error}"))

@@ -36,7 +36,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from celaje import paths
+from celaje import durable_file, paths
 from celaje.errors import HostError, InputError, NotFound, UsageError
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.host.messages import AttachedDisk
@@ -297,19 +297,8 @@ class MachineDirectory:
             return None
 
     def _write(self, name: str, content: msgspec.Struct, durably: bool = True) -> None:
-        place = self.path / name
-        aside = self.path / f".{name}.{os.getpid()}"
         data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-        try:
-            _write_aside(aside, data, durably)
-            os.replace(aside, place)
-            if durably:
-                _sync(self.path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise HostError(
-                f"cannot write {place}: {error.strerror}; make room there, or set CELAJE_HOME elsewhere"
-            ) from error
+        durable_file.replace(self.path / name, data, durably)
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[MachineDirectory]:
@@ -319,7 +308,7 @@ class MachineDirectory:
         try:
             doomed = _hidden(self.path)
             os.replace(self.path, doomed)
-            _sync(self.path.parent)
+            durable_file.sync_directory(self.path.parent)
             yield MachineDirectory(doomed)
         finally:
             os.close(descriptor)
@@ -368,7 +357,7 @@ def create(record: Record) -> MachineDirectory:
         boot = _kept(record.boot, record.options, aside, directory.path)
         MachineDirectory(aside).write_record(msgspec.structs.replace(record, boot=boot))
         os.rename(aside, directory.path)  # refuses a directory with something in it
-        _sync(parent)
+        durable_file.sync_directory(parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -420,20 +409,3 @@ def _kept(boot: Boot, options: MachineOptions, aside: Path, directory: Path) -> 
                 shutil.copyfile(path, aside / role)
             linked[role] = str(directory / role)
     return dataclasses.replace(boot, **linked)
-
-
-def _write_aside(path: Path, data: bytes, durably: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        if durably:
-            os.fsync(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

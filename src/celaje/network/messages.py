@@ -28,6 +28,7 @@ from typing import Literal
 
 import msgspec
 
+from celaje.control_message import MessageCodec
 from celaje.errors import InputError
 
 VERSION = 1
@@ -284,16 +285,6 @@ class Refused(Message, frozen=True, tag="refused"):
 Answer = Attached | InterfaceList | Described | Updated | Statistics | Connected | Stopping | Refused
 
 
-class _Envelope(msgspec.Struct):
-    version: int
-
-
-_encoder = msgspec.json.Encoder()
-_envelopes = msgspec.json.Decoder(_Envelope)
-_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
-_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
-
-
 class Unreadable(InputError):
     """What came is no message of this version; `answer` is what its sender is told."""
 
@@ -302,55 +293,23 @@ class Unreadable(InputError):
         self.answer = answer
 
 
-def encoded(message: Request | Answer) -> bytes:
-    """The message as it is sent. Unreadable if it is longer than a control socket carries."""
-    data = _encoder.encode(message)
-    if len(data) > LONGEST_MESSAGE:
-        raise Unreadable(
-            Refused(
-                cause="limit",
-                reason=f"the message {type(message).__name__} has {len(data):,} bytes of at most {LONGEST_MESSAGE:,}; "
-                "shorten its user data or rules",
-            )
-        )
-    return data
+_codec: MessageCodec[Request, Answer] = MessageCodec(
+    msgspec.json.Decoder(Request),
+    msgspec.json.Decoder(Answer),
+    VERSION,
+    LONGEST_MESSAGE,
+    "a network",
+    "another version of celaje is running; stop its machines with that version, then start them with this one",
+    lambda cause, reason: Unreadable(Refused(cause=cause, reason=reason)),
+    lambda text: Unreadable(Refused(cause="limit", reason=f"{text}; shorten its user data or rules")),
+)
 
-
-def decoded_request(data: bytes | memoryview) -> Request:
-    """The request in `data`. Unreadable if it is none, or one of another version."""
-    _check_version(data)
-    try:
-        return _requests.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
-
-
-def decoded_answer(data: bytes | memoryview) -> Answer:
-    """The answer in `data`. Unreadable if it is none, or one of another version."""
-    _check_version(data)
-    try:
-        return _answers.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
-
-
-def _check_version(data: bytes | memoryview) -> None:
-    try:
-        version = _envelopes.decode(data).version
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(error) from error
-    if version != VERSION:
-        raise Unreadable(
-            Refused(
-                cause="version",
-                reason=f"a network's control message has version {version} and must have {VERSION}: another version of "
-                "celaje is running; stop its machines with that version, then start them with this one",
-            )
-        )
-
-
-def _malformed(error: Exception) -> Unreadable:
-    return Unreadable(Refused(cause="malformed", reason=f"malformed control message of a network: {error}"))
+encoded = _codec.encoded
+"""The message as it is sent. Unreadable if it is longer than a control socket carries."""
+decoded_request = _codec.request
+"""The request in some bytes. Unreadable if it is none, or one of another version."""
+decoded_answer = _codec.answer
+"""The answer in some bytes. Unreadable if it is none, or one of another version."""
 
 
 def default_groups(
