@@ -367,6 +367,35 @@ def test_a_public_address_is_taken_away_and_given_again(network: LocalNetwork) -
     connected(network, OTHER, port).close()
 
 
+def test_an_address_that_another_machine_lets_go_of_later_is_the_machines_with_its_own_port(
+    network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celaje.network.public_ports.FIRST_AGAIN_SECONDS", 0.01)
+    port = free_port()
+    rule = Rule("in", "tcp", first_port=port, last_port=port)
+    attached(network, rule)
+    machine = network.attach(attach_request("other", 2, groups=group(rule), public_address=ADDRESS))
+    [there] = machine.attached.ports
+    assert (there.host_address, there.reason) == (ADDRESS, f"another program has tcp port {port} of this address")
+    accepted: list[Stream] = []
+    machine.guest.listen(port, accepted.append)
+    with connected(network, ADDRESS, there.host_port) as client:
+        network.until(lambda: accepted and accepted[0].established)
+        update(network, public_address=OTHER)
+        network.until(lambda: socket_of(network, "other") == (ADDRESS, port))
+        accepted[0].write(b"connected still")
+        assert read(network, client) == b"connected still"
+    connected(network, ADDRESS, port).close()
+    network.until(lambda: len(accepted) == 2)
+
+
+def socket_of(network: LocalNetwork, name: str) -> tuple[str, int]:
+    answer = network.request(messages.ListInterfaces())
+    assert isinstance(answer, messages.InterfaceList)
+    [port] = next(one.ports for one in answer.interfaces if one.interface == name)
+    return port.host_address, port.host_port
+
+
 def test_clients_of_a_forward_stay_when_the_public_address_goes(network: LocalNetwork) -> None:
     port = free_port()
     forward = messages.Forward("tcp", "127.0.0.1", 0, port)

@@ -63,7 +63,7 @@ class Bridge(GuestStream):
         self._host_ended = False  # the host's side has sent its last byte
         self._shut = False  # the guest's has, and the host's side was told
         self.on_decided: Callable[[bool], None] | None = None  # who asked for an inward connection
-        self.entrance: object | None = None  # where an inward connection came in: a listener, or None
+        self.entrance: str | None = None  # the public address by which an inward connection came in
 
     # Opening.
 

@@ -26,11 +26,13 @@ _FAMILIES = {"tcp": ("tcp", "tcp6"), "udp": ("udp", "udp6")}
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A socket that is bound, and listens if it is a stream's. `reason` says why it is at another port, if it is."""
+    """A socket that is bound, and listens if it is a stream's. `reason` says why it is at another port, if it is;
+    `may_pass`: because somebody else has exactly that address and port, who may let go of it."""
 
     socket: socket.socket
     port: int
     reason: str
+    may_pass: bool = False
 
 
 def listening(protocol: Transport, address: str, port: int) -> socket.socket:
@@ -55,13 +57,17 @@ def listening(protocol: Transport, address: str, port: int) -> socket.socket:
 def nearest_listening(protocol: Transport, address: str, port: int) -> Listening:
     """The same, or at the first of the port's substitutes that is free. HostError if none is."""
     reason = ""
+    may_pass = False
     for candidate in (port, *_substitutes(port)):
         try:
-            return Listening(listening(protocol, address, candidate), candidate, reason)
+            return Listening(listening(protocol, address, candidate), candidate, reason, may_pass)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EADDRINUSE, errno.EPERM):
                 raise HostError(f"cannot listen on {protocol} {address}:{candidate}: {error.strerror}") from error
-            reason = reason or _reason(protocol, port, error)
+            if not reason:
+                everywhere = port in wildcard_ports(protocol)
+                may_pass = error.errno == errno.EADDRINUSE and not everywhere
+                reason = _reason(protocol, port, error, everywhere)
     raise HostError(f"cannot listen on {protocol} {address}:{port}, nor on any port in its place: {reason}")
 
 
@@ -74,8 +80,8 @@ def _substitutes(port: int) -> Iterator[int]:
         yield 20_000 + (port * 7 + step * 1_009) % 12_000  # below the ports that Linux gives to clients
 
 
-def _reason(protocol: Transport, port: int, error: OSError) -> str:
-    if port in wildcard_ports(protocol):
+def _reason(protocol: Transport, port: int, error: OSError, everywhere: bool) -> str:
+    if everywhere:
         return f"a program of the host has {protocol} port {port} of every address"
     if error.errno == errno.EADDRINUSE:
         return f"another program has {protocol} port {port} of this address"

@@ -32,6 +32,7 @@ MOST_LISTENED = 1_024  # ports of one public address
 PROBE_PORT = 32_767  # of the router, where probes come from
 ANSWER_SECONDS = 3.0  # that an emulated guest may take to answer a probe
 CONNECTIONS_A_TURN = 64
+FIRST_AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 0.5, 30.0  # between two looks whether a port has become free
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +94,14 @@ def _probed(wide: tuple[tuple[int, int, int], ...]) -> tuple[tuple[int, ...], fr
 
 
 class _Listener:
-    """A socket of the host's that leads to one port of the guest."""
+    """A socket of the host's that leads to one port of the guest. `may_pass`: it stands at another port than it should
+    be at, which may become free."""
 
-    def __init__(self, flows: InterfaceFlows, port: int, bound: socket.socket, listed: PublicPort) -> None:
+    def __init__(
+        self, flows: InterfaceFlows, port: int, bound: socket.socket, listed: PublicPort, may_pass: bool = False
+    ) -> None:
         self.listed = listed
+        self.may_pass = may_pass
         self.port = port
         self._flows = flows
         self._socket = bound
@@ -120,15 +125,10 @@ class _Listener:
                 self._flows.drop(self._flows.datagrams, flow)
         self._socket.close()
 
-    def cut(self) -> int:
-        """Close, and end what came in here; how many flows that were."""
-        flows = self._flows
-        streams = [one for one in flows.streams.values() if isinstance(one, Bridge) and one.entrance is self]
-        for stream in streams:
-            stream.cut()
-        count = len(streams) + sum(flows.datagrams.get(one.key) is one for one in self._known.values())
-        self.close()
-        return count
+    @property
+    def datagram_flows(self) -> int:
+        """How many there are of those that came in here; `close` ends them."""
+        return sum(self._flows.datagrams.get(one.key) is one for one in self._known.values())
 
     def _accept(self, _events: int) -> None:
         nat = self._flows.nat
@@ -149,7 +149,7 @@ class _Listener:
             if bridge is None:
                 stream.close()
             else:
-                bridge.entrance = self
+                bridge.entrance = None if self.listed.forward else self.listed.host_address
 
     def _pause(self) -> None:
         """Without descriptors the client would be announced over and over: look again in a moment."""
@@ -200,6 +200,8 @@ class PublicPorts:
         self._probe = PortProbe(loop.now, self._ask, self._found, lambda: len(flows.nat.probing))
         self._asked: dict[int, float] = {}  # port to when it was asked, the oldest first
         self._timer = loop.timer(self._tick)
+        self._again = loop.timer(self._listen_again)
+        self._pause = FIRST_AGAIN_SECONDS
         flows.expected = self._expected
         try:
             self.set_forwards(forwards)
@@ -225,6 +227,7 @@ class PublicPorts:
         self._public.clear()
         self._flows.expected = None
         self._set_probing(False)
+        self._flows.nat.loop.discard(self._again)
 
     def set_forwards(self, forwards: Iterable[Forward]) -> None:
         """These and no others. HostError if one cannot be had; then those that were stay."""
@@ -269,8 +272,7 @@ class PublicPorts:
     def set_address(self, address: str | None, is_real: bool, admitted: AdmittedPorts) -> int:
         """This is the public address from now on, None: there is none, and this is what rules admit there. How many
         flows of clients who came by the former one were cut. HostError as `set_admitted` says."""
-        cut = sum(listener.cut() for listener in self._public.values())
-        self._public.clear()
+        cut = self._cut()
         self._address, self._is_real = address, is_real
         self._admitted = AdmittedPorts(frozenset(), ())
         was_open = sorted(self._probe.open)
@@ -280,6 +282,22 @@ class PublicPorts:
                 if port in self._probe.open and ("tcp", port) not in self._public:
                     self._listen("tcp", port)
         return cut
+
+    def _cut(self) -> int:
+        """Close what is listened on for the public address, and end what came in there; how many flows that were."""
+        streams = [
+            one
+            for one in self._flows.streams.values()
+            if isinstance(one, Bridge) and one.entrance is not None and one.entrance == self._address
+        ]
+        for stream in streams:
+            stream.cut()
+        count = len(streams)
+        for listener in self._public.values():
+            count += listener.datagram_flows
+            listener.close()
+        self._public.clear()
+        return count
 
     def set_admitted(self, admitted: AdmittedPorts) -> None:
         """The rules admit these ports now. HostError if the public address is not one of this host's."""
@@ -315,7 +333,28 @@ class PublicPorts:
                 "admit fewer ports, or raise the limit of open files (ulimit -Hn)"
             ) from error
         listed = PublicPort(protocol, port, self._address, held.port, held.reason)
-        self._public[protocol, port] = _Listener(self._flows, port, held.socket, listed)
+        self._public[protocol, port] = _Listener(self._flows, port, held.socket, listed, held.may_pass)
+        if held.may_pass and self._again.deadline is None:
+            self._pause = FIRST_AGAIN_SECONDS
+            self._flows.nat.loop.set(self._again, self._flows.nat.loop.now + self._pause)
+
+    def _listen_again(self) -> None:
+        """A public address moves from one machine to another, and whoever had it may let go of it only after the other
+        was given it. Clients who are connected stay so."""
+        waiting = [(key, one) for key, one in self._public.items() if one.may_pass]
+        for (protocol, port), listener in waiting:
+            listed = listener.listed
+            try:
+                bound = listening(protocol, listed.host_address, port)
+            except OSError:
+                continue
+            listener.close()
+            moved = PublicPort(protocol, port, listed.host_address, port)
+            self._public[protocol, port] = _Listener(self._flows, port, bound, moved)
+        still = any(one.may_pass for one in self._public.values())
+        self._pause = min(2 * self._pause, LONGEST_AGAIN_SECONDS)
+        loop = self._flows.nat.loop
+        loop.set(self._again, loop.now + self._pause if still else None)
 
     # Wide rules.
 
