@@ -429,3 +429,97 @@ def test_a_superpage_that_is_not_aligned_is_a_page_fault() -> None:
     with Supervisor(f"li t0, {VIRTUAL}; ld a0, 0(t0)") as guest:
         guest.tables.map(VIRTUAL, FRAMES + PAGE_SIZE, level=1)
         assert guest.trap() == Trap(LOAD_PAGE, VIRTUAL, guest.x("t5"))
+
+
+SECOND = 512 * PAGE_SIZE  # pages so far apart share an entry, and make each other give way
+
+
+@pytest.mark.parametrize("fence", ["sfence.vma s0, zero", "sfence.vma zero, zero", "csrw satp, s5"])
+def test_a_page_that_gave_way_to_another_is_another_after_its_fence(fence: str) -> None:
+    """Entered for loads and stores, pushed aside by two others, moved to another frame: neither way leads back."""
+    with Supervisor(
+        f"""
+        li s0, {VIRTUAL}
+        li s1, {SECOND}
+        add s2, s0, s1
+        add s3, s2, s1
+        csrr s5, satp
+        ld a1, 0(s0)
+        sd a1, 8(s0)
+        ld t0, 0(s2)
+        ld t0, 0(s3)
+        ld a2, 0(s0)
+        ld t0, 0(s2)
+        la t0, entry
+        ld t1, 0(t0)
+        ld t2, 8(t0)
+        sd t2, 0(t1)
+        {fence}
+        ld a3, 0(s0)
+        ld t0, 0(s3)
+        sd a3, 8(s0)
+        ld a0, 0(s0)
+        {DONE}
+        .align 8
+    entry: .dword 0
+        .dword 0
+    """
+    ) as guest:
+        at = guest.tables.map(VIRTUAL, FRAMES)
+        for number in (1, 2):
+            guest.tables.map(VIRTUAL + number * SECOND, FRAMES + number * PAGE_SIZE)
+        guest.put(guest.labels["entry"], at)
+        guest.put(guest.labels["entry"] + 8, FRAMES + 3 * PAGE_SIZE >> 2 | ALL)
+        guest.put(FRAMES, 11)
+        guest.put(FRAMES + 3 * PAGE_SIZE, 22)
+        assert guest.result() == 22
+        assert [guest.x(name) for name in ("a1", "a2", "a3")] == [11, 11, 22]
+        assert (guest.word(FRAMES + 8), guest.word(FRAMES + 3 * PAGE_SIZE + 8)) == (11, 22)
+
+
+def test_superpages_in_many_regions_are_each_forgotten_by_an_address_in_them() -> None:
+    """More regions than are kept apart, pages between them, and each superpage moved after all were entered."""
+    count, stride = 7, 1 << 35
+    addresses = [VIRTUAL + number * stride for number in range(count)]
+    with Supervisor(
+        f"""
+        la s0, table
+        li s1, {count}
+        mv s2, s0
+    enter:
+        ld t0, 0(s2)
+        ld t1, 0(t0)
+        add a0, a0, t1
+        addi s2, s2, 24
+        addi s1, s1, -1
+        bnez s1, enter
+        li s1, {count}
+        mv s2, s0
+    move:
+        ld t0, 0(s2)
+        ld t1, 8(s2)
+        ld t2, 16(s2)
+        sd t2, 0(t1)
+        li t3, {5 * PAGE_SIZE}
+        add t3, t3, t0
+        sfence.vma t3, zero
+        ld t1, 0(t0)
+        add a0, a0, t1
+        addi s2, s2, 24
+        addi s1, s1, -1
+        bnez s1, move
+        {DONE}
+        .align 8
+    table: .space {24 * count}
+    """,
+        levels=4,
+    ) as guest:
+        for number, address in enumerate(addresses):
+            at = guest.tables.map(address, BASE + 0x200000, level=1)
+            row = guest.labels["table"] + 24 * number
+            guest.put(row, address)
+            guest.put(row + 8, at)
+            guest.put(row + 16, BASE >> 2 | ALL)
+        guest.put(BASE + 0x200000, 1000)
+        first = guest.word(BASE)
+        assert guest.result() == (count * (1000 + first)) % (1 << 64)

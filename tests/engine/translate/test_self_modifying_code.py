@@ -631,3 +631,36 @@ def test_a_device_that_writes_without_a_fence_does_no_harm() -> None:
         timer.start()
         assert guest.result() == 2
         timer.join()
+
+
+def test_a_page_that_was_stored_to_and_gave_way_becomes_code_that_a_store_changes() -> None:
+    """The page's entry for stores waits aside when the page is first executed; it must not be found there again."""
+    aside = 512 * 4096
+    with Guest(
+        f"""
+        la s0, code
+        li s1, {aside}
+        add s1, s0, s1
+        la s2, new
+        lw s3, 0(s2)
+        lw s4, 0(s0)
+        sw s4, 0(s0)
+        ld t0, 0(s1)
+        jalr ra, 0(s0)
+        mv s5, a0
+        ld t0, 0(s1)
+        sw s3, 0(s0)
+        jalr ra, 0(s0)
+        slli s5, s5, 4
+        or a0, a0, s5
+        {DONE}
+    new:
+        addi a0, zero, 2
+        .align 4096
+    code:
+        addi a0, zero, 1
+        ret
+    """,
+        size=8 << 20,
+    ) as guest:
+        assert guest.result() == 0x12

@@ -115,6 +115,7 @@ def fetch(h: HandlerReading) -> None:
     entry = context + ((pc >> 12) & (FETCH_ENTRIES - 1)) * FETCH_ENTRY + FETCH_PART
     h.host_store(entry, virtual)
     h.host_store(entry + 8, operations)
+    h.write("filled", h.read("filled") | (h.constant(1, 64) << h.read("context")))
     h.write("delta", virtual - (operations >> 3))
     h.dispatch(h.pointer(operations + ((pc & 0xFFE) << 3)))
 

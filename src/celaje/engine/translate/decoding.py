@@ -34,6 +34,7 @@ from celaje.engine.translate.decoder_tables import (
     IMMEDIATE_ZERO,
     IN_PAGE,
     INSTRUCTIONS_AT,
+    OF_STATUS,
     RD_IS_RS1,
     RD_ZERO,
     RELATIVE,
@@ -46,10 +47,11 @@ from celaje.engine.translate.decoder_tables import (
     VARIANTS_AT,
 )
 from celaje.engine.translate.layout import (
+    ADDEND,
+    ALL_DATA_ENTRIES,
     CONTEXT_BYTES,
     CONTEXTS,
     CONTEXTS_OFFSET,
-    DATA_ENTRIES,
     DATA_ENTRY,
     FETCH_ENTRIES,
     FETCH_ENTRY,
@@ -69,7 +71,9 @@ from celaje.engine.translate.layout import (
     PAGE_STRIDE,
     REQUEST_WATCHED,
     SINK,
+    TAG_WRITE,
 )
+from celaje.isa.riscv.privilege import SSTATUS
 from celaje.isa.semantics import Value, routine
 
 LINE = 64
@@ -114,7 +118,7 @@ def page_of_number(h: Any, number: Value) -> None:
 def drop_page(h: Any, page: Value) -> None:
     """Forget a decoded page: no fetch entry and no map entry leads to it any more."""
     operations = page + PAGE_OPERATIONS
-    with h.count(CONTEXTS, 64) as context:
+    with h.count(CONTEXTS, 64) as context, h.when((h.filled >> context).bit(0)):
         entries = h.block_address() + CONTEXTS_OFFSET + FETCH_PART + context * CONTEXT_BYTES
         with h.count(FETCH_ENTRIES, 64) as index:
             entry = entries + index * FETCH_ENTRY
@@ -209,10 +213,13 @@ def decoded_page(h: Any, number: Value, host: Value) -> None:
         h.host_store(page + PAGE_OPERATIONS + slot * OPERATION, end)
     h.host_store(h.page_map + number * 4, (index.get() + 1).trunc(32))
     h.pages_decoded = h.pages_decoded + 1
-    with h.count(CONTEXTS, 64) as context:  # from now on this hart's stores to the page are looked at
-        entries = h.block_address() + CONTEXTS_OFFSET + context * CONTEXT_BYTES
-        with h.count(DATA_ENTRIES, 64) as entry:
-            h.host_store(entries + entry * DATA_ENTRY + 8, h.constant(-1, 64))
+    for context in range(CONTEXTS):  # from now on this hart's stores to the page are looked at
+        with h.when(h.filled.bit(context)):
+            entries = h.block_address() + CONTEXTS_OFFSET + context * CONTEXT_BYTES
+            with h.count(ALL_DATA_ENTRIES, 64) as index:
+                entry = entries + index * DATA_ENTRY
+                with h.when((h.host_load(entry + TAG_WRITE, 64) + h.host_load(entry + ADDEND, 64)).eq(host)):
+                    h.host_store(entry + TAG_WRITE, h.constant(-1, 64))
     h.give(page)
 
 
@@ -266,6 +273,7 @@ def decode(h: Any, bits: Value, offset: Value, may_stay: Value, operation: Value
         | rounding.eq(7).select(ROUNDING_DYNAMIC, 0, 16)
         | rounding.eq(1).select(ROUNDING_TO_ZERO, 0, 16)
         | rounding.eq(0).select(ROUNDING_TO_EVEN, 0, 16)
+        | immediate.eq(SSTATUS).select(OF_STATUS, 0, 16)
     )
     with h.when(stays):
         h.host_store(operation + OPERATION_IMMEDIATE, immediate << 3)

@@ -37,6 +37,7 @@ from celaje.engine.translate.layout import (
     EXIT_SHUTDOWN,
     EXIT_SYSTEM_CALL,
     EXIT_WATCHED,
+    LARGE_REGIONS,
     MEMORY_SLOTS,
     MMIO_DONE,
     MMIO_FAILED,
@@ -121,11 +122,11 @@ class TranslateHart:
             "reservation": NO_RESERVATION,
             "mtimecmp": NO_RESERVATION,
             "stimecmp": NO_RESERVATION,
-            "large_base": 1,
             "watch_page": NO_PAGE,
         }
         for name, value in values.items():
             self._arrays[name][0] = value
+        self._arrays["large_base"][:] = [1] * LARGE_REGIONS
         ctypes.memset(self._block + CONTEXTS_OFFSET, 0xFF, BLOCK_BYTES - CONTEXTS_OFFSET)
 
     def _scalar(self, name: str) -> ctypes.c_uint64:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from celaje.engine.translate import host_float
 from celaje.engine.translate.decoding import code_written
 from celaje.engine.translate.layout import (
+    ADDEND,
     DATA_ENTRIES,
     EXIT_HYPERCALL,
     EXIT_SYSTEM_CALL,
@@ -35,13 +36,12 @@ from celaje.engine.translate.layout import (
     PAGE_OPERATIONS,
     PAGE_SOURCE,
     PAGE_STRIDE,
+    TAG_READ,
+    TAG_WRITE,
     F,
 )
 from celaje.engine.translate.memory import (
-    ADDEND,
     FAILED,
-    TAG_READ,
-    TAG_WRITE,
     check_slowly,
     load_slowly,
     resolve_atomic,
@@ -146,6 +146,14 @@ class HandlerReading(MachineReading):
         """Go on with operation `op`."""
         handler = self.emit(-1, f"load ptr, ptr {op}").text
         self.tail(handler, op, tlb)
+
+    def full_unless(self, condition: Value) -> None:
+        """Leave the instruction to its full handler where the condition does not hold."""
+        go_on, other = self.fresh()[1:], self.fresh()[1:]
+        self.branch_to(condition, go_on, other, likely=True)
+        self.label(other)
+        self.tail(f"@{self._full_name}")
+        self.label(go_on)
 
     def finish(self) -> None:
         """The instruction is done and goes on to the next."""
@@ -457,11 +465,7 @@ class HandlerReading(MachineReading):
         # One byte for both questions, whether or not this instruction rounds: a guest that has frm ask for ties away
         # pays for it in its loads too.
         if not self._float_ready:
-            go_on, other = self.fresh()[1:], self.fresh()[1:]
-            self.branch_to(self.read("float_ready").ne(0), go_on, other, likely=True)
-            self.label(other)
-            self.tail(f"@{self._full_name}")
-            self.label(go_on)
+            self.full_unless(self.read("float_ready").ne(0))
         self._float_ready = True
 
     def float_rounding(self) -> Value:

@@ -6,6 +6,7 @@ One block a hart, addressed from one pointer (`st`); Python reads and writes it 
             the engine's own fields, the architectural state, the memory slots
     0x2000  five translation contexts (user, supervisor, supervisor with SUM, machine, machine with MPRV), each
             512 data entries of 32 bytes  (tag of loads, tag of stores, host minus guest address, unused)
+            1024 more for those that gave way, found by a hash
             1024 fetch entries of 16 bytes (tag, address of the page's first decoded operation)
 
 A decoded page holds the operations of one physical page of guest code:
@@ -35,14 +36,18 @@ PAGE_SOURCE, PAGE_OPERATIONS = 0x100, 0x1400
 OPERATIONS_A_PAGE = 2050
 DECODED_PAGE_BYTES = PAGE_OPERATIONS + OPERATIONS_A_PAGE * OPERATION
 
-DATA_ENTRIES, FETCH_ENTRIES = 512, 1024
+DATA_ENTRIES, SECOND_ENTRIES, FETCH_ENTRIES = 512, 1024, 1024
+ALL_DATA_ENTRIES = DATA_ENTRIES + SECOND_ENTRIES
 DATA_ENTRY, FETCH_ENTRY = 32, 16
-FETCH_PART = DATA_ENTRIES * DATA_ENTRY
+TAG_READ, TAG_WRITE, ADDEND = 0, 8, 16
+SECOND_PART = DATA_ENTRIES * DATA_ENTRY
+FETCH_PART = ALL_DATA_ENTRIES * DATA_ENTRY
 CONTEXT_BYTES = FETCH_PART + FETCH_ENTRIES * FETCH_ENTRY
 CONTEXT_USER, CONTEXT_SUPERVISOR, CONTEXT_SUM, CONTEXT_MACHINE, CONTEXT_MIXED = range(5)
 CONTEXTS = 5
 
 MEMORY_SLOTS = 8
+LARGE_REGIONS = 4
 QUANTUM = 8192  # instructions between two looks at the world
 
 # why `run` came back (field `exit`)
@@ -83,8 +88,9 @@ ENGINE_FIELDS = (
     StateField("watch_page", 64),  # number of the page with the watched doubleword, or all ones; its offset there
     StateField("watch_offset", 64),
     StateField("decode_raw", 32, 8),  # operands of the instruction that is being decoded
-    StateField("large_base", 64),  # region of superpages seen in the user contexts
-    StateField("large_mask", 64),
+    StateField("large_base", 64, LARGE_REGIONS),  # regions that hold all superpages which were entered
+    StateField("large_mask", 64, LARGE_REGIONS),
+    StateField("filled", 64),  # by context: a bit where an entry was made since the context was emptied
     StateField("host_control", 64),
     StateField("handlers", 64),  # address of the table of handlers' addresses
     StateField("decoding", 64),  # address of the decoder's tables
@@ -106,6 +112,7 @@ ENGINE_FIELDS = (
     StateField("slot_dirty", 64, MEMORY_SLOTS),
     StateField("slot_first_page", 64, MEMORY_SLOTS),
     StateField("data_misses", 64),
+    StateField("second_hits", 64),
     StateField("fetch_misses", 64),
     StateField("pages_decoded", 64),
     StateField("pages_evicted", 64),

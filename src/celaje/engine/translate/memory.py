@@ -10,6 +10,8 @@ from typing import Any
 
 from celaje.engine.translate.decoding import code_written
 from celaje.engine.translate.layout import (
+    ADDEND,
+    ALL_DATA_ENTRIES,
     CONTEXT_BYTES,
     CONTEXT_MACHINE,
     CONTEXT_MIXED,
@@ -25,10 +27,15 @@ from celaje.engine.translate.layout import (
     FETCH_ENTRIES,
     FETCH_ENTRY,
     FETCH_PART,
+    LARGE_REGIONS,
     MEMORY_SLOTS,
     MMIO_DONE,
     MMIO_FAILED,
     MMIO_NONE,
+    SECOND_ENTRIES,
+    SECOND_PART,
+    TAG_READ,
+    TAG_WRITE,
 )
 from celaje.isa.riscv.paging import GLOBAL, MAY_READ, MAY_WRITE, access_fault, data_mode, translate
 from celaje.isa.riscv.pmp import pmp_allows, pmp_is_uniform
@@ -39,8 +46,8 @@ from celaje.isa.semantics import Value, routine
 PAGE = 4096
 OFFSET = PAGE - 1
 NO_TAG = -1
+NEAR = 1 << 34  # superpages closer than that share a region
 NO_PAGE = -1
-TAG_READ, TAG_WRITE, ADDEND = 0, 8, 16
 
 
 @routine(parameters=(64,), results=(64, 64, 64))
@@ -68,10 +75,18 @@ def context_address(h: Any, index: Value) -> None:
     h.give(h.block_address() + CONTEXTS_OFFSET + index * CONTEXT_BYTES)
 
 
+@routine(parameters=(64,), results=(64,))
+def second_place(h: Any, address: Value) -> None:
+    """Where in a context the page of an address is kept when it has given way to another: pages that are a power of
+    two apart, as stacks and page descriptors are, shall not meet here again."""
+    number = address >> 12
+    h.give(((number ^ (number >> 9)) & (SECOND_ENTRIES - 1)) * DATA_ENTRY + SECOND_PART)
+
+
 @routine(parameters=(64,), results=())
 def forget_data(h: Any, context: Value) -> None:
     """Empty the data entries of the context at an address."""
-    with h.count(DATA_ENTRIES, 64) as index:
+    with h.count(ALL_DATA_ENTRIES, 64) as index:
         entry = context + index * DATA_ENTRY
         h.host_store(entry + TAG_READ, h.constant(NO_TAG, 64))
         h.host_store(entry + TAG_WRITE, h.constant(NO_TAG, 64))
@@ -88,7 +103,11 @@ def forget_fetch(h: Any, context: Value) -> None:
 
 @routine(parameters=(64,), results=())
 def forget_context(h: Any, index: Value) -> None:
-    """Empty context `index`."""
+    """Empty context `index`, which costs nothing where nothing was entered."""
+    bit = h.constant(1, 64) << index
+    with h.when((h.filled & bit).eq(0)):
+        h.give()
+    h.filled = h.filled & ~bit
     address = h.call(context_address, index)[0]
     h.call(forget_data, address)
     h.call(forget_fetch, address)
@@ -101,8 +120,9 @@ def forget_translations(h: Any) -> None:
     with h.count(CONTEXTS, 64) as index:
         h.call(forget_context, index)
     h.supervisor_private = 0
-    h.large_base = 1
-    h.large_mask = 0
+    for region in range(LARGE_REGIONS):
+        h.write("large_base", 1, region)
+        h.write("large_mask", 0, region)
     h.context_stale = 1
     h.give()
 
@@ -133,37 +153,57 @@ def forget_address_space(h: Any) -> None:
 def forget_page(h: Any, address: Value) -> None:
     """sfence.vma of one address."""
     h.context_stale = 1
-    with h.when((address & h.large_mask).eq(h.large_base)):
+    large = h.constant(0, 1)
+    for region in range(LARGE_REGIONS):
+        large = large | (address & h.read("large_mask", region)).eq(h.read("large_base", region))
+    with h.when(large):
         h.call(forget_translations)
         h.give()
     data = ((address >> 12) & (DATA_ENTRIES - 1)) * DATA_ENTRY
+    second = h.call(second_place, address)[0]
     fetch = ((address >> 12) & (FETCH_ENTRIES - 1)) * FETCH_ENTRY
     with h.count(CONTEXTS, 64) as index:
         context = h.call(context_address, index)[0]
         h.host_store(context + data + TAG_READ, h.constant(NO_TAG, 64))
         h.host_store(context + data + TAG_WRITE, h.constant(NO_TAG, 64))
+        h.host_store(context + second + TAG_READ, h.constant(NO_TAG, 64))
+        h.host_store(context + second + TAG_WRITE, h.constant(NO_TAG, 64))
         h.host_store(context + FETCH_PART + fetch, h.constant(NO_TAG, 64))
     h.give()
 
 
 @routine(parameters=(64, 8), results=())
 def note_large(h: Any, address: Value, level: Value) -> None:
-    """A superpage is about to be entered: keep the smallest aligned region that holds all of them."""
+    """A superpage is about to be entered: have a region hold it. A kernel has superpages in two places far apart, its
+    image and all of memory; between them lies what it maps and unmaps by the page."""
     with h.when(level.eq(0)):
         h.give()
     size = h.constant(PAGE, 64) << (level.zext(64) * 9)
     base = address & ~(size - 1)
-    with h.when(h.large_mask.eq(0) & h.large_base.ne(0)):
-        h.large_base = base
-        h.large_mask = ~(size - 1)
-        h.give()
-    mask = h.variable(h.large_mask & ~(size - 1))
-    with h.loop():
-        with h.when(((h.large_base ^ base) & mask.get()).eq(0)):
+    with h.count(LARGE_REGIONS, 64) as region:
+        mask = h.read("large_mask", region)
+        with h.when((base & mask).eq(h.read("large_base", region)) & (mask & (size - 1)).eq(0)):
+            h.give()
+    chosen = h.variable(0, 64)
+    with h.loop():  # the first that is near, or free, or else the last
+        region = chosen.get()
+        free = h.read("large_mask", region).eq(0) & h.read("large_base", region).ne(0)
+        near = (h.read("large_base", region) ^ base).below(NEAR)
+        with h.when(free | near | region.eq(LARGE_REGIONS - 1)):
             h.leave()
-        mask.set(mask.get() << 1)
-    h.large_mask = mask.get()
-    h.large_base = h.large_base & mask.get()
+        chosen.set(region + 1)
+    region = chosen.get()
+    with h.when(h.read("large_mask", region).eq(0) & h.read("large_base", region).ne(0)):
+        h.write("large_base", base, region)
+        h.write("large_mask", ~(size - 1), region)
+        h.give()
+    wider = h.variable(h.read("large_mask", region) & ~(size - 1))
+    with h.loop():
+        with h.when(((h.read("large_base", region) ^ base) & wider.get()).eq(0)):
+            h.leave()
+        wider.set(wider.get() << 1)
+    h.write("large_mask", wider.get(), region)
+    h.write("large_base", h.read("large_base", region) & wider.get(), region)
     h.give()
 
 
@@ -202,6 +242,19 @@ def refuse(h: Any, address: Value, access: Value) -> None:
     h.give(FAILED)
 
 
+@routine(parameters=(64, 64), results=())
+def give_way(h: Any, context: Value, entry: Value) -> None:
+    """The entry is about to be another page's: keep it in the second place."""
+    tag_read, tag_write = h.host_load(entry + TAG_READ, 64), h.host_load(entry + TAG_WRITE, 64)
+    page = tag_read & tag_write  # the one that there is
+    with h.when(page.ne(NO_TAG)):
+        second = context + h.call(second_place, page)[0]
+        h.host_store(second + TAG_READ, tag_read)
+        h.host_store(second + TAG_WRITE, tag_write)
+        h.host_store(second + ADDEND, h.host_load(entry + ADDEND, 64))
+    h.give()
+
+
 @routine(parameters=(64, 64, 8), results=(8, 64))
 def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
     """Translate an access that stays in one page and enter its page: (MEMORY, host address), (DEVICE, guest-physical
@@ -214,6 +267,16 @@ def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
     h.resolved_page = NO_PAGE
     with h.when(tag.eq(page)):  # only misaligned, or wider than a register; no code is there
         h.give(MEMORY, address + h.host_load(entry + ADDEND, 64))
+    second = context + h.call(second_place, address)[0]
+    tag_read, tag_write = h.host_load(second + TAG_READ, 64), h.host_load(second + TAG_WRITE, 64)
+    with h.when(is_store.select(tag_write, tag_read).eq(page)):
+        addend = h.host_load(second + ADDEND, 64)
+        h.call(give_way, context, entry)
+        h.host_store(entry + TAG_READ, tag_read)
+        h.host_store(entry + TAG_WRITE, tag_write)
+        h.host_store(entry + ADDEND, addend)
+        h.second_hits = h.second_hits + 1
+        h.give(MEMORY, address + addend)
     h.data_misses = h.data_misses + 1
     mode = h.call(data_mode)[0]
     physical, cause, permissions, level = h.call(translate, address, access, mode)
@@ -247,15 +310,18 @@ def resolve(h: Any, address: Value, size: Value, access: Value) -> None:
     with h.when(is_store):
         with h.when(has_code):  # every store to it is looked at
             h.give(MEMORY, host)
+        h.call(give_way, context, entry)
         readable = (permissions & other_mask).ne(0) & h.call(pmp_allows, physical_page, PAGE, LOAD, mode)[0]
         h.host_store(entry + TAG_WRITE, page)
         h.host_store(entry + TAG_READ, readable.select(page, NO_TAG))
     with h.otherwise():
         same = h.host_load(entry + TAG_WRITE, 64).eq(page)
         with h.when(~same):
+            h.call(give_way, context, entry)
             h.host_store(entry + TAG_WRITE, h.constant(NO_TAG, 64))
         h.host_store(entry + TAG_READ, page)
     h.host_store(entry + ADDEND, host - address)
+    h.filled = h.filled | (h.constant(1, 64) << h.context)
     h.give(MEMORY, host)
 
 

@@ -6,7 +6,7 @@ instructions that often follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from celaje.engine.translate.control import (
@@ -26,6 +26,7 @@ from celaje.engine.translate.decoder_tables import (
     HANDLER_UNDECODED,
     IMMEDIATE_ZERO,
     IN_PAGE,
+    OF_STATUS,
     RD_IS_RS1,
     RD_ZERO,
     ROUNDING_DYNAMIC,
@@ -42,11 +43,18 @@ from celaje.engine.translate.handlers import ATTRIBUTES, HandlerReading, NeedsFu
 from celaje.engine.translate.reading import LlvmModule
 from celaje.engine.translate.routines import render_routine
 from celaje.engine.translate.sequences import SEQUENCES
+from celaje.isa.riscv.csr import change_interrupt_enable, is_interrupt_enable
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.table import Instruction
 
 RELATIVE = frozenset({"beq", "bne", "blt", "bge", "bltu", "bgeu", "jal"})
 MOVES_WITH_RS1_ZERO = frozenset({"add", "sub", "sltu", "or"})
+INTERRUPT_ENABLES = {
+    "csrrs": ("rs1", False),
+    "csrrc": ("rs1", True),
+    "csrrsi": ("uimm", False),
+    "csrrci": ("uimm", True),
+}
 EXACT_CONVERSIONS = frozenset({"fcvt.d.s", "fcvt.d.w", "fcvt.d.wu"})
 # instructions after which nothing can have changed that a hart must look at
 PLAIN_EXTENSIONS = frozenset({"I", "M", "A", "F", "D", "Zba", "Zbb", "Zbs", "Zicond", "Zicbom", "Zicboz"})
@@ -64,6 +72,18 @@ class Shape:
     same: bool = False
     in_page: bool | None = None
     backward: bool = False
+    semantics: Callable[[HandlerReading], None] | None = None  # in place of the instruction's own
+
+
+def _interrupt_enable(operand: str, clears: bool) -> Callable[[HandlerReading], None]:
+    """csrrs and its like of sstatus: by itself where it is about interrupts alone, which needs no look at the rest."""
+
+    def semantics(h: HandlerReading) -> None:
+        asked = h.rs1 if operand == "rs1" else h.number_of("uimm").zext(64)
+        h.full_unless(is_interrupt_enable(h, asked, clears))
+        h.rd = change_interrupt_enable(h, asked, clears)
+
+    return semantics
 
 
 def shapes(instruction: Instruction) -> Iterator[Shape]:
@@ -84,6 +104,9 @@ def shapes(instruction: Instruction) -> Iterator[Shape]:
         return
     if instruction.name == "jalr":
         yield Shape("rd0", RD_ZERO | IMMEDIATE_ZERO, RD_ZERO | IMMEDIATE_ZERO, {"rd": 0, "imm": 0})
+    elif instruction.name in INTERRUPT_ENABLES:
+        semantics = _interrupt_enable(*INTERRUPT_ENABLES[instruction.name])
+        yield Shape("status", OF_STATUS, OF_STATUS, semantics=semantics)
     elif "rm" in operands:
         yield Shape("dyn", ROUNDING_DYNAMIC, ROUNDING_DYNAMIC, {"rm": 7})
         if "rd" in operands:  # to an integer, as C truncates
@@ -194,7 +217,7 @@ class Builder:
             in_page=shape.in_page,
             backward=shape.backward,
         )
-        instruction.semantics(reading)
+        (shape.semantics or instruction.semantics)(reading)
 
     def sequence(self, parts: Sequence[str]) -> str | None:
         """Render handlers as one; None where one is not there or does not go straight on to the next."""

@@ -27,7 +27,9 @@ from celaje.isa.riscv.privilege import (
     MPP_BIT,
     MSTATUS_WRITABLE,
     SEI,
+    SIE,
     SSI,
+    SSTATUS,
     SSTATUS_WRITABLE,
     STCE,
     STI,
@@ -210,13 +212,19 @@ def _status(h: Semantics) -> Value:
     return status | dirty | (XLEN_BITS if h.xlen == 64 else 0)
 
 
+def _set_float_status(h: Semantics, value: Value) -> None:
+    before = h.fs
+    h.fs = value
+    with h.when(value.ne(before)):
+        h.rounding_changed()
+
+
 def _set_status(h: Semantics, value: Value) -> None:
     mode_is_reserved = ((value >> MPP_BIT) & 3).eq(2)
     old = h.mstatus
     wanted = mode_is_reserved.select((value & ~MPP) | (old & MPP), value)
     h.mstatus = (old & ~MSTATUS_WRITABLE) | (wanted & MSTATUS_WRITABLE)
-    h.fs = (value >> FS_BIT).trunc(8) & 3
-    h.rounding_changed()
+    _set_float_status(h, (value >> FS_BIT).trunc(8) & 3)
     h.translation_changed()
 
 
@@ -230,14 +238,28 @@ def _supervisor_status(h: Semantics) -> Value:
 
 def _set_supervisor_status(h: Semantics, value: Value) -> None:
     h.mstatus = (h.mstatus & ~SSTATUS_WRITABLE) | (value & SSTATUS_WRITABLE)
-    h.fs = (value >> FS_BIT).trunc(8) & 3
-    h.rounding_changed()
+    _set_float_status(h, (value >> FS_BIT).trunc(8) & 3)
     h.translation_changed()
 
 
 _add(0x300, "mstatus", _status, _set_status)
 _constant(0x310, "mstatush", xlens=(32,))
-_add(0x100, "sstatus", _supervisor_status, _set_supervisor_status)
+_add(SSTATUS, "sstatus", _supervisor_status, _set_supervisor_status)
+
+
+def is_interrupt_enable(h: Semantics, operand: Value, clears: bool) -> Value:
+    """Whether setting (or clearing) the bits `operand` of sstatus changes at most SIE and lets no interrupt in: what a
+    kernel does around each of its critical sections."""
+    alone = (operand & ~SIE).eq(0) & h.mode.ne(USER)
+    return alone if clears else alone & (h.pending & h.mie).eq(0)
+
+
+def change_interrupt_enable(h: Semantics, operand: Value, clears: bool) -> Value:
+    """What `csr_access` does to sstatus where `is_interrupt_enable` holds; what it read before."""
+    before = _supervisor_status(h)
+    h.mstatus = h.mstatus & ~operand if clears else h.mstatus | operand
+    return before
+
 
 MISA_EXTENSIONS = sum(1 << (ord(letter) - ord("A")) for letter in "IMAFDCSU")
 
