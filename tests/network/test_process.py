@@ -173,6 +173,26 @@ def test_other_settings_of_a_running_network_are_refused(process: int) -> None:
     machine.close()
 
 
+def test_a_running_network_takes_further_blocks_and_no_other_difference(process: int) -> None:
+    machine = AttachedGuest(attach_request())
+    wider = NetworkSettings(name="test", blocks=("10.77.0.0/16", "10.90.0.0/16"))
+    there = {"subnet": "10.90.3.0/24", "address": "10.90.3.9"}
+    with pytest.raises(InputError, match=r"the subnet 10.90.3.0/24 is in no block of the network, which has"):
+        client.attach(attach_request("b", 2, **there))
+    other = AttachedGuest(attach_request("b", 2, network=wider, **there))
+    assert (other.attached.prefix_length, other.attached.router, other.attached.dns) == (24, "10.90.3.1", "10.77.0.2")
+    third = AttachedGuest(attach_request("c", 3))  # of the blocks that it knows
+    overlapping = NetworkSettings(name="test", blocks=("10.77.0.0/16", "10.90.128.0/17"))
+    with pytest.raises(InputError, match=r"10.90.128.0/17 overlaps 10.90.0.0/16, which is the network's already"):
+        client.attach(attach_request("d", 4, network=overlapping))
+    for different in (NetworkSettings("test", mtu=9001), NetworkSettings("test", domain="ec2.internal")):
+        with pytest.raises(HostError, match="and cannot be"):
+            client.attach(attach_request("d", 4, network=different))
+    assert client.statistics("test").process == process
+    for one in (machine, other, third):
+        one.close()
+
+
 def test_a_network_where_nobody_is_attached_becomes_another_one(process: int) -> None:
     machine = AttachedGuest(attach_request(network=NetworkSettings(name="test", blocks=("10.78.0.0/16",))))
     assert machine.attached.router == "10.78.0.1"

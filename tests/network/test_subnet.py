@@ -242,6 +242,31 @@ def test_names_of_ec2s_form_stand_for_addresses(world: World, a: Machine, name: 
     assert (found.rcode() == dns.rcode.NXDOMAIN) == (answer is None)
 
 
+def asked(world: World, guest: Machine, name: str) -> list[str] | None:
+    """What DNS answers; None where it asks others."""
+    guest.says(routed(guest, guest.udp(VPC.first + 2, 5353, 53, dns.message.make_query(name, "A").to_wire())))
+    heard = guest.hears()
+    if not heard:
+        return None
+    return [item.to_text() for one in dns.message.from_wire(heard[0].transport[8:]).answer for item in one]
+
+
+def test_a_public_name_stands_for_the_private_address_in_here(world: World, a: Machine, b: Machine) -> None:
+    name = "ec2-127-64-0-5.compute-1.amazonaws.com"
+    assert asked(world, a, name) is None
+    world.network.set_public_name(b.interface, name)
+    assert asked(world, a, name.upper()) == ["172.31.16.7"]
+    world.network.set_public_name(b.interface, "other.example")
+    assert (asked(world, a, name), asked(world, a, "other.example")) == (None, ["172.31.16.7"])
+    world.network.set_public_name(a.interface, "other.example")  # it has moved, and b is told later
+    world.network.set_public_name(b.interface, None)
+    assert asked(world, a, "other.example") == ["172.31.0.5"]
+    world.network.detach(a.interface)
+    assert asked(world, b, "other.example") is None
+    with pytest.raises(InputError, match="the domain 'a..b' must be names"):
+        world.network.set_public_name(b.interface, "a..b")
+
+
 def test_addresses_of_every_block_stand_for_names(world: World, a: Machine) -> None:
     machine(world, "i-0b", Subnet(OTHER_BLOCK.first, 24), 7, host_name="ip-10-9-0-7")
     query = dns.message.make_query("7.0.9.10.in-addr.arpa", "PTR")

@@ -57,6 +57,7 @@ def interface(number: int, subnet: str, address: str, key: Path, network: Networ
         address=address,
         groups=(SecurityGroup("sg-web"),),
         public_address=f"127.64.0.{number + 9}",
+        public_name=f"ec2-127-64-0-{number + 9}.compute-1.amazonaws.com",
         metadata=messages.MetadataFacts(
             name,
             host_name,
@@ -98,11 +99,17 @@ def test_machines_of_two_subnets_are_a_vpc(home: Path, key: Path, built_image: C
     assert "ec2.internal" in b.run("cat /etc/resolv.conf")
     assert b.run("hostname") == "ip-172-31-16-6"
 
+    # Another network is another world, be its addresses the same.
+    c = up(stranger.interface)
+    assert not hears(c, "172.31.0.5")
+    assert not hears(c, one.interface)
+
     # Routed, by name and by address, with a hop less.
     assert "ttl=63" in a.run("ping -c 1 ip-172-31-16-6.ec2.internal")
     assert "172.31.0.5" in b.run("nslookup ip-172-31-0-5")
     assert "ip-172-31-16-6.ec2.internal" in a.run("nslookup 172.31.16.6")
     assert not hears(a, "172.31.16.7")
+    assert "172.31.16.6" in a.run(f"nslookup {two.public_name}")
 
     # Metadata, with and without a token.
     assert a.run(f"wget -q -O - {META}/meta-data/placement/region") == "us-east-1"

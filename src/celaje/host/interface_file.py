@@ -105,6 +105,7 @@ def changes(interface: Attach) -> messages.Update:
         host_ports=interface.host_ports,
         services=interface.services,
         public_address=interface.public_address,
+        public_name=interface.public_name,
         bandwidth=interface.bandwidth,
         metadata=interface.metadata,
     )

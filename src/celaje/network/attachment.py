@@ -21,7 +21,7 @@ from celaje.network.link import Link
 from celaje.network.messages import Attach, HostPort, PublicPort, Service, Update
 from celaje.network.metadata import InstanceFacts, MetadataHandler, MetadataService
 from celaje.network.nat import InterfaceFlows, Nat
-from celaje.network.network import Network, NetworkConfig, check_bandwidth
+from celaje.network.network import Network, NetworkConfig, check_bandwidth, check_domain
 from celaje.network.notation import PROTOCOLS, address_number, mac_bytes, subnet_of
 from celaje.network.public_pool import PublicPool
 from celaje.network.public_ports import LOOPBACK, AdmittedPorts, PublicPorts
@@ -76,6 +76,7 @@ class Attachment:
         try:
             self._set_services()
             self._changed_metadata(request)()
+            network.set_public_name(self.interface, request.public_name)
             is_real = self._join_pool(request.public_address)
             admitted = self._admitted(request.public_address)
             self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
@@ -142,6 +143,8 @@ class Attachment:
         said = (*(request.other_groups or ()), *(request.groups or ()))
         check_groups(dict.fromkeys(said))
         tell = self._changed_metadata(now)
+        if now.public_name is not None:
+            check_domain(now.public_name)
         check_bandwidth(now.bandwidth.to_guest, now.bandwidth.from_guest)
         cut = self._set_public_address(was.public_address, now.public_address)
         try:
@@ -155,6 +158,8 @@ class Attachment:
             cut += self._network.set_groups(self.interface, _names(now))
         if now.bandwidth != was.bandwidth:
             self._network.set_bandwidth(self.interface, now.bandwidth.to_guest, now.bandwidth.from_guest)
+        if now.public_name != was.public_name:
+            self._network.set_public_name(self.interface, now.public_name)
         tell()
         self.request = now
         self.rules_changed()
@@ -296,6 +301,7 @@ def _updated(was: Attach, request: Update) -> Attach:
         for name in ("groups", "other_groups", "forwards", "host_ports", "services", "bandwidth", "metadata")
         if (value := getattr(request, name)) is not None
     }
-    if request.public_address is not msgspec.UNSET:
-        said["public_address"] = request.public_address
+    for name in ("public_address", "public_name"):
+        if getattr(request, name) is not msgspec.UNSET:
+            said[name] = getattr(request, name)
     return msgspec.structs.replace(was, **said)

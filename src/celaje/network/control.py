@@ -231,7 +231,10 @@ class ControlSocket:
             ours.close()
             theirs.close()
             reason = f"the rules of {request.host!r} admit nobody from 127.0.0.1 to tcp port {request.port}; "
-            caller.send(Refused(cause="unreachable", reason=reason + f"start it with allow=tcp:{request.port}"))
+            groups = ", ".join(attachment.interface.groups)
+            kept = f"admit 127.0.0.1/32 there in one of its security groups ({groups})"
+            remedy = f"start it with allow=tcp:{request.port}" if attachment.request.subnet is None else kept
+            caller.send(Refused(cause="unreachable", reason=reason + remedy))
             return
 
         def decided(admitted: bool) -> None:

@@ -1,9 +1,10 @@
 """The network's name server (RFC 1034, 1035; EDNS: RFC 6891).
 
 It is the authority for its own names: NAME and NAME.<domain> of attached interfaces (their host names, their own names
-and, as in EC2, ip-10-0-0-5 for 10.0.0.5), `router.<domain>`, and what their addresses stand for (in-addr.arpa). They
-have addresses of IPv4 only, so any other question about them has an answer without data, never "no such name".
-Everything else is asked of the host's resolvers by whoever is outside, and comes back as it is, truncated if need be.
+and, as in EC2, ip-10-0-0-5 for 10.0.0.5), their public names in whatever domain, which stand for their private
+addresses in here, `router.<domain>`, and what addresses stand for (in-addr.arpa). They have addresses of IPv4 only, so
+any other question about them has an answer without data, never "no such name". Everything else is asked of the host's
+resolvers by whoever is outside, and comes back as it is, truncated if need be.
 
 Guests are many and hostile: how much is asked at a time is bounded, for each and for all, and identifiers towards the
 resolvers are not the guests'.
@@ -45,10 +46,12 @@ _OPT = 41  # EDNS's type of record, whose class is a size (RFC 6891, 6.1.2)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Where names come from: addresses of a host name (in lower case), and an address's host name."""
+    """Where names come from: addresses of a host name (in lower case), an address's host name, and the address of a
+    public name (in lower case, without the last dot)."""
 
     addresses: Callable[[str], list[int]]
     host_name: Callable[[int], str | None]
+    of_public_name: Callable[[str], int | None]
 
 
 class _Question:
@@ -154,6 +157,9 @@ class NameServer:
             addresses = self._names.addresses(_text(relative)) if len(relative) == 1 else []
             found = [ipv4.text(address) for address in addresses]
             known = bool(found) or name == self._domain
+        elif (public := self._names.of_public_name(name.to_text(omit_final_dot=True).lower())) is not None:
+            found = [ipv4.text(public)]
+            known = True
         else:
             address = _reverse(name)
             if address is None or not self._is_inside(address):

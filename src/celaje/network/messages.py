@@ -145,6 +145,7 @@ class Attach(Message, frozen=True, tag="attach"):
     host_ports: tuple[HostPort, ...] = ()
     services: tuple[Service, ...] = ()
     public_address: str | None = None  # one of 127/8 (see addresses.py) or of the pool; None: it has none
+    public_name: str | None = None  # a full name that DNS in the network knows: of the private address, as in EC2
     bandwidth: Bandwidth = Bandwidth()
     metadata: MetadataFacts | None = None
 
@@ -170,6 +171,7 @@ class Update(Message, frozen=True, tag="update"):
     host_ports: tuple[HostPort, ...] | None = None
     services: tuple[Service, ...] | None = None
     public_address: str | msgspec.UnsetType | None = msgspec.UNSET  # unset leaves it, None takes it away
+    public_name: str | msgspec.UnsetType | None = msgspec.UNSET
     bandwidth: Bandwidth | None = None
     metadata: MetadataFacts | None = None
 

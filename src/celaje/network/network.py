@@ -88,6 +88,7 @@ class Network:
         self._interfaces: dict[str, Interface] = {}
         self._by_mac: dict[bytes, Interface] = {}
         self._by_host_name: dict[str, dict[str, Interface]] = {}  # in lower case; by their names
+        self._by_public_name: dict[str, Interface] = {}
         self._subnets = Subnets(self.blocks)
         self._own_names = {config.router: "router", config.dns: "dns"}
         self._pool = AddressPool(config.subnet, config.prefix_length, config.first_lease, assignments)
@@ -96,7 +97,7 @@ class Network:
         self._name_server = NameServer(
             domain=config.domain,
             is_inside=self.blocks.has,
-            names=Names(self._addresses_of, self._host_name_of),
+            names=Names(self._addresses_of, self._host_name_of, self._of_public_name),
             resolve=outside.resolve,
             clock=clock,
         )
@@ -146,6 +147,7 @@ class Network:
         del self._by_host_name[host_name][interface.name]
         if not self._by_host_name[host_name]:
             del self._by_host_name[host_name]
+        self.set_public_name(interface, None)
         del self._switch.by_address[interface.address]
         if self._subnets.leave(interface.subnet):
             self._router.remove_subnet(interface.subnet)
@@ -243,6 +245,16 @@ class Network:
         interface.to_guest = None if to_guest is None else Shaper(to_guest, now)
         for message in waited:
             self._switch.send(interface, [message], len(message), now)
+
+    def set_public_name(self, interface: Interface, name: str | None) -> None:
+        """A full name, of any domain, by which the network's DNS knows the interface too; None: no such name any more.
+        InputError if it can be none."""
+        if name is not None:
+            check_domain(name)
+        for former in [one for one, whose in self._by_public_name.items() if whose is interface]:
+            del self._by_public_name[former]
+        if name is not None:
+            self._by_public_name[name.lower()] = interface
 
     def resolve(self, interface: Interface, query: bytes, answer: Callable[[bytes], None]) -> bool:
         """A DNS query that came over TCP, without its length; `answer` is called with the response, now or later. False
@@ -343,6 +355,10 @@ class Network:
             found = [] if address is None or address not in self._switch.by_address else [address]
         return found or [address for address, name in self._own_names.items() if name == host_name]
 
+    def _of_public_name(self, name: str) -> int | None:
+        interface = self._by_public_name.get(name)
+        return None if interface is None else interface.address
+
     def _host_name_of(self, address: int) -> str | None:
         interface = self._switch.by_address.get(address)
         return self._own_names.get(address) if interface is None else interface.host_name
@@ -360,8 +376,13 @@ def _check_config(config: NetworkConfig) -> None:
     Blocks(config.blocks)
     if not 576 <= config.mtu <= 9001:
         raise InputError(f"an MTU must be 576 to 9001 bytes, not {config.mtu}; 1500 is the usual one")
-    if len(config.domain) > 200 or not all(_HOST_NAME.fullmatch(label) for label in config.domain.split(".")):
-        raise InputError(f"the domain {config.domain!r} must be names with dots between them, like celaje.internal")
+    check_domain(config.domain)
+
+
+def check_domain(name: str) -> None:
+    """InputError if it is no domain's name."""
+    if len(name) > 200 or not all(_HOST_NAME.fullmatch(label) for label in name.split(".")):
+        raise InputError(f"the domain {name!r} must be names with dots between them, like celaje.internal")
 
 
 def check_bandwidth(to_guest: int | None, from_guest: int | None) -> None:

@@ -9,7 +9,7 @@ import ipaddress
 
 from celaje.errors import InputError
 from celaje.network import ipv4, messages
-from celaje.network.network import NetworkConfig
+from celaje.network.network import NetworkConfig, check_domain
 from celaje.network.security_group import Rule, SecurityGroup
 from celaje.network.subnet import Subnet, check_address, check_subnet
 
@@ -89,6 +89,8 @@ def check_attach(attach: messages.Attach) -> None:
     for address in said:
         if address is not None:
             address_number(address)
+    if attach.public_name is not None:
+        check_domain(attach.public_name)
     for group in (*attach.groups, *attach.other_groups):
         security_group(group)
     if attach.subnet is not None:

@@ -25,6 +25,7 @@ from celaje.network import messages
 
 API_ADDRESS = "169.254.169.250"  # where the cloud's API is inside every network
 BITS = 8
+MTU = 9001  # inside a VPC
 
 
 def interface_documents(
@@ -74,7 +75,7 @@ def _document(
     bandwidth = TYPES[instance.instance_type].bandwidth // BITS
     return messages.Attach(
         network=messages.NetworkSettings(
-            name=vpc.id, blocks=(vpc.cidr,), domain=description.private_name.partition(".")[2]
+            name=vpc.id, blocks=(vpc.cidr,), domain=description.private_name.partition(".")[2], mtu=MTU
         ),
         interface=instance.id,
         host_name=description.private_name.partition(".")[0],
@@ -84,6 +85,7 @@ def _document(
         groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
         services=(messages.Service(API_ADDRESS, settings.port, _reached(settings.address), settings.port),),
         public_address=description.public_address,
+        public_name=description.public_name,
         bandwidth=messages.Bandwidth(bandwidth, bandwidth),
         metadata=metadata_facts(instance, interface, description, vpc, subnet, material),
     )
