@@ -11,6 +11,7 @@ import pkgutil
 
 from celaje.cloud import ec2
 from celaje.cloud.aws.action import Actions, Registry
+from celaje.cloud.organizations.accounts import organizations_actions
 from celaje.cloud.reconcile import console_output
 from celaje.cloud.s3.actions import s3_actions
 from celaje.cloud.s3.store.object_store import ObjectStore
@@ -32,7 +33,7 @@ def actions_of(package: str) -> list[Actions]:
 
 def registry(store: ObjectStore) -> Registry:
     """Every action of this cloud."""
-    services: dict[str, Actions] = {"s3": s3_actions(store)}
+    services: dict[str, Actions] = {"s3": s3_actions(store), "organizations": organizations_actions(store)}
     for package in PACKAGES:
         for actions in actions_of(package):
             services.setdefault(actions.service, Actions(actions.service)).include(actions)

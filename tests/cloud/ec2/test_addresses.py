@@ -9,9 +9,10 @@ import pytest
 from celaje.cloud.ec2 import network_interfaces
 from celaje.cloud.ec2.public_addresses import assign_public
 from celaje.cloud.settings import Settings
+from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.instances import Instance, MetadataOptions
 from celaje.cloud.state.networks import NetworkInterface
-from tests.cloud.ec2.conftest import NOW, REGION, refusal
+from tests.cloud.served import REGION, ServedCloud, refusal
 
 POOL = ipaddress.IPv4Network(Settings().public_pool)
 
@@ -22,15 +23,15 @@ def interface(ec2):
     return ec2.create_network_interface(SubnetId=subnet, Description="mine")["NetworkInterface"]["NetworkInterfaceId"]
 
 
-def instance_with(cloud, interface_id: str, state: str = "running") -> str:
+def instance_with(cloud: ServedCloud, interface_id: str, state: str = "running") -> str:
     """An instance's row on an interface, as RunInstances leaves it."""
     with cloud.database.write() as session:
         row = session.get_one(NetworkInterface, interface_id)
         instance = Instance(
-            id="i-0123456789abcdef0",
+            id=new_id("i"),
             account=row.account,
             region=REGION,
-            created=NOW,
+            created=row.created,
             reservation="r-0123456789abcdef0",
             image="ami-0123456789abcdef0",
             architecture="riscv64",
@@ -40,16 +41,16 @@ def instance_with(cloud, interface_id: str, state: str = "running") -> str:
             subnet=row.subnet,
             interface=row.id,
             root_device="/dev/sda1",
-            launched=NOW,
+            launched=row.created,
             wanted="running",
             state=state,
-            since=NOW,
+            since=row.created,
             memory=1024,
             vcpus=2,
             metadata_options=MetadataOptions(),
         )
         session.add(instance)
-        network_interfaces.attach(row, instance.id, 0, True, NOW)
+        network_interfaces.attach(row, instance.id, 0, True, row.created)
         assign_public(session, row, cloud.settings.public_pool)
         return instance.id
 
@@ -59,7 +60,7 @@ def public_of(ec2, interface):
     return found.get("Association", {}).get("PublicIp")
 
 
-def test_addresses_come_from_the_pool_and_go_back_to_it(ec2, cloud):
+def test_addresses_come_from_the_pool_and_go_back_to_it(ec2):
     made = [ec2.allocate_address(Domain="vpc") for _ in range(5)]
     assert len({each["PublicIp"] for each in made}) == 5
     assert all(ipaddress.IPv4Address(each["PublicIp"]) in POOL for each in made)
@@ -75,12 +76,15 @@ def test_addresses_come_from_the_pool_and_go_back_to_it(ec2, cloud):
     )
 
 
-def test_two_accounts_and_their_instances_never_have_the_same_address(cloud):
-    cloud.settings = Settings(public_pool="127.64.0.0/29")
-    mine, other = cloud.client(), cloud.client(account=cloud.another_account())
-    made = {client.allocate_address()["PublicIp"] for client in (mine, other) for _ in range(3)}
-    assert len(made) == 6
-    assert refusal(mine.allocate_address)[0] == "InsufficientAddressCapacity"
+def test_two_accounts_and_their_instances_never_have_the_same_address(tmp_path):
+    cloud = ServedCloud(tmp_path, Settings(public_pool="127.64.0.0/29"))
+    try:
+        mine, other = cloud.owner().client(), cloud.owner().client()
+        made = {client.allocate_address()["PublicIp"] for client in (mine, other) for _ in range(3)}
+        assert len(made) == 6
+        assert refusal(mine.allocate_address)[0] == "InsufficientAddressCapacity"
+    finally:
+        cloud.close()
 
 
 def test_an_account_has_a_hundred_addresses_a_region(ec2):
@@ -92,14 +96,14 @@ def test_an_account_has_a_hundred_addresses_a_region(ec2):
     )
 
 
-def test_an_instance_is_reached_at_its_elastic_address_until_that_goes(ec2, cloud, interface):
-    instance = instance_with(cloud, interface)
+def test_an_instance_is_reached_at_its_elastic_address_until_that_goes(ec2, served_cloud, interface):
+    instance = instance_with(served_cloud, interface)
     own = public_of(ec2, interface)
     assert own is not None
     made = ec2.allocate_address()
-    cloud.woken.clear()
+    served_cloud.woken.clear()
     association = ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=instance)["AssociationId"]
-    assert cloud.woken == {"networks"}
+    assert served_cloud.woken == {"networks"}
     assert public_of(ec2, interface) == made["PublicIp"]
     [found] = ec2.describe_addresses(Filters=[{"Name": "instance-id", "Values": [instance]}])["Addresses"]
     assert (found["AssociationId"], found["NetworkInterfaceId"]) == (association, interface)
@@ -143,8 +147,8 @@ def test_an_address_that_is_not_there_is_refused(ec2, interface, request_, code)
     assert refusal(ec2.associate_address, NetworkInterfaceId=interface, **request_)[0] == code
 
 
-def test_an_instance_that_cannot_have_an_address_yet_says_so(ec2, cloud, interface):
-    instance = instance_with(cloud, interface, "pending")
+def test_an_instance_that_cannot_have_an_address_yet_says_so(ec2, served_cloud, interface):
+    instance = instance_with(served_cloud, interface, "pending")
     made = ec2.allocate_address()["AllocationId"]
     assert refusal(ec2.associate_address, AllocationId=made, InstanceId=instance) == (
         "InvalidInstanceID",
@@ -157,7 +161,7 @@ def test_an_instance_that_cannot_have_an_address_yet_says_so(ec2, cloud, interfa
     assert refusal(ec2.associate_address, AllocationId=made)[0] == "MissingParameter"
 
 
-def test_interfaces_are_made_described_changed_and_deleted(ec2, cloud, interface):
+def test_interfaces_are_made_described_changed_and_deleted(ec2, served_cloud, interface):
     [found] = ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": ["mine"]}])[
         "NetworkInterfaces"
     ]
@@ -175,9 +179,9 @@ def test_interfaces_are_made_described_changed_and_deleted(ec2, cloud, interface
         "InvalidIPAddress.InUse",
         f"Address {address} is in use.",
     )
-    instance_with(cloud, interface)
+    instance_with(served_cloud, interface)
     assert refusal(ec2.delete_network_interface, NetworkInterfaceId=interface)[0] == "InvalidParameterValue"
-    with cloud.database.write() as session:
+    with served_cloud.database.write() as session:
         network_interfaces.detach(session, session.get_one(NetworkInterface, interface))
     ec2.delete_network_interface(NetworkInterfaceId=interface)
     assert refusal(ec2.describe_network_interfaces, NetworkInterfaceIds=[interface]) == (

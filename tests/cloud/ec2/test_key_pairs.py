@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from celaje.cloud.ec2.key_pairs import public_key_line
-from tests.cloud.ec2.conftest import REGION, refusal
+from tests.cloud.served import REGION, refusal
 
+ED25519 = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
 OPENSSH = (Encoding.OpenSSH, PublicFormat.OpenSSH)
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 
@@ -29,7 +30,7 @@ def run(*words, stdin=b""):
     return subprocess.run(words, input=stdin, capture_output=True, check=True).stdout
 
 
-def test_a_made_rsa_pair_signs_with_the_half_that_it_answered(ec2, cloud):
+def test_a_made_rsa_pair_signs_with_the_half_that_it_answered(ec2, owner):
     made = ec2.create_key_pair(KeyName="mine")
     assert made["KeyMaterial"].startswith("-----BEGIN RSA PRIVATE KEY-----\n")
     key = load_pem_private_key(made["KeyMaterial"].encode(), None)
@@ -37,8 +38,8 @@ def test_a_made_rsa_pair_signs_with_the_half_that_it_answered(ec2, cloud):
     assert key.key_size == 2048
     secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     assert made["KeyFingerprint"] == hashlib.sha1(secret).digest().hex(":")
-    with cloud.database.read() as session:
-        line = public_key_line(session, cloud.account, REGION, "mine")
+    with owner.cloud.database.read() as session:
+        line = public_key_line(session, owner.account, REGION, "mine")
     assert line == key.public_key().public_bytes(*OPENSSH).decode() + " mine"
 
 
@@ -97,16 +98,28 @@ def test_a_name_is_taken_once_and_free_after_it_was_deleted(ec2):
         "InvalidKeyPair.Duplicate",
         "The keypair 'mine' already exists.",
     )
-    assert ec2.delete_key_pair(KeyName="mine") == {"Return": True, "KeyPairId": made["KeyPairId"]}
+    assert ec2.delete_key_pair(KeyName="mine")["KeyPairId"] == made["KeyPairId"]
     assert refusal(ec2.describe_key_pairs, KeyNames=["mine"]) == (
         "InvalidKeyPair.NotFound",
         "The key pair 'mine' does not exist",
     )
-    assert ec2.delete_key_pair(KeyName="mine") == {"Return": True}
+    assert ec2.delete_key_pair(KeyName="mine")["Return"]
     assert refusal(ec2.delete_key_pair, KeyPairId=made["KeyPairId"])[0] == "InvalidKeyPair.NotFound"
     ec2.create_key_pair(KeyName="mine", KeyType="ed25519")
     for name in ("", " spaced", "x" * 256, "näme"):
         assert refusal(ec2.create_key_pair, KeyName=name, KeyType="ed25519")[0] == "InvalidParameterValue"
+
+
+def test_a_dry_run_makes_no_pair(ec2):
+    for action, request in (
+        (ec2.create_key_pair, {}),
+        (ec2.import_key_pair, {"PublicKeyMaterial": b"ssh-ed25519 " + base64.b64encode(ED25519)}),
+    ):
+        assert refusal(action, KeyName="mine", DryRun=True, **request) == (
+            "DryRunOperation",
+            "Request would have succeeded, but DryRun flag is set.",
+        )
+    assert ec2.describe_key_pairs()["KeyPairs"] == []
 
 
 def test_key_pairs_are_found_by_filters_and_tags(ec2):

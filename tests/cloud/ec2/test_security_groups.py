@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celaje.cloud.ec2.security_groups import NetworkRule, network_groups
-from tests.cloud.ec2.conftest import refusal
+from tests.cloud.served import refusal
 
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
 ANYWHERE = [{"CidrIp": "0.0.0.0/0"}]
@@ -51,8 +51,8 @@ def test_a_group_that_cannot_be_is_refused(ec2, group, request_, code):
     assert refusal(ec2.create_security_group, **request_)[0] == code
 
 
-def test_rules_have_ids_and_reach_the_network(ec2, cloud, group):
-    cloud.woken.clear()
+def test_rules_have_ids_and_reach_the_network(ec2, served_cloud, group):
+    served_cloud.woken.clear()
     answer = ec2.authorize_security_group_ingress(
         GroupId=group,
         IpPermissions=[
@@ -63,14 +63,14 @@ def test_rules_have_ids_and_reach_the_network(ec2, cloud, group):
         ],
         TagSpecifications=[{"ResourceType": "security-group-rule", "Tags": [{"Key": "why", "Value": "test"}]}],
     )
-    assert cloud.woken == {"networks"}
+    assert served_cloud.woken == {"networks"}
     assert answer["SecurityGroupRules"][0]["CidrIpv4"] == "10.0.0.0/8"
     ids = [rule["SecurityGroupRuleId"] for rule in answer["SecurityGroupRules"]]
     assert len(set(ids)) == 4
     listed = ec2.describe_security_group_rules(Filters=[{"Name": "tag:why", "Values": ["test"]}])
     assert {rule["SecurityGroupRuleId"] for rule in listed["SecurityGroupRules"]} == set(ids)
     default = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
-    with cloud.database.read() as session:
+    with served_cloud.database.read() as session:
         assert set(network_groups(session, [group])[group].rules) == {
             NetworkRule("out", "any", "0.0.0.0/0"),
             NetworkRule("in", "tcp", "10.0.0.0/8", 22, 22),
@@ -179,7 +179,7 @@ def test_a_group_has_sixty_rules_a_direction_and_no_more(ec2, group):
     assert found[0] == "RulesPerSecurityGroupLimitExceeded"
 
 
-def test_a_group_that_is_used_cannot_be_deleted(ec2, cloud, group):
+def test_a_group_that_is_used_cannot_be_deleted(ec2, served_cloud, group):
     other = ec2.create_security_group(GroupName="db", Description="of the databases")["GroupId"]
     pair = [{**SSH, "UserIdGroupPairs": [{"GroupId": group}]}]
     ec2.authorize_security_group_ingress(GroupId=other, IpPermissions=pair)

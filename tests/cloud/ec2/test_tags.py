@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cloud.ec2.conftest import refusal
+from tests.cloud.served import refusal
 
 
 def tag(**tags):

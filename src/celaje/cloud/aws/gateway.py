@@ -37,7 +37,7 @@ BODY = 4 << 20  # bytes of a body that is held in memory
 _AT_ONCE = 256 << 10  # bytes of a file that are read here instead of being streamed
 _SERVERS = {"s3": "AmazonS3", "ec2": "AmazonEC2"}
 # Services that are one for all regions: clients sign for whichever they were set to.
-_GLOBAL = ("iam", "sts")
+_GLOBAL = ("iam", "sts", "organizations")
 
 _TOO_LARGE = AwsError("RequestEntityTooLarge", f"The body must not be larger than {BODY} bytes", 413)
 

@@ -23,6 +23,7 @@ MODELS = {
     "iam": "2010-05-08",
     "s3": "2006-03-01",
     "ssm": "2014-11-06",
+    "organizations": "2016-11-28",
     "ebs": "2019-11-02",
 }
 Protocol = str  # "ec2", "query", "rest-xml", "json", "rest-json"
@@ -160,7 +161,7 @@ def snake_case(name: str) -> str:
 
 @functools.cache
 def service(name: str) -> Service:
-    """The model of `ec2`, `sts`, `iam`, `s3`, `ssm` or `ebs`; read once a process."""
+    """The model of `ec2`, `sts`, `iam`, `s3`, `ssm`, `organizations` or `ebs`; read once a process."""
     version = MODELS[name]
     file = resources.files("botocore") / "data" / name / version / "service-2.json.gz"
     raw = msgspec.json.decode(gzip.decompress(file.read_bytes()), type=Service)

@@ -146,6 +146,7 @@ DIALECTS: dict[str, Dialect] = {
     "sts": ValidationDialect("ValidationError", "MalformedInput"),
     "iam": ValidationDialect("ValidationError", "MalformedInput"),
     "ssm": ValidationDialect("ValidationException", "SerializationException"),
+    "organizations": ValidationDialect("InvalidInputException", "SerializationException"),
     "ebs": ValidationDialect("ValidationException", "SerializationException"),
     "s3": S3Dialect(),
 }

@@ -90,6 +90,8 @@ def create_key_pair(call: Call, request: ec2.CreateKeyPairRequestTypeDef) -> Ans
     tags = tags_for(request.get("TagSpecifications"), "key-pair")
     with call.reading() as session:
         _refuse_taken(session, call, name)
+    if request.get("DryRun"):
+        raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
     key = made_key(request.get("KeyType", "rsa"))
     with call.writing() as session:
         answer = _add(session, call, name, key, tags)

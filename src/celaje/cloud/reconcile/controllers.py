@@ -9,6 +9,7 @@ from pathlib import Path
 
 from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
+from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.host_capacity import note_host
 from celaje.cloud.reconcile.images import ImagesController, PublicImagesController
 from celaje.cloud.reconcile.instances import InstancesController
@@ -56,6 +57,7 @@ class Reconciliation:
             self._instances,
             NetworksController(database, documents),
             ChecksController(database),
+            CredentialsController(database, directory),
             VolumesController(database, self.wake),
             SnapshotsController(database, self.wake),
             ImagesController(database, self.wake),

@@ -22,6 +22,7 @@ class Account(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str] = mapped_column(default="")
     created: Mapped[datetime.datetime]
 
 

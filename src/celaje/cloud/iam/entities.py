@@ -1,0 +1,164 @@
+"""What users, roles, profiles and policies have in common: names, paths, ARNs, tags, and how each is found."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from celaje.cloud.aws.action import Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.state.roles import (
+    Identity,
+    IdentityTag,
+    InstanceProfile,
+    ManagedPolicy,
+    Role,
+    User,
+    new_unique_id,
+)
+
+_NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
+_PATH = re.compile(r"/|/[\x21-\x7e]+/")
+TAGS_PER_ENTITY = 50
+LONGEST_DOCUMENT = 131_072
+
+Entity = TypeVar("Entity", bound=Identity)
+
+
+def no_such(message: str) -> AwsError:
+    """What IAM answers where there is none."""
+    return AwsError("NoSuchEntity", message, 404)
+
+
+def conflict(message: str) -> AwsError:
+    """What IAM answers where something must be removed first."""
+    return AwsError("DeleteConflict", message, 409)
+
+
+@dataclass(frozen=True, slots=True)
+class Sort(Generic[Entity]):
+    """A sort of entities: its table, AWS's word for it, the prefix of its unique ids, its word in ARNs, and the most
+    characters of a name."""
+
+    table: type[Entity]
+    noun: str
+    prefix: str
+    in_arn: str
+    longest: int
+
+    def find(self, call: Call, name: str) -> Entity:
+        """The caller's entity of that name, whatever its case. AwsError NoSuchEntity."""
+        found = self.look(call.session, call.account, name)
+        if found is None:
+            raise no_such(f"The {self.noun} with name {name} cannot be found.")
+        return found
+
+    def look(self, session: Session, account: str, name: str) -> Entity | None:
+        """The account's entity of that name, None if there is none."""
+        query = select(self.table).where(self.table.account == account, self.table.folded == name.lower())
+        return session.scalars(query).one_or_none()
+
+    def all(self, call: Call, path_prefix: str | None) -> list[Entity]:
+        """The caller's entities below a path."""
+        rows = call.session.scalars(select(self.table).where(self.table.account == call.account))
+        return [row for row in rows if row.path.startswith(path_prefix or "/")]
+
+    def arn(self, entity: Entity) -> str:
+        """Its ARN, which has its path."""
+        return f"arn:aws:iam::{entity.account}:{self.in_arn}{entity.path}{entity.name}"
+
+    def fresh(self, call: Call, name: str, path: str | None) -> dict[str, object]:
+        """The columns of a new entity. AwsError ValidationError or EntityAlreadyExists."""
+        path = path or "/"
+        if not _NAME.fullmatch(name) or len(name) > self.longest:
+            raise AwsError(
+                "ValidationError",
+                f"The specified value for {self.noun}Name is invalid. It must have 1 to {self.longest} characters, "
+                "which are alphanumeric or among +=,.@-_",
+            )
+        if not _PATH.fullmatch(path) or len(path) > 512:
+            raise AwsError(
+                "ValidationError",
+                "The specified value for path is invalid. It must begin and end with / and have at most 512 characters",
+            )
+        if self.look(call.session, call.account, name) is not None:
+            raise AwsError("EntityAlreadyExists", f"{self.noun} with name {name} already exists.", 409)
+        return {
+            "id": new_unique_id(self.prefix),
+            "account": call.account,
+            "name": name,
+            "folded": name.lower(),
+            "path": path,
+            "created": call.now,
+        }
+
+
+USERS = Sort(User, "user", "AIDA", "user", 64)
+ROLES = Sort(Role, "role", "AROA", "role", 64)
+PROFILES = Sort(InstanceProfile, "instance profile", "AIPA", "instance-profile", 128)
+POLICIES = Sort(ManagedPolicy, "policy", "ANPA", "policy", 128)
+
+
+def checked_document(text: str) -> str:
+    """A policy document that is JSON and has statements. Its meaning is not looked at here. AwsError
+    MalformedPolicyDocument."""
+    if len(text) > LONGEST_DOCUMENT:
+        raise AwsError(
+            "MalformedPolicyDocument", f"A policy has at most {LONGEST_DOCUMENT} characters; this one {len(text)}"
+        )
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise AwsError("MalformedPolicyDocument", "This policy contains invalid Json") from None
+    statements = document.get("Statement") if isinstance(document, dict) else None
+    if isinstance(statements, dict):
+        statements = [statements]
+    if not isinstance(statements, list) or not statements:
+        raise AwsError("MalformedPolicyDocument", "Syntax errors in policy. It must have a Statement")
+    for statement in statements:
+        if not isinstance(statement, dict) or statement.get("Effect") not in ("Allow", "Deny"):
+            raise AwsError(
+                "MalformedPolicyDocument", "Syntax errors in policy. Each statement's Effect is Allow or Deny"
+            )
+        if not ("Action" in statement or "NotAction" in statement):
+            raise AwsError("MalformedPolicyDocument", "Policy statement must contain actions.")
+    return text
+
+
+def answered_document(text: str) -> str:
+    """A policy document as IAM answers it: percent-encoded."""
+    return urllib.parse.quote(text, safe="")
+
+
+def tags_of(session: Session, holder: str) -> list[dict[str, str]]:
+    """The tags of an entity, as IAM answers them."""
+    query = select(IdentityTag).where(IdentityTag.holder == holder).order_by(IdentityTag.key)
+    return [{"Key": tag.key, "Value": tag.value} for tag in session.scalars(query)]
+
+
+def set_tags(call: Call, holder: str, given: Sequence[Mapping[str, object]] | None) -> None:
+    """Add tags to an entity, over those of the same keys. AwsError InvalidInput or LimitExceeded."""
+    present = {tag["Key"] for tag in tags_of(call.session, holder)}
+    for tag in given or ():
+        key, value = str(tag.get("Key") or ""), str(tag.get("Value") or "")
+        if not key or len(key) > 128 or len(value) > 256:
+            raise AwsError("InvalidInput", "A tag's key has 1 to 128 characters, its value at most 256")
+        if key.lower().startswith("aws:"):
+            raise AwsError("InvalidInput", "Tag keys that begin with aws: are reserved")
+        present.add(key)
+        call.session.merge(IdentityTag(holder=holder, key=key, value=value))
+    if len(present) > TAGS_PER_ENTITY:
+        raise AwsError("LimitExceeded", f"The number of tags has reached the maximum limit: {TAGS_PER_ENTITY}", 409)
+
+
+def remove_tags(call: Call, holder: str, keys: Sequence[str] | None = None) -> None:
+    """Remove an entity's tags of these keys, all if that is None."""
+    query = delete(IdentityTag).where(IdentityTag.holder == holder)
+    call.session.execute(query if keys is None else query.where(IdentityTag.key.in_(list(keys))))

@@ -1,0 +1,26 @@
+"""Pages of IAM's lists: Marker and MaxItems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from celaje.cloud.aws.action import Call
+from celaje.cloud.aws.pagination import page
+
+Item = TypeVar("Item")
+
+
+def listed(
+    call: Call,
+    request: Mapping[str, object],
+    member: str,
+    items: Iterable[Item],
+    key: Callable[[Item], str],
+    described: Callable[[Item], object],
+) -> dict[str, object]:
+    """One page of `items`, ordered by `key`, as the answer's `member`."""
+    found, marker = page(
+        call, request, items, key=key, least=1, most=1000, default=100, token_member="Marker", size_member="MaxItems"
+    )
+    return {member: [described(item) for item in found], "IsTruncated": marker is not None, "Marker": marker}

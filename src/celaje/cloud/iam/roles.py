@@ -1,0 +1,136 @@
+"""Roles: what somebody becomes for a while, an instance or whoever its trust policy names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from celaje.cloud.aws.action import Actions, Answer, Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.iam.entities import (
+    ROLES,
+    answered_document,
+    checked_document,
+    conflict,
+    remove_tags,
+    set_tags,
+    tags_of,
+)
+from celaje.cloud.iam.listing import listed
+from celaje.cloud.iam.policies import refuse_with_policies
+from celaje.cloud.state.roles import InstanceProfile, Role
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import type_defs as iam
+
+ACTIONS = Actions("iam")
+_SESSIONS = range(3600, 43_201)
+
+
+def _checked_session(seconds: int | None) -> int:
+    if seconds is None:
+        return _SESSIONS[0]
+    if seconds not in _SESSIONS:
+        raise AwsError(
+            "ValidationError", f"MaxSessionDuration is {_SESSIONS[0]} to {_SESSIONS[-1]} seconds; given: {seconds}"
+        )
+    return seconds
+
+
+@ACTIONS.action
+def create_role(call: Call, request: iam.CreateRoleRequestTypeDef) -> Answer:
+    """A role with its trust policy."""
+    if request.get("PermissionsBoundary"):
+        raise AwsError("InvalidInput", "Permissions boundaries are not evaluated here; leave it out")
+    role = Role(
+        **ROLES.fresh(call, request["RoleName"], request.get("Path")),
+        trust=checked_document(request["AssumeRolePolicyDocument"]),
+        description=request.get("Description", ""),
+        longest_session=_checked_session(request.get("MaxSessionDuration")),
+    )
+    call.session.add(role)
+    set_tags(call, role.id, request.get("Tags"))
+    return {"Role": _described(call, role)}
+
+
+@ACTIONS.action
+def get_role(call: Call, request: iam.GetRoleRequestTypeDef) -> Answer:
+    """One role."""
+    return {"Role": _described(call, ROLES.find(call, request["RoleName"]))}
+
+
+@ACTIONS.action
+def list_roles(call: Call, request: iam.ListRolesRequestTypeDef) -> Answer:
+    """The account's roles."""
+    rows = ROLES.all(call, request.get("PathPrefix"))
+    return listed(call, request, "Roles", rows, lambda role: role.folded, described)
+
+
+@ACTIONS.action
+def update_role(call: Call, request: iam.UpdateRoleRequestTypeDef) -> Answer:
+    """Another description, or other longest sessions."""
+    role = ROLES.find(call, request["RoleName"])
+    if "Description" in request:
+        role.description = request["Description"]
+    if "MaxSessionDuration" in request:
+        role.longest_session = _checked_session(request["MaxSessionDuration"])
+    return {}
+
+
+@ACTIONS.action
+def update_assume_role_policy(call: Call, request: iam.UpdateAssumeRolePolicyRequestTypeDef) -> Answer:
+    """Another trust policy."""
+    ROLES.find(call, request["RoleName"]).trust = checked_document(request["PolicyDocument"])
+    return {}
+
+
+@ACTIONS.action
+def delete_role(call: Call, request: iam.DeleteRoleRequestTypeDef) -> Answer:
+    """A role without policies, in no instance profile. Its sessions end with it."""
+    role = ROLES.find(call, request["RoleName"])
+    if call.session.scalars(select(InstanceProfile.id).where(InstanceProfile.role == role.id)).first() is not None:
+        raise conflict("Cannot delete entity, must remove roles from instance profile first.")
+    refuse_with_policies(call, role.id)
+    remove_tags(call, role.id)
+    call.session.delete(role)
+    return {}
+
+
+@ACTIONS.action
+def tag_role(call: Call, request: iam.TagRoleRequestTypeDef) -> Answer:
+    """Add tags to a role."""
+    set_tags(call, ROLES.find(call, request["RoleName"]).id, request["Tags"])
+    return {}
+
+
+@ACTIONS.action
+def untag_role(call: Call, request: iam.UntagRoleRequestTypeDef) -> Answer:
+    """Remove tags from a role."""
+    remove_tags(call, ROLES.find(call, request["RoleName"]).id, request["TagKeys"])
+    return {}
+
+
+@ACTIONS.action
+def list_role_tags(call: Call, request: iam.ListRoleTagsRequestTypeDef) -> Answer:
+    """The tags of a role."""
+    tags = tags_of(call.session, ROLES.find(call, request["RoleName"]).id)
+    return listed(call, request, "Tags", tags, lambda tag: tag["Key"], lambda tag: tag)
+
+
+def described(role: Role) -> dict[str, object]:
+    """A role as lists have it."""
+    return {
+        "Arn": ROLES.arn(role),
+        "AssumeRolePolicyDocument": answered_document(role.trust),
+        "CreateDate": role.created,
+        "Description": role.description or None,
+        "MaxSessionDuration": role.longest_session,
+        "Path": role.path,
+        "RoleId": role.id,
+        "RoleName": role.name,
+    }
+
+
+def _described(call: Call, role: Role) -> dict[str, object]:
+    return described(role) | {"RoleLastUsed": {}, "Tags": tags_of(call.session, role.id)}

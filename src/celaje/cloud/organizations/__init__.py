@@ -1,0 +1,1 @@
+"""Organizations: accounts, made and closed by the root account."""

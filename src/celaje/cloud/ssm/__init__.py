@@ -1,0 +1,1 @@
+"""SSM: the public parameters that name images."""

@@ -1,0 +1,1 @@
+"""STS: who signs, and sessions of roles."""

@@ -1,0 +1,152 @@
+"""Users, keys, roles, profiles and policies, through boto3."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.cloud.served import Owner, refusal
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+READ = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
+
+
+@pytest.fixture
+def iam(owner):
+    return owner.client("iam")
+
+
+@pytest.fixture
+def role(iam):
+    return iam.create_role(RoleName="Web", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+
+
+def test_a_users_key_signs_for_its_account_until_it_is_taken_away(owner, iam):
+    made = iam.create_user(UserName="Ada", Path="/staff/", Tags=[{"Key": "team", "Value": "red"}])["User"]
+    assert made["Arn"] == f"arn:aws:iam::{owner.account}:user/staff/Ada"
+    key = iam.create_access_key(UserName="ada")["AccessKey"]
+    ada = Owner(owner.cloud, owner.account, key["AccessKeyId"], key["SecretAccessKey"])
+    identity = ada.client("sts").get_caller_identity()
+    assert (identity["Account"], identity["Arn"], identity["UserId"]) == (owner.account, made["Arn"], made["UserId"])
+    assert ada.client("iam").get_user()["User"]["UserName"] == "Ada"
+    assert ada.client("iam").list_access_keys()["AccessKeyMetadata"][0]["AccessKeyId"] == key["AccessKeyId"]
+    assert refusal(iam.delete_user, UserName="Ada") == (
+        "DeleteConflict",
+        "Cannot delete entity, must delete access keys first.",
+    )
+    iam.update_access_key(UserName="Ada", AccessKeyId=key["AccessKeyId"], Status="Inactive")
+    deadline = time.monotonic() + 60  # a key is remembered for a second
+    while True:
+        try:
+            ada.client("sts").get_caller_identity()
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "InvalidClientTokenId"
+            break
+        assert time.monotonic() < deadline
+    iam.delete_access_key(UserName="Ada", AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName="Ada")
+    assert refusal(iam.get_user, UserName="Ada") == (
+        "NoSuchEntity",
+        "The user with name Ada cannot be found.",
+    )
+
+
+def test_who_signs_as_the_root_is_told_so(owner, iam):
+    identity = owner.client("sts").get_caller_identity()
+    assert identity["Arn"] == f"arn:aws:iam::{owner.account}:root"
+    assert identity["UserId"] == owner.account
+    assert iam.get_user()["User"]["Arn"] == identity["Arn"]
+
+
+def test_a_user_has_two_keys_at_most(iam):
+    iam.create_user(UserName="ada")
+    for _ in range(2):
+        iam.create_access_key(UserName="ada")
+    assert refusal(iam.create_access_key, UserName="ada") == (
+        "LimitExceeded",
+        "Cannot exceed quota for AccessKeysPerUser: 2",
+    )
+
+
+def test_names_are_one_whatever_their_case(iam, role):
+    assert refusal(iam.create_role, RoleName="WEB", AssumeRolePolicyDocument=json.dumps(TRUST)) == (
+        "EntityAlreadyExists",
+        "role with name WEB already exists.",
+    )
+    assert iam.get_role(RoleName="web")["Role"]["RoleId"] == role["RoleId"]
+
+
+def test_a_role_is_read_whole(owner, iam, role):
+    found = iam.get_role(RoleName="Web")["Role"]
+    assert found["Arn"] == f"arn:aws:iam::{owner.account}:role/Web"
+    assert found["AssumeRolePolicyDocument"] == TRUST
+    assert found["MaxSessionDuration"] == 3600
+    iam.update_role(RoleName="Web", Description="of the web", MaxSessionDuration=7200)
+    other = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"AWS": owner.account}}]}
+    iam.update_assume_role_policy(RoleName="Web", PolicyDocument=json.dumps(other))
+    [found] = iam.list_roles()["Roles"]
+    assert (found["Description"], found["MaxSessionDuration"]) == ("of the web", 7200)
+    assert found["AssumeRolePolicyDocument"] == other
+    iam.tag_role(RoleName="Web", Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    iam.untag_role(RoleName="Web", TagKeys=["a"])
+    assert iam.list_role_tags(RoleName="Web")["Tags"] == [{"Key": "b", "Value": "2"}]
+
+
+@pytest.mark.parametrize("document", ["{", "[]", "{}", '{"Statement": []}', '{"Statement": [{"Effect": "Perhaps"}]}'])
+def test_a_document_that_is_no_policy_is_refused(iam, document):
+    code, _ = refusal(iam.create_role, RoleName="x", AssumeRolePolicyDocument=document)
+    assert code == "MalformedPolicyDocument"
+
+
+def test_policies_are_put_attached_listed_and_removed(owner, iam, role):
+    iam.put_role_policy(RoleName="Web", PolicyName="read", PolicyDocument=json.dumps(READ))
+    assert iam.get_role_policy(RoleName="Web", PolicyName="read")["PolicyDocument"] == READ
+    assert iam.list_role_policies(RoleName="Web")["PolicyNames"] == ["read"]
+    policy = iam.create_policy(PolicyName="Read", PolicyDocument=json.dumps(READ))["Policy"]
+    iam.attach_role_policy(RoleName="Web", PolicyArn=policy["Arn"])
+    iam.attach_role_policy(RoleName="Web", PolicyArn="arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess")
+    attached = iam.list_attached_role_policies(RoleName="Web")["AttachedPolicies"]
+    assert {each["PolicyName"] for each in attached} == {"Read", "AmazonS3ReadOnlyAccess"}
+    assert iam.get_policy(PolicyArn=policy["Arn"])["Policy"]["AttachmentCount"] == 1
+    version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId="v1")["PolicyVersion"]
+    assert version["Document"] == READ
+    assert refusal(iam.delete_policy, PolicyArn=policy["Arn"])[0] == "DeleteConflict"
+    assert refusal(iam.delete_role, RoleName="Web")[1] == "Cannot delete entity, must detach all policies first."
+    for each in attached:
+        iam.detach_role_policy(RoleName="Web", PolicyArn=each["PolicyArn"])
+    assert refusal(iam.delete_role, RoleName="Web")[1] == "Cannot delete entity, must delete policies first."
+    iam.delete_role_policy(RoleName="Web", PolicyName="read")
+    iam.delete_policy(PolicyArn=policy["Arn"])
+    iam.delete_role(RoleName="Web")
+    assert iam.list_roles()["Roles"] == []
+
+
+def test_a_profile_gives_a_role_to_instances_and_has_one(owner, iam, role):
+    profile = iam.create_instance_profile(InstanceProfileName="web")["InstanceProfile"]
+    assert profile["Arn"] == f"arn:aws:iam::{owner.account}:instance-profile/web"
+    owner.cloud.woken.clear()
+    iam.add_role_to_instance_profile(InstanceProfileName="web", RoleName="Web")
+    assert owner.cloud.woken == {"networks"}
+    found = iam.get_instance_profile(InstanceProfileName="web")["InstanceProfile"]
+    assert [each["RoleId"] for each in found["Roles"]] == [role["RoleId"]]
+    assert refusal(iam.add_role_to_instance_profile, InstanceProfileName="web", RoleName="Web")[0] == "LimitExceeded"
+    assert len(iam.list_instance_profiles_for_role(RoleName="Web")["InstanceProfiles"]) == 1
+    assert refusal(iam.delete_role, RoleName="Web")[0] == "DeleteConflict"
+    assert refusal(iam.delete_instance_profile, InstanceProfileName="web")[0] == "DeleteConflict"
+    iam.remove_role_from_instance_profile(InstanceProfileName="web", RoleName="Web")
+    iam.delete_instance_profile(InstanceProfileName="web")
+    iam.delete_role(RoleName="Web")
+
+
+def test_lists_come_in_pages_and_waiters_see_what_was_made(iam):
+    for number in range(5):
+        iam.create_user(UserName=f"user{number}")
+    pages = iam.get_paginator("list_users").paginate(PaginationConfig={"PageSize": 2})
+    assert [user["UserName"] for page in pages for user in page["Users"]] == [f"user{n}" for n in range(5)]
+    iam.get_waiter("user_exists").wait(UserName="user0")

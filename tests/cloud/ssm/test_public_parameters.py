@@ -1,0 +1,63 @@
+"""Public images by name."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.images import Image
+from tests.cloud.served import REGION, refusal
+
+NOW = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def image(served_cloud):
+    """The newest of two public images of a name, which the test forgets."""
+
+    def made(age, **changed):
+        columns = {
+            "id": new_id("ami"),
+            "account": served_cloud.root.account,
+            "region": REGION,
+            "created": NOW - datetime.timedelta(days=age),
+            "name": "testing-mini",
+            "architecture": "riscv64",
+            "state": "available",
+            "public": True,
+            "devices": [],
+            "host_image": "testing-mini",
+        }
+        return Image(**(columns | changed))
+
+    images = [made(2), made(1), made(0, state="pending"), made(0, public=False, account="999999999999")]
+    newest = images[1].id
+    with served_cloud.database.write() as session:
+        session.add_all(images)
+    yield newest
+    with served_cloud.database.write() as session:
+        for each in images:
+            session.delete(session.get_one(Image, each.id))
+
+
+def test_a_name_finds_the_newest_public_image_of_the_region(owner, image):
+    ssm = owner.client("ssm")
+    name = "/aws/service/celaje/testing-mini/latest/image-id"
+    found = ssm.get_parameter(Name=name)["Parameter"]
+    assert (found["Value"], found["Version"], found["Type"]) == (image, 2, "String")
+    several = ssm.get_parameters(Names=[name, "/my/own"])
+    assert [each["Value"] for each in several["Parameters"]] == [image]
+    assert several["InvalidParameters"] == ["/my/own"]
+    assert refusal(ssm.get_parameter, Name="/my/own")[0] == "ParameterNotFound"
+    assert refusal(owner.client("ssm", "eu-west-1").get_parameter, Name=name)[0] == "ParameterNotFound"
+
+
+def test_a_path_lists_what_is_below_it(owner, image):
+    ssm = owner.client("ssm")
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/aws/service/celaje", Recursive=True)
+    assert image in [each["Value"] for page in pages for each in page["Parameters"]]
+    assert ssm.get_parameters_by_path(Path="/aws/service/celaje")["Parameters"] == []
+    inside = ssm.get_parameters_by_path(Path="/aws/service/celaje/testing-mini/latest/")["Parameters"]
+    assert [each["Value"] for each in inside] == [image]
