@@ -54,8 +54,11 @@ class AccountActions:
         """An account, at once. Its name is its own in this cloud, whatever its case."""
         _refuse_others(call)
         name, email = request["AccountName"], request["Email"]
-        if not _NAME.fullmatch(name) or name.strip() != name or set(name) & set("[]"):
-            raise _invalid("AccountName has 1 to 50 printable ASCII characters, no brackets, no spaces at its ends")
+        if not _NAME.fullmatch(name) or name.strip() != name or set(name) & set("[]") or name.lower() == "default":
+            raise _invalid(
+                "AccountName has 1 to 50 printable ASCII characters, no brackets, no spaces at its ends, and is not "
+                "default: it names a profile in a file of credentials"
+            )
         if not _EMAIL.fullmatch(email):
             raise _invalid("Email must be an address of the form name@domain")
         taken = select(Account.id).where(func.lower(Account.name) == name.lower())
