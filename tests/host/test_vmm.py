@@ -465,6 +465,17 @@ def test_two_templates_that_start_at_once_end_with_one(machines: Machines) -> No
     assert starting.template_process() == process
 
 
+def test_a_starter_whose_celaje_was_changed_since_finds_the_template_that_it_starts(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that runs for long knows what celaje was called when it began."""
+    monkeypatch.setattr(template, "key", lambda: "0123456789abcdef")
+    end(starting.template_process())
+    assert inventory.look(machines.started("one")).state == "running"
+    assert template.socket_path().name == "template-0123456789abcdef.sock"
+    end(starting.template_process())
+
+
 def test_a_template_that_nobody_asks_goes(machines: Machines) -> None:
     end(starting.template_process())
     starting.start_template(idle_seconds=0.3)

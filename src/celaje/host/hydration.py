@@ -1,14 +1,15 @@
 """Hydration in the background: what a volume that was made from a snapshot does not have yet is fetched while a machine
 uses it, so that it becomes as fast as a plain file without anybody waiting.
 
-A thread of the lowest priority per volume, only as long as there is something to fetch. It fetches a chunk (512 KiB)
+A thread per volume, only as long as there is something to fetch. It fetches a chunk (512 KiB)
 when the guest has asked nothing of that disk for a moment, at a bounded rate, and leaves the host's disk some room. It
-may be ended between any two chunks; what it has brought is kept, and the next one goes on from there.
+may be ended between any two chunks; what it has brought is kept, and the next one goes on from there. Its priority is
+that of the others: a thread of a lower one that is not given a processor while it holds the interpreter's lock would
+keep them all waiting.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -25,7 +26,6 @@ RESERVE = 512 << 20  # bytes of the host's disk that are left to others
 RETRY_SECONDS = 60.0  # after a chunk store that does not answer, or a disk that is full
 KEPT_EACH = 64 << 20  # bytes after which what was brought is made durable
 LEAVING_SECONDS = 1.0  # that `stop` waits for a chunk that is on its way
-_NICEST = 19
 
 
 class Hydration:
@@ -66,8 +66,6 @@ class Hydration:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
         name = self._volume.description.name
         told = ""
         while True:

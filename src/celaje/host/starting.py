@@ -118,7 +118,7 @@ def start_template(
     log = log_path()
     answer = background.start(
         "celaje.host.template",
-        lambda says: [str(says), str(idle_seconds), str(request_seconds)],
+        lambda says: [str(says), str(idle_seconds), str(request_seconds), template.key()],
         log,
         TEMPLATE_SECONDS,
         ALLOCATOR,

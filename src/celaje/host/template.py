@@ -68,14 +68,9 @@ def key() -> str:
     return digest.hexdigest()
 
 
-def socket_path() -> Path:
-    """Where this user's template of this celaje listens."""
-    return paths.runtime_directory() / f"template-{key()}.sock"
-
-
-def lock_path() -> Path:
-    """What the template keeps locked while it lives."""
-    return socket_path().with_suffix(".lock")
+def socket_path(named: str | None = None) -> Path:
+    """Where this user's template of this celaje, or of the one that is `named` so, listens."""
+    return paths.runtime_directory() / f"template-{named or key()}.sock"
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -121,7 +116,7 @@ class Template:
             if self._round(left):
                 last = time.monotonic()
         # Whoever connects from here on starts another template; those who are waiting already are served.
-        socket_path().unlink(missing_ok=True)
+        Path(self._listener.getsockname()).unlink(missing_ok=True)
         self._accept()
         while self._silent:
             self._round(self._request_seconds)
@@ -281,14 +276,17 @@ def _machine(request: messages.Start, connection: socket.socket) -> int:
 
 
 def main(words: list[str]) -> int:
-    """`python -m celaje.host.template DESCRIPTOR IDLE REQUEST`: says "+" there when it listens, "=" if another template
-    is there already; goes after IDLE seconds without a start, and lets a client go that says nothing for REQUEST
-    seconds. The process that was started ends at once, and its child is the template, so that nobody has to reap it."""
+    """`python -m celaje.host.template DESCRIPTOR IDLE REQUEST KEY`: says "+" there when it listens, "=" if another
+    template is there already; goes after IDLE seconds without a start, and lets a client go that says nothing for
+    REQUEST seconds. KEY is what its starter, who may run for long, calls this celaje: the files may be others by now,
+    and it would be looked for in vain under what they are called. The process that was started ends at once, and its
+    child is the template, so that nobody has to reap it."""
     said = int(words[0])
-    idle_seconds, request_seconds = map(float, words[1:])
+    idle_seconds, request_seconds = map(float, words[1:3])
+    path = socket_path(words[3])
     if os.fork():
         return 0
-    lock = os.open(lock_path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -303,7 +301,6 @@ def main(words: list[str]) -> int:
 
     with contextlib.suppress(Exception):  # it is no reason to start nothing
         removal.sweep()
-    path = socket_path()
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
