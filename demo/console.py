@@ -90,7 +90,7 @@ def title(text: str) -> None:
 
 def main() -> int:
     """Build, boot, show, power off."""
-    if subprocess.run([CELAJE, "image", "verify", IMAGE], capture_output=True).returncode:
+    if subprocess.run([CELAJE, "vm", "image", "verify", IMAGE], capture_output=True).returncode:
         title(f"celaje image build {IMAGE}")
         built = subprocess.run([CELAJE, "image", "build", IMAGE], stdin=subprocess.DEVNULL)
         if built.returncode:

@@ -36,15 +36,19 @@ def test_celaje_alone_explains_itself_and_shows_the_next_command(capsys: pytest.
     shown = capsys.readouterr().out
     assert "celaje image build debian-mini\n" in shown
     assert "celaje vm run debian-mini\n" in shown
+    assert "celaje up --detach\n" in shown
+    assert command.main(["vm"]) == 0
+    shown += capsys.readouterr().out
     for words in command.COMMANDS:
         assert " ".join(words) in shown
 
 
 def test_every_command_has_a_file_that_answers_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, (module, _) in command.COMMANDS.items():
-        assert module == "celaje.cli." + "_".join(words).replace("-", "_")
+    for words, (place, _) in command.COMMANDS.items():
+        module, _, function = place.partition(":")
+        assert function or module == "celaje.cli." + "_".join(words).replace("-", "_")
         with pytest.raises(SystemExit, match=r"^0$"):
-            import_module(module).run(["--help"])
+            getattr(import_module(module), function or "run")(["--help"])
         assert f"usage: celaje {' '.join(words)}" in capsys.readouterr().out
 
 
@@ -52,7 +56,9 @@ def test_a_room_alone_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> 
     assert command.main(["image"]) == 0
     shown = capsys.readouterr().out
     assert "celaje image ls" in shown
-    assert "vm run" not in shown
+    assert "vm" not in shown
+    assert command.main(["vm", "image", "--help"]) == 0
+    assert "celaje vm image ls" in capsys.readouterr().out
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`celaje image ls`, `verify` and `rm`, and what `celaje vm run` does with an image."""
+"""`celaje vm image ls`, `verify` and `rm`, and what `celaje vm run` does with an image."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def publish(
 
 
 def test_an_empty_list_says_how_to_make_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["image", "ls"]) == 0
+    assert command.main(["vm", "image", "ls"]) == 0
     assert "celaje image build debian-mini" in capsys.readouterr().out
-    assert command.main(["image", "ls", "--json"]) == 0
+    assert command.main(["vm", "image", "ls", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -74,12 +74,12 @@ def test_a_build_unless_current_leaves_an_image_of_these_recipes_and_makes_any_o
 def test_images_are_listed_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     publish("one")
     publish("two", boot="firmware")
-    assert command.main(["image", "ls"]) == 0
+    assert command.main(["vm", "image", "ls"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["NAME", "ARCHITECTURE", "BOOT", "SIZE", "CREATED"]
     assert [line[:3] for line in lines[1:]] == [["one", "riscv64", "kernel"], ["two", "riscv64", "firmware"]]
     assert [line[-1] for line in lines[1:]] == ["2023-11-14"] * 2
-    assert command.main(["image", "ls", "--json"]) == 0
+    assert command.main(["vm", "image", "ls", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [(entry["name"], entry["created"]) for entry in listed] == [("one", CREATED), ("two", CREATED)]
 
@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_read_does_not_hide_the_others(capsys: pytest.Ca
     publish("good")
     broken = publish("broken")
     (broken.directory / "image.json").write_text("{")
-    assert command.main(["image", "ls"]) == 2
+    assert command.main(["vm", "image", "ls"]) == 2
     shown = capsys.readouterr()
     assert "good" in shown.out
     assert shown.err.count("\n") == 1
@@ -97,10 +97,10 @@ def test_an_image_that_cannot_be_read_does_not_hide_the_others(capsys: pytest.Ca
 
 def test_a_changed_file_fails_verification_and_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
     image = publish("one")
-    assert command.main(["image", "verify", "one"]) == 0
+    assert command.main(["vm", "image", "verify", "one"]) == 0
     assert capsys.readouterr().out == "one: 3 files are what they must be\n"
     (image.directory / "kernel").write_bytes(b"kernex" * 512)
-    for words in (["image", "verify", "one"], ["vm", "run", "one"]):
+    for words in (["vm", "image", "verify", "one"], ["vm", "run", "one"]):
         assert command.main(words) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1
@@ -111,9 +111,9 @@ def test_a_changed_file_fails_verification_and_cannot_be_run(capsys: pytest.Capt
 
 def test_a_removed_image_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     publish("one")
-    assert command.main(["image", "rm", "one"]) == 0
+    assert command.main(["vm", "image", "rm", "one"]) == 0
     assert store.names() == []
-    assert command.main(["image", "rm", "one"]) == 2
+    assert command.main(["vm", "image", "rm", "one"]) == 2
     assert "there is no image 'one'" in capsys.readouterr().err
 
 

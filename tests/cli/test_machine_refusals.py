@@ -165,12 +165,13 @@ def test_a_volume_that_is_open_already(
     process = MachineDirectory.of("one").holder()
     for words in (
         ("vm", "attach", "two", "data"),
-        ("volume", "export", "data", tmp_path / "data.raw"),
+        ("vm", "volume", "export", "data", tmp_path / "data.raw"),
     ):
         said = refused(*words)
         assert f"the volume data is in use by process {process} (celaje-vmm); stop what uses it (celaje vm ls)" in said
     assert "is attached already; first: celaje vm detach" in refused("vm", "attach", "one", "data")
-    assert "data is attached to the machine one; first: celaje vm detach one data" in refused("volume", "rm", "data")
+    said = refused("vm", "volume", "rm", "data")
+    assert "data is attached to the machine one; first: celaje vm detach one data" in said
     assert not (tmp_path / "data.raw").exists()
 
 

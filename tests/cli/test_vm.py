@@ -263,13 +263,13 @@ def test_a_machines_volumes_are_kept_for_it_and_change_while_it_runs(capsys: Cap
     directory = machines.made("one")
     directory.write_record(msgspec.structs.replace(directory.record(), root=root.id))
     say(capsys, "vm", "attach", "one", "data")
-    assert "celaje vm detach one data" in say(capsys, "volume", "rm", "data", status=2)
-    assert "celaje vm rm one" in say(capsys, "volume", "rm", "root", status=2)
+    assert "celaje vm detach one data" in say(capsys, "vm", "volume", "rm", "data", status=2)
+    assert "celaje vm rm one" in say(capsys, "vm", "volume", "rm", "root", status=2)
     for _ in range(2):  # off, then running
         size = store.describe("root").size
         for name in ("data", "root"):
-            assert f"{name} has" in say(capsys, "volume", "grow", name, f"{2 * size >> 20}M")
-            taken = say(capsys, "volume", "snapshot", name, "--description", "before").split()[0]
+            assert f"{name} has" in say(capsys, "vm", "volume", "grow", name, f"{2 * size >> 20}M")
+            taken = say(capsys, "vm", "volume", "snapshot", name, "--description", "before").split()[0]
             found = store.snapshots.describe(taken)
             assert (found.size, found.description) == (2 * size, "before")
         if directory.holder() is None:
@@ -279,7 +279,7 @@ def test_a_machines_volumes_are_kept_for_it_and_change_while_it_runs(capsys: Cap
     assert [disk.size for disk in seen.description.disks] == [4 << 20, 4 << 20]
     say(capsys, "vm", "rm", "--force", "one")
     assert store.names() == ["data"]
-    assert say(capsys, "volume", "rm", "data") == "data is removed\n"
+    assert say(capsys, "vm", "volume", "rm", "data") == "data is removed\n"
 
 
 def test_a_volume_that_another_machine_has_is_refused(capsys: Capture, machines: Machines) -> None:

@@ -56,7 +56,7 @@ def there(server: ObjectServer, prefix: str) -> BucketChunkStore:
 
 
 def choose(server: ObjectServer, prefix: str) -> int:
-    return run("volume", "store", f"s3://{BUCKET}/{prefix}", "--endpoint", server.endpoint)
+    return run("vm", "volume", "store", f"s3://{BUCKET}/{prefix}", "--endpoint", server.endpoint)
 
 
 def written(store: VolumeStore, name: str = "data") -> str:
@@ -97,19 +97,19 @@ def test_a_home_moves_to_a_bucket_and_back_with_all_that_it_needs(
     assert len(list(bucket.list())) == 4
     store.create("copy", source=SnapshotSource(later))
     assert content(VolumeStore(), "copy") == b"later" * 100 + CONTENT[500:]
-    assert run("volume", "check", "--deep") == 0
+    assert run("vm", "volume", "check", "--deep") == 0
 
-    assert run("volume", "store", "--json") == 0
+    assert run("vm", "volume", "store", "--json") == 0
     shown = capsys.readouterr().out
     assert json.loads(shown[shown.rindex("{") :])["prefix"] == "one"
     assert SECRET not in shown
-    assert run("volume", "store", "folder") == 0
+    assert run("vm", "volume", "store", "folder") == 0
     assert "4 were copied" in capsys.readouterr().out
     assert not setting.exists()
     for name in bucket.list():
         bucket.delete(name)
     bucket.close()
-    assert run("volume", "check", "--deep") == 0
+    assert run("vm", "volume", "check", "--deep") == 0
     assert choose(shared, "one") == 0  # the prefix is this home's still
 
 
@@ -126,7 +126,7 @@ def test_what_can_be_no_place_is_refused_and_changes_nothing(
         ("s3://no-such-bucket/x", "--endpoint", shared.endpoint): "NoSuchBucket",
     }
     for words, reason in refusals.items():
-        assert run("volume", "store", *words) == 2
+        assert run("vm", "volume", "store", *words) == 2
         assert reason in capsys.readouterr().err
     assert choose(shared, "taken") == 0
     first = VolumeStore().layout.store
@@ -179,7 +179,7 @@ def test_a_setting_that_cannot_be_trusted_is_an_error_and_no_folder(
     with closing(store.open("copy")) as volume, pytest.raises(OSError, match=reason) as refused:
         volume.readinto([memoryview(bytearray(4096))], 0)
     assert refused.value.errno == errno.EIO
-    assert run("volume", "snapshot", "copy") == 2
+    assert run("vm", "volume", "snapshot", "copy") == 2
     assert reason in capsys.readouterr().err
 
 
@@ -204,7 +204,7 @@ def test_a_chunk_that_is_missing_or_altered_in_the_bucket_is_an_io_error_and_tol
         volume.readinto([memoryview(block)], 2 * CHUNK)
         assert block == CONTENT[2 * CHUNK :]
     bucket.close()
-    assert run("volume", "check", "--deep") == 1
+    assert run("vm", "volume", "check", "--deep") == 1
     told = capsys.readouterr().out
     assert "is missing" in told
     assert "is altered" in told
@@ -230,9 +230,9 @@ def test_a_server_that_is_gone_fails_what_needs_it_with_one_line_and_nothing_els
             with pytest.raises(OSError, match="cannot be used"):
                 store.snapshot(other)
             assert len(store.snapshots.ids()) == 1
-        assert run("volume", "snapshot", "data") == 2
+        assert run("vm", "volume", "snapshot", "data") == 2
         assert "cannot be used" in capsys.readouterr().err
-        assert run("volume", "store", "folder") == 2
+        assert run("vm", "volume", "store", "folder") == 2
         assert chunk_place.chosen(HOST, store.layout) is not None
 
 
@@ -248,7 +248,9 @@ def test_a_snapshot_that_is_killed_while_it_uploads_is_none_and_the_next_one_is_
     bucket = there(shared, "killed")
     for round_ in range(3):
         with subprocess.Popen(
-            [sys.executable, "-m", "celaje", "volume", "snapshot", "data"], stdout=subprocess.DEVNULL, env=os.environ
+            [sys.executable, "-m", "celaje", "vm", "volume", "snapshot", "data"],
+            stdout=subprocess.DEVNULL,
+            env=os.environ,
         ) as process:
             while len(list(bucket.list())) <= round_ * 2 and process.poll() is None:
                 pass

@@ -126,7 +126,7 @@ def test_sweeping_and_checking_where_there_is_nothing_make_nothing(store: Volume
 @pytest.mark.parametrize("name", ["snap-0123456789abcdef0", "../lock", "x", "snap-/../../lock"])
 def test_a_snapshot_that_there_is_not_is_not_found(name: str, made: VolumeStore) -> None:
     for work in (made.snapshots.describe, made.snapshots.manifest, made.snapshots.remove):
-        with pytest.raises(NotFound, match="celaje snapshot ls"):
+        with pytest.raises(NotFound, match="celaje vm volume snapshots"):
             work(name)
 
 

@@ -234,7 +234,7 @@ def test_a_chunk_that_is_not_what_it_was_is_an_io_error_and_a_line_that_names_it
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "chunk 1" in line
     assert store.chunks.where(name) in line
-    assert "celaje volume check" in line
+    assert "celaje vm volume check" in line
     put(copy, CHUNK + 4096, b"z" * 8192)  # whole clusters need nothing of the base
     assert get(copy, CHUNK + 4096, 8192) == b"z" * 8192
 

@@ -147,11 +147,11 @@ def test_a_machines_disks_hydrate_while_it_runs_and_ls_shows_it(
 ) -> None:
     def here() -> dict[str, float | None]:
         capsys.readouterr()
-        assert command.main(["volume", "ls", "--json"]) == 0
+        assert command.main(["vm", "volume", "ls", "--json"]) == 0
         return {each["name"]: each["hydrated"] for each in json.loads(capsys.readouterr().out)}
 
     assert here() == {"copy": 0, "first": None}
-    assert command.main(["volume", "ls"]) == 0
+    assert command.main(["vm", "volume", "ls"]) == 0
     assert "(0% here)" in capsys.readouterr().out
     machines.started("one")
     assert command.main(["vm", "attach", "one", "copy"]) == 0

@@ -128,7 +128,7 @@ def test_a_guest_that_upgrades_its_kernel_boots_the_new_one(debian: Debian, tmp_
     debian.run(f"{APT} install --no-install-recommends linux-image-{new}")
     assert debian.run("readlink /boot/vmlinux /vmlinux /boot/vmlinuz /vmlinuz || true").count(new) >= 1
     debian.host.celaje("vm", "stop", "full")
-    debian.host.celaje("image", "create", "upgraded", "--volume", debian.root_volume())
+    debian.host.celaje("vm", "image", "create", "upgraded", "--volume", debian.root_volume())
 
     (tmp_path / "script").write_text(SCRIPT)
     words = ["--ssh-key", f"{debian.host.key}.pub", "--user-data", tmp_path / "script"]

@@ -133,7 +133,7 @@ def test_an_image_of_a_machines_disk_is_another_machine(built_image: FindImage, 
     keys = host.said("root@one", "md5sum < /etc/dropbear/dropbear_ed25519_host_key; echo mine > /root/mine")
     host.celaje("vm", "stop", "one")
     (volume,) = [path.name for path in Path(host.environment["CELAJE_HOME"]).glob("volumes/*") if path.is_dir()]
-    host.celaje("image", "create", "mine", "--volume", volume)
+    host.celaje("vm", "image", "create", "mine", "--volume", volume)
     host.start("two", "mine", "--network", "user", "--ssh-key", f"{host.key}.pub")
     assert host.said("root@two", "hostname; cat /root/mine") == ["two", "mine"]
     assert host.said("root@two", "md5sum < /etc/dropbear/dropbear_ed25519_host_key") != keys

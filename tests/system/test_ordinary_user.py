@@ -179,5 +179,5 @@ def test_an_ordinary_user_starts_a_machine_and_reaches_it_beside_the_hosts_own_s
     assert person.celaje("ssh", "web", "--", "echo", "again").stdout == "again\n"
     person.celaje("vm", "rm", "--force", "web")
     assert json.loads(person.celaje("vm", "ls", "--json").stdout) == []
-    assert json.loads(person.celaje("volume", "ls", "--json").stdout) == []
+    assert json.loads(person.celaje("vm", "volume", "ls", "--json").stdout) == []
     assert [path for path in person.home.rglob("*") if path.stat().st_uid != person.user] == []

@@ -19,7 +19,7 @@ DISK_HELP = "a raw disk; may be given again"
 DISK_EPILOG = """\
 The first disk, the image's own if it has one, is a virtio block device (/dev/vda in Linux), the others are disks of a
 SCSI controller (/dev/sda and so on). bus=virtio or bus=scsi puts one elsewhere, for a kernel that has one driver."""
-IMAGE_HELP = "an image's name (`celaje image ls`) or directory"
+IMAGE_HELP = "an image's name (`celaje vm image ls`) or directory"
 
 
 def add_options(parser: Parser) -> None:

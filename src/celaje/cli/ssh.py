@@ -1,32 +1,95 @@
-"""`celaje ssh`: a shell, or a command, on a machine."""
+"""`celaje ssh`: a shell, or a command, on an instance of the cloud or a machine."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
+from celaje.errors import HostError, UsageError
+
+if TYPE_CHECKING:
+    from celaje.host.reach import SshTarget
 
 EPILOG = """\
-The host's own ssh does it, with the key that the machine was started with (--ssh-key). Options of ssh come before the
-name, as in: celaje ssh -L 8080:localhost:80 web"""
+The host's own ssh does it, with the key that the instance was launched with (or the machine was started with); where
+there is none, celaje's own. Options of ssh come before the name, as in: celaje ssh -L 8080:localhost:80 web"""
 WITH_VALUE = "BbcDEeFIiJLlmOoPpQRSWw"  # ssh's options that have one
+USER = "admin"
+SSH_PORT = 22
 
 
 def run(words: list[str]) -> int:
-    """Become ssh. NotFound where the machine does not run, HostError where the host has no ssh."""
-    parser = Parser("ssh", "Logs in to a machine, or runs a command on it.", EPILOG)
-    parser.add_argument("target", metavar="[USER@]NAME", help="a machine (`celaje vm ls`); without USER, admin")
+    """Become ssh. NotFound where nothing of that name runs."""
+    parser = Parser("ssh", "Logs in to an instance or a machine, or runs a command on it.", EPILOG)
+    parser.add_argument("target", metavar="[USER@]NAME", help="or an address instead (`celaje ls`); USER is admin")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="instead of a shell")
     options: list[str] = []
     while words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         count = 2 if len(words[0]) == 2 and words[0][1] in WITH_VALUE else 1
         options, words = options + words[:count], words[count:]
     chosen = parser.parse_args(words)
-
-    from celaje.host.reach import ssh_words
-
-    program, before = ssh_words(chosen.target)
+    user, at, name = chosen.target.rpartition("@")
+    target = _target(name)
+    program = shutil.which("ssh")
     sys.stdout.flush()
-    os.execv(program, [before[0], *options, *before[1:], *chosen.command])
+    command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+    if program is None:
+        if options:
+            raise UsageError(f"{options[0]} is an option of ssh, and this host has none; install openssh-client")
+        return _own(target, user if at else USER, command)
+    given = [word for option, value in target.options().items() for word in ("-o", f"{option}={value}")]
+    os.execv(program, ["ssh", *options, *given, f"{user if at else USER}@{target.host}", *command])
+
+
+def _target(name: str) -> SshTarget:
+    """A machine of this host goes before an instance with that Name tag: its name is an identifier here."""
+    from celaje.host import reach
+    from celaje.host.record import MachineDirectory
+
+    name = reach.machine_of(name)
+    try:
+        directory = MachineDirectory.of(name)
+    except UsageError:
+        return _instance(name)
+    if directory.exists() and not name.startswith("i-"):
+        return reach.ssh_target(reach.reachable(name))
+    return _instance(name)
+
+
+def _instance(name: str) -> SshTarget:
+    from celaje.cli.cloud_client import cloud_directory, ec2, running
+    from celaje.cli.instances import found, label
+    from celaje.cli.launch import client_account, key_file
+    from celaje.host.reach import SshTarget
+
+    if running() is None and "AWS_ENDPOINT_URL" not in os.environ:
+        from celaje.host.record import MachineDirectory
+
+        raise MachineDirectory.of(name).not_found()
+    client = ec2()
+    (one,) = found(client, [name])
+    if one["State"]["Name"] != "running":
+        raise UsageError(f"{label(one)} is {one['State']['Name']}; start it: celaje start {name}")
+    public = one.get("PublicIpAddress")
+    if not public:
+        raise HostError(f"{label(one)} has no public address; give it one: aws ec2 associate-address")
+    key = key_file(client_account(client), client.access.region, one.get("KeyName", ""))
+    return SshTarget(public, one["InstanceId"], cloud_directory() / "known_hosts", key if key.exists() else None)
+
+
+def _own(target: SshTarget, user: str, command: list[str]) -> int:
+    from celaje.cli.own_ssh import Destination, log_in
+    from celaje.host import reach
+
+    destination = Destination(
+        user=user,
+        alias=target.alias,
+        known_hosts=target.known_hosts,
+        keys=(target.key,) if target.key else (),
+        connect=lambda: reach.connect(target.host, SSH_PORT),
+    )
+    return log_in(destination, command)

@@ -14,7 +14,7 @@ def sweep(store: VolumeStore) -> None:
         if store.sweep() is None:
             print(
                 "celaje: its space is not given back while a volume or snapshot is being made; the next removal does"
-                " it, or: celaje volume check --repair",
+                " it, or: celaje vm volume check --repair",
                 file=sys.stderr,
             )
     except CelajeError as error:

@@ -185,7 +185,7 @@ class BucketChunkStore:
         if status == 404 and b"NoSuchBucket" not in answer:
             raise ChunkError(
                 f"the chunk {self.where(name)} is missing; put it back from a copy of this store, and then run:"
-                " celaje volume check"
+                " celaje vm volume check"
             )
         if status != 200:
             raise self._refused("give a chunk", status, answer)

@@ -38,7 +38,7 @@ FILE_NAME = "bucket.json"
 HOME_NAME = "home"
 VERSION = 1
 THREADS = 8  # that copy chunks: a bucket's answers take longer than its bytes
-ADVICE = "remove it, and choose again: celaje volume store --help"
+ADVICE = "remove it, and choose again: celaje vm volume store --help"
 
 
 class BucketPlace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -108,7 +108,8 @@ class FolderChunkStore:
             return contents(self._files, path)
         except FileNotFoundError:
             raise ChunkError(
-                f"the chunk {path} is missing; put it back from a copy of this store, and then run: celaje volume check"
+                f"the chunk {path} is missing; put it back from a copy of this store, and then: "
+                "celaje vm volume check"
             ) from None
 
     def put(self, name: bytes, frame: bytes) -> None:
@@ -204,5 +205,5 @@ def fetch(store: ChunkStore, name: bytes) -> bytes:
 def _altered(store: ChunkStore, name: bytes, how: str) -> ChunkError:
     return ChunkError(
         f"the chunk {store.where(name)} is altered: {how}; put it back from a copy of this store,"
-        " and then run: celaje volume check --deep"
+        " and then run: celaje vm volume check --deep"
     )

@@ -88,7 +88,7 @@ class ClusterMap:
     def _damaged(self, how: str) -> InputError:
         return InputError(
             f"the map {self._where} is damaged: {how}; what its volume holds can no longer be told apart from its base;"
-            " make the volume again from its last snapshot (celaje volume create --from-snapshot)"
+            " make the volume again from its last snapshot (celaje vm volume create --from-snapshot)"
         )
 
     def _read_header(self, volume: str) -> bool:

@@ -92,7 +92,7 @@ def read_summary(files: Files, path: Path) -> Manifest:
     return Manifest(*_parse(bytes(header), size, path)[0], b"")
 
 
-_advice = "put it back from a copy, or remove what it belongs to (celaje snapshot rm, celaje volume rm)"
+_advice = "put it back from a copy, or remove what it belongs to (celaje vm volume rm-snapshot, celaje vm volume rm)"
 
 
 def _parse(header: bytes, length: int, path: Path) -> tuple[tuple[str, str, int, int, str], int]:

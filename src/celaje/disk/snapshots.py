@@ -161,13 +161,13 @@ class Snapshots:
 def _checked(snapshot: str) -> str:
     if not snapshot.startswith("snap-") or "/" in snapshot:
         raise NotFound(
-            f"{snapshot!r} is no snapshot's id, such as snap-0123456789abcdef0; celaje snapshot ls lists them"
+            f"{snapshot!r} is no snapshot's id, such as snap-0123456789abcdef0; celaje vm volume snapshots lists them"
         )
     return snapshot
 
 
 def _unknown(snapshot: str) -> NotFound:
-    return NotFound(f"there is no snapshot {snapshot}; celaje snapshot ls lists those that there are")
+    return NotFound(f"there is no snapshot {snapshot}; celaje vm volume snapshots lists those that there are")
 
 
 def _described(manifest: Manifest) -> Snapshot:

@@ -487,7 +487,7 @@ class Volume:
         if any(other.for_snapshot for other in self._cuts):
             raise InputError(
                 f"a snapshot of the volume {self.description.name} is being taken already; take the next one when that"
-                " is complete (celaje snapshot ls)"
+                " is complete (celaje vm volume snapshots)"
             )
         return self._cut(b"" if incremental else bytes((CLEAN,)), for_snapshot=True)
 

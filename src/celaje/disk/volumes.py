@@ -150,7 +150,7 @@ class VolumeStore:
 
     def _unknown(self, name: str) -> NotFound:
         have = ", ".join(self.names())
-        known = f"there are: {have}" if have else "there are none yet; make one: celaje volume create NAME --size 8G"
+        known = f"there are: {have}" if have else "there are none yet; make one: celaje vm volume create NAME --size 8G"
         return NotFound(f"there is no volume {name!r}; {known}")
 
     def hydrated(self, name_or_id: str) -> float | None:
@@ -216,7 +216,7 @@ class VolumeStore:
             return described
 
     def _taken(self, name: str) -> InputError:
-        return InputError(f"there is a volume {name} already; choose another name, or: celaje volume rm {name}")
+        return InputError(f"there is a volume {name} already; choose another name, or: celaje vm volume rm {name}")
 
     def _make_files(self, fresh: Path, described: VolumeDescription) -> None:
         with opened(self.files, fresh / "head", CREATE) as fd:
@@ -241,7 +241,7 @@ class VolumeStore:
                 if given is None:
                     raise NotFound(
                         f"the machine snapshot {source.path} needs the image whose disk has the SHA-256 {sha256};"
-                        " build or copy it here (celaje image ls)"
+                        " build or copy it here (celaje vm image ls)"
                     )
                 lower = self._put_lower(fresh / "base", ImageSource(given, sha256))
         if lower != source.lower:

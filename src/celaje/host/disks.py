@@ -55,7 +55,7 @@ def found(source: str, read_only: bool = False) -> AttachedDisk:
                 raise
     path = os.path.abspath(source)
     if not os.path.exists(path):
-        raise NotFound(f"there is no file {source} to attach; a volume is given by its name: celaje volume ls")
+        raise NotFound(f"there is no file {source} to attach; a volume is given by its name: celaje vm volume ls")
     return AttachedDisk(source=path, is_file=True, read_only=read_only)
 
 

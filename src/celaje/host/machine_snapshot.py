@@ -93,7 +93,7 @@ def save(
 def _plain(path: str) -> UsageError:
     return UsageError(
         f"the disk {path} is a plain file, which no snapshot can hold still; "
-        f"make it a volume (celaje volume import NAME {path}) and attach that"
+        f"make it a volume (celaje vm volume import NAME {path}) and attach that"
     )
 
 

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from celaje.errors import HostError, NotFound, UsageError
 from celaje.host import inventory
@@ -32,32 +34,39 @@ def celaje_command() -> str:
     return shlex.quote(installed) if installed else f"{shlex.quote(sys.executable)} -m celaje"
 
 
-def ssh_options(record: Record) -> dict[str, str]:
-    """Options of ssh for one machine. Its host key is remembered in its own directory, and goes with it."""
-    known = MachineDirectory.of(record.name).path / "known_hosts"
-    return {
-        "ProxyCommand": f"{celaje_command()} proxy {record.name} %p",
-        "HostKeyAlias": record.instance,
-        "UserKnownHostsFile": f'"{known}"',
-        "StrictHostKeyChecking": "accept-new",
-        "CheckHostIP": "no",
-        "LogLevel": "ERROR",
-    }
+@dataclass(frozen=True, slots=True)
+class SshTarget:
+    """What ssh connects to: `host` is what `celaje proxy` is asked for. Its host key is remembered as `alias`'s in
+    `known_hosts`; `key` is a file with a private key, None for those that ssh finds by itself."""
+
+    host: str
+    alias: str
+    known_hosts: Path
+    key: Path | None = None
+
+    def options(self) -> dict[str, str]:
+        """ssh's options for it."""
+        found = {
+            "ProxyCommand": f"{celaje_command()} proxy {self.host} %p",
+            "HostKeyAlias": self.alias,
+            "UserKnownHostsFile": f'"{self.known_hosts}"',
+            "StrictHostKeyChecking": "accept-new",
+            "CheckHostIP": "no",
+            "LogLevel": "ERROR",
+        }
+        if self.key is not None:
+            found |= {"IdentityFile": f'"{self.key}"', "IdentitiesOnly": "yes"}
+        return found
 
 
-def ssh_words(target: str) -> tuple[str, list[str]]:
-    """(path of ssh, words before the command) for [USER@]NAME, or the machine's private or public address instead of
-    its name. NotFound, UsageError, HostError."""
-    user, at, host = target.rpartition("@")
-    name = _meant(host)[1] if _ADDRESS.fullmatch(host) else host
-    record = reachable(name)
-    program = shutil.which("ssh")
-    if program is None:
-        raise HostError(
-            f"this host has no ssh; install openssh-client, or use the console: celaje vm console {record.name}"
-        )
-    options = [word for option, value in ssh_options(record).items() for word in ("-o", f"{option}={value}")]
-    return program, ["ssh", *options, f"{user if at else USER}@{record.name}"]
+def machine_of(host: str) -> str:
+    """The name of the machine that a person means: its name, or its private or public address. NotFound, UsageError."""
+    return _meant(host)[1] if _ADDRESS.fullmatch(host) else host
+
+
+def ssh_target(record: Record) -> SshTarget:
+    """One machine. Its host key is remembered in its own directory, and goes with it."""
+    return SshTarget(record.name, record.instance, MachineDirectory.of(record.name).path / "known_hosts")
 
 
 def reachable(name: str) -> Record:
@@ -82,7 +91,7 @@ def _network_of(record: Record) -> str | None:
 
 def ssh_config(record: Record) -> str:
     """What ~/.ssh/config needs, so that `ssh NAME.celaje` reaches the machine."""
-    options = {"User": USER, **ssh_options(record)}
+    options = {"User": USER, **ssh_target(record).options()}
     return "\n".join([f"Host {record.name}.celaje", *(f"    {name} {value}" for name, value in options.items())])
 
 

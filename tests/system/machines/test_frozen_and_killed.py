@@ -139,7 +139,7 @@ def test_a_guest_that_checks_itself_finds_nothing_wrong_however_often_it_is_froz
         done = int(guest.run("cat /tmp/round"))
         guest.wait(f"[ $(cat /tmp/round) -gt {done + 1} ]")
         assert guest.run("cat /tmp/wrong 2>/dev/null || true") == ""
-    celaje("volume", "check")
+    celaje("vm", "volume", "check")
     attached = {disk.source for disk in guest_disks(guest.name)}
     assert attached
     remove(guest)
@@ -225,8 +225,8 @@ def test_what_a_guest_was_promised_is_in_snapshots_of_its_disk_and_there_after_a
             while last < 10:
                 last = kept()
             capsys.readouterr()
-            celaje("volume", "snapshot", "records")
-            celaje("volume", "create", "midway", "--from-snapshot", capsys.readouterr().out.split()[0])
+            celaje("vm", "volume", "snapshot", "records")
+            celaje("vm", "volume", "create", "midway", "--from-snapshot", capsys.readouterr().out.split()[0])
             assert looked_at(checker, "midway", WHOLE.format(last=last)) == ""
             store.remove("midway")
         while last < enough:
@@ -234,7 +234,7 @@ def test_what_a_guest_was_promised_is_in_snapshots_of_its_disk_and_there_after_a
         kill("writer")
         remove(writer)
         assert looked_at(checker, "records", WHOLE.format(last=last)) == ""
-        celaje("volume", "check")
+        celaje("vm", "volume", "check")
         store.remove("records")
 
 
@@ -246,11 +246,11 @@ def test_a_damaged_chunk_is_an_error_of_its_disk_and_of_nothing_else(
     raw = tmp_path / "raw.img"
     raw.write_bytes(random.Random(damage).randbytes(2 << 20))
     before = set((home / "store" / "chunks").rglob("*"))
-    celaje("volume", "import", f"source-{damage}", raw)
+    celaje("vm", "volume", "import", f"source-{damage}", raw)
     capsys.readouterr()
-    celaje("volume", "snapshot", f"source-{damage}")
+    celaje("vm", "volume", "snapshot", f"source-{damage}")
     snapshot = capsys.readouterr().out.split()[0]
-    celaje("volume", "create", damage, "--from-snapshot", snapshot)
+    celaje("vm", "volume", "create", damage, "--from-snapshot", snapshot)
     chunks = sorted(path for path in set((home / "store" / "chunks").rglob("*")) - before if path.is_file())
     assert len(chunks) == 4
     if damage == "missing":
@@ -269,11 +269,11 @@ def test_a_damaged_chunk_is_an_error_of_its_disk_and_of_nothing_else(
     guest.run("echo fine > /root/fine; sync; grep -q fine /root/fine")
     celaje("vm", "detach", "reader", damage)
     capsys.readouterr()
-    assert main(["volume", "check", *(["--deep"] if damage == "altered" else [])]) == 1
+    assert main(["vm", "volume", "check", *(["--deep"] if damage == "altered" else [])]) == 1
     said = capsys.readouterr()
     assert chunks[0].name[:16] in said.out + said.err
     log = MachineDirectory.of("reader").log.read_text()
     assert chunks[0].name[:16] in log, log
     store.remove(damage)
     store.remove(f"source-{damage}")
-    celaje("snapshot", "rm", snapshot)
+    celaje("vm", "volume", "rm-snapshot", snapshot)

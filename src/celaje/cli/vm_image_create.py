@@ -1,4 +1,4 @@
-"""`celaje image create`: makes an image of a disk that a machine has worked on."""
+"""`celaje vm image create`: makes an image of a disk that a machine has worked on."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def _volume(name: str) -> Iterator[DiskSource]:
 def run(words: list[str]) -> int:
     """Make it. NotFound, InputError, ImageError, HostError; nothing half-made is left then."""
     parser = Parser(
-        "image create",
+        "vm image create",
         "Makes an image of a disk. Its kernel and initrd are read from the disk's own /boot, so that a guest that has\n"
         "upgraded its kernel boots the new one. No machine may be using the disk.",
     )
     parser.add_argument("name", metavar="NAME", help="what to call the image")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--disk", type=Path, metavar="FILE", help="a raw disk")
-    source.add_argument("--volume", metavar="VOLUME", help="a volume (`celaje volume ls`)")
+    source.add_argument("--volume", metavar="VOLUME", help="a volume (`celaje vm volume ls`)")
     parser.add_argument("--base", metavar="IMAGE", help="the image that it was made from: its command line is taken")
     parser.add_argument("--append", metavar="TEXT", help="the kernel's command line, instead of these two's")
     chosen = parser.parse_args(words)

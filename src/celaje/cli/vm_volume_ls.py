@@ -1,4 +1,4 @@
-"""`celaje volume ls`: the volumes that there are."""
+"""`celaje vm volume ls`: the volumes that there are."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _record(volume: VolumeDescription, allocated: int, hydrated: float | None) -
 
 def run(words: list[str]) -> int:
     """List them. A volume that cannot be read is a line on stderr, and exit status 2."""
-    parser = Parser("volume ls", "Lists the volumes on this host: how large, and what they take themselves.", EPILOG)
+    parser = Parser("vm volume ls", "Lists the volumes on this host: how large, and what they take themselves.", EPILOG)
     parser.add_argument("--json", action="store_true", help="for programs: sizes in bytes, times in seconds since 1970")
     chosen = parser.parse_args(words)
     store, found, status = VolumeStore(), [], 0
@@ -80,5 +80,5 @@ def run(words: list[str]) -> int:
             )
         )  # fmt: skip
     elif status == 0:
-        print("There are no volumes yet; this makes the first: celaje volume create NAME --size 8G")
+        print("There are no volumes yet; this makes the first: celaje vm volume create NAME --size 8G")
     return status

@@ -1,4 +1,4 @@
-"""`celaje volume import`: a volume with what a disk image's file holds."""
+"""`celaje vm volume import`: a volume with what a disk image's file holds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_file(name: str, file: str, size: int | None, format: str | None = Non
 
 def run(words: list[str]) -> int:
     """Import it. InputError where there is a volume of that name, or the file is no disk image."""
-    parser = Parser("volume import", "Makes a volume with what a disk image's file holds; the file stays as it is.")
+    parser = Parser("vm volume import", "Makes a volume with what a disk image's file holds; the file stays as it is.")
     parser.add_argument("name", metavar="NAME", help="of the new volume")
     parser.add_argument("file", metavar="FILE", help="a raw or qcow2 disk image, or a block device")
     parser.add_argument("--size", type=arguments.size, metavar="SIZE", help="of the volume (default: the disk's)")

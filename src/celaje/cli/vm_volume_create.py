@@ -1,4 +1,4 @@
-"""`celaje volume create`: makes a volume, empty or over something."""
+"""`celaje vm volume create`: makes a volume, empty or over something."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from celaje.errors import ImageError
 
 EPILOG = """\
 A volume over an image or a snapshot is there at once and takes no space for what it has in common with that; the image
-and the snapshot may be removed. A file is copied (as `celaje volume import` does).
+and the snapshot may be removed. A file is copied (as `celaje vm volume import` does).
 
-  celaje volume create data --size 8G
-  celaje volume create root --image debian-mini --size 4G
-  celaje volume create again --from-snapshot snap-0123456789abcdef0"""
+  celaje vm volume create data --size 8G
+  celaje vm volume create root --image debian-mini --size 4G
+  celaje vm volume create again --from-snapshot snap-0123456789abcdef0"""
 
 
 def run(words: list[str]) -> int:
     """Make it. InputError where there is one of that name; NotFound where there is no such image or snapshot."""
-    parser = Parser("volume create", "Makes a volume: a disk that outlives the machines that use it.", EPILOG)
+    parser = Parser("vm volume create", "Makes a volume: a disk that outlives the machines that use it.", EPILOG)
     parser.add_argument("name", metavar="NAME", help="up to 63 letters, digits, dots, dashes and underscores")
     parser.add_argument("--size", type=arguments.size, metavar="SIZE", help="such as 8G (default: that of its source)")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--image", metavar="IMAGE", help="over the disk of an image (`celaje image ls`)")
-    source.add_argument("--from-snapshot", metavar="SNAPSHOT", help="over a snapshot (`celaje snapshot ls`)")
+    source.add_argument("--image", metavar="IMAGE", help="over the disk of an image (`celaje vm image ls`)")
+    source.add_argument("--from-snapshot", metavar="SNAPSHOT", help="over a snapshot (`celaje vm volume snapshots`)")
     source.add_argument("--file", metavar="FILE", help="with what a disk image's file holds")
     chosen = parser.parse_args(words)
 
     if chosen.file:
-        from celaje.cli.volume_import import import_file
+        from celaje.cli.vm_volume_import import import_file
 
         described = import_file(chosen.name, chosen.file, chosen.size)
     else:
@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
             image = open_image(chosen.image)
             disk = image.file("disk")
             if disk is None:
-                raise ImageError(f"the image {chosen.image} has no disk; choose one that has (celaje image ls)")
+                raise ImageError(f"the image {chosen.image} has no disk; choose one that has (celaje vm image ls)")
             source_of = ImageSource(disk, image.description.files["disk"].sha256)
         elif chosen.from_snapshot:
             source_of = SnapshotSource(chosen.from_snapshot)

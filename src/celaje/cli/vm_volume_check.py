@@ -1,4 +1,4 @@
-"""`celaje volume check`: whether volumes, snapshots and chunks are what they must be."""
+"""`celaje vm volume check`: whether volumes, snapshots and chunks are what they must be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Exit status: 0 nothing is damaged; 1 something is."""
 
 def run(words: list[str]) -> int:
     """Check, and print what was found."""
-    parser = Parser("volume check", "Checks the volumes, snapshots and chunks on this host.", EPILOG)
+    parser = Parser("vm volume check", "Checks the volumes, snapshots and chunks on this host.", EPILOG)
     parser.add_argument("--deep", action="store_true", help="read every chunk and base, and compare it with its hash")
     parser.add_argument("--repair", action="store_true", help="remove the garbage, if there is no damage")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
         if report.removed:
             print(f"the garbage is removed: {report.removed} files")
         elif report.garbage and not report.damage:
-            print("this removes the garbage: celaje volume check --repair")
+            print("this removes the garbage: celaje vm volume check --repair")
         if not report.damage:
             print("nothing is damaged" + ("" if chosen.deep else "; to compare every byte with its hash: --deep"))
     return DAMAGED if report.damage else 0

@@ -1,4 +1,4 @@
-"""`celaje volume export`: a disk image with what a volume holds."""
+"""`celaje vm volume export`: a disk image with what a volume holds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from celaje.image.progress import shown_on
 
 def run(words: list[str]) -> int:
     """Export it. NotFound, InputError where the volume is in use or the file is there already."""
-    parser = Parser("volume export", "Writes what a volume holds to a new disk image; zeros take no space in it.")
-    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje volume ls`)")
+    parser = Parser("vm volume export", "Writes what a volume holds to a new disk image; zeros take no space in it.")
+    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje vm volume ls`)")
     parser.add_argument("file", metavar="FILE", help="which nothing has that name yet")
     parser.add_argument("--format", choices=("raw", "qcow2"), help="of the file (qcow2 if its name ends so, else raw)")
     parser.add_argument("--compress", choices=COMPRESSIONS[1:], help="what a qcow2 image is compressed with")

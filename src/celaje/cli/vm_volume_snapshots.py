@@ -1,4 +1,4 @@
-"""`celaje snapshot ls`: the snapshots of volumes."""
+"""`celaje vm volume snapshots`: the snapshots of volumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADINGS = ("ID", "VOLUME", "SIZE", "CREATED", "DESCRIPTION")
 
 def run(words: list[str]) -> int:
     """List them, the oldest first. A snapshot that cannot be read is a line on stderr, and exit status 2."""
-    parser = Parser("snapshot ls", "Lists the snapshots of volumes on this host, the oldest first.")
+    parser = Parser("vm volume snapshots", "Lists the snapshots of volumes on this host, the oldest first.")
     parser.add_argument("--json", action="store_true", help="for programs: sizes in bytes, times in seconds since 1970")
     chosen = parser.parse_args(words)
     store, found, status = VolumeStore(), [], 0
@@ -51,5 +51,5 @@ def run(words: list[str]) -> int:
             )
         )  # fmt: skip
     elif status == 0:
-        print("There are no snapshots yet; this takes one: celaje volume snapshot VOLUME (celaje volume ls)")
+        print("There are no snapshots yet; this takes one: celaje vm volume snapshot VOLUME (celaje vm volume ls)")
     return status

@@ -1,4 +1,4 @@
-"""`celaje image ls`: the images that there are."""
+"""`celaje vm image ls`: the images that there are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _record(image: Image) -> dict[str, object]:
 
 def run(words: list[str]) -> int:
     """List them. An image that cannot be read is a line on stderr, and exit status 2."""
-    parser = Parser("image ls", "Lists the images on this host.")
+    parser = Parser("vm image ls", "Lists the images on this host.")
     parser.add_argument("--json", action="store_true", help="for programs: sizes in bytes, times in seconds since 1970")
     chosen = parser.parse_args(words)
     images, status = [], 0

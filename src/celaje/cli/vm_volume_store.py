@@ -1,4 +1,4 @@
-"""`celaje volume store`: where the chunks of snapshots are kept."""
+"""`celaje vm volume store`: where the chunks of snapshots are kept."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ The keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the envir
 CELAJE_HOME/store/bucket.json, which only its owner can read (mode 0600); typed again with others, they are replaced.
 They must allow to get, put, delete and list objects. A prefix belongs to one CELAJE_HOME.
 
-  celaje volume store
-  celaje volume store s3://backups/celaje --endpoint http://127.0.0.1:9000
-  celaje volume store s3://my-chunks --region eu-central-1
-  celaje volume store folder"""
+  celaje vm volume store
+  celaje vm volume store s3://backups/celaje --endpoint http://127.0.0.1:9000
+  celaje vm volume store s3://my-chunks --region eu-central-1
+  celaje vm volume store folder"""
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def run(words: list[str]) -> int:
     """Show or choose it. UsageError without keys; InputError for a bucket that cannot be used, or is another home's."""
-    parser = Parser("volume store", "Shows or chooses where the chunks of snapshots are kept.", EPILOG)
+    parser = Parser("vm volume store", "Shows or chooses where the chunks of snapshots are kept.", EPILOG)
     parser.add_argument("place", nargs="?", metavar="s3://BUCKET[/PREFIX]|folder", help="without it: where they are")
     parser.add_argument("--endpoint", metavar="URL", help="such as http://127.0.0.1:9000 (default: Amazon's own)")
     parser.add_argument("--region", default="us-east-1", metavar="REGION", help="(default: us-east-1)")

@@ -1,4 +1,4 @@
-"""`celaje volume grow`: makes a volume larger."""
+"""`celaje vm volume grow`: makes a volume larger."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from celaje.host.volume_users import grow, user_of
 
 def run(words: list[str]) -> int:
     """Grow it. NotFound, InputError where it would shrink."""
-    parser = Parser("volume grow", "Makes a volume larger, also while a machine uses it; what is new reads as zeros.")
-    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje volume ls`)")
+    parser = Parser("vm volume grow", "Makes a volume larger, also while a machine uses it; new space reads as zeros.")
+    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje vm volume ls`)")
     parser.add_argument("size", type=arguments.size, metavar="SIZE", help="the new size, such as 16G")
     chosen = parser.parse_args(words)
     store = VolumeStore()

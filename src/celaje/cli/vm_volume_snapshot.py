@@ -1,4 +1,4 @@
-"""`celaje volume snapshot`: keeps what a volume holds now."""
+"""`celaje vm volume snapshot`: keeps what a volume holds now."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from celaje.image.progress import shown_on
 def run(words: list[str]) -> int:
     """Take it. NotFound, InputError where the volume is in use by something else than a machine."""
     parser = Parser(
-        "volume snapshot",
+        "vm volume snapshot",
         "Takes a snapshot of a volume, also while a machine uses it: crash-consistent, as after a loss of power. Only\n"
         "what changed since the last one is read and stored.",
     )
-    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje volume ls`)")
+    parser.add_argument("volume", metavar="VOLUME", help="a name or an id (`celaje vm volume ls`)")
     parser.add_argument("--description", default="", metavar="TEXT", help="what it is for, up to 160 bytes")
     chosen = parser.parse_args(words)
     store = VolumeStore()
@@ -34,5 +34,5 @@ def run(words: list[str]) -> int:
             with contextlib.closing(store.open(chosen.volume)) as volume:
                 taken = store.snapshot(volume, told, chosen.description).id
     print(f"{taken} is a snapshot of {chosen.volume}; to make a volume of it:")
-    print(f"  celaje volume create NAME --from-snapshot {taken}")
+    print(f"  celaje vm volume create NAME --from-snapshot {taken}")
     return 0
