@@ -83,6 +83,8 @@ def test_a_thousand_interfaces_attach_change_together_and_go() -> None:
     assert len(listed) == COUNT
     assert all([port.guest_port for port in one.ports] == [22] for one in listed)
 
+    assert len(client.statistics(VPC.name).interfaces) == len(client.heard(VPC.name)) == COUNT
+
     first.guest.gateway_mac, last.guest.gateway_mac = last.guest.mac, first.guest.mac
     last.guest.listen(22)
     stream = first.guest.connect(last.guest.address, 22)

@@ -39,6 +39,11 @@ def parse(data: memoryview) -> ArpMessage | None:
     return ArpMessage(operation, sender_mac, sender, target)
 
 
+def request(mac: bytes, address: int, target: int) -> bytes:
+    """Asks, as `address` at `mac`, who has `target`."""
+    return _message.pack(*_KIND, REQUEST, mac, address, bytes(6), target)
+
+
 def reply(mac: bytes, address: int, target_mac: bytes, target: int) -> bytes:
     """Says to `target` that `address` is at `mac`."""
     return _message.pack(*_KIND, REPLY, mac, address, target_mac, target)

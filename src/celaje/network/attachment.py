@@ -54,6 +54,7 @@ class Attachment:
         self.request = request
         self._link: Link | None = None
         self._service: MetadataService | None = None
+        self._heard = (0, 0.0)  # frames of the guest's when they were last found to be more, and when that was
         said = (*request.other_groups, *request.groups)
         check_groups(dict.fromkeys(said))
         subnet = config.blocks[0] if request.subnet is None else subnet_of(request.subnet)
@@ -278,6 +279,14 @@ class Attachment:
             public_address=request.public_address,
             ports=self.listed_ports(),
         )
+
+    def hail(self, now: float) -> float | None:
+        """Asks the guest whether it is there; how many seconds ago it was last found to have said something."""
+        sent = self.interface.statistics.sent_frames
+        if sent != self._heard[0]:
+            self._heard = sent, now
+        self._network.hail(self.interface)
+        return now - self._heard[1] if sent else None
 
     def counters(self) -> dict[str, int]:
         """For statistics."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from celaje.errors import CelajeError, HostError, InputError, NotFound
 from celaje.network import group_file, messages, spawn
 from celaje.network.messages import Answer, Refused, Request
@@ -21,6 +23,8 @@ LINK_BUFFER = 1 << 20  # bytes that a link holds in each direction, where the ho
 ATTEMPTS = 5  # a process may end, idle, between being found and being asked
 
 AnswerType = TypeVar("AnswerType", bound=Answer)
+PartType = TypeVar("PartType", messages.InterfaceList, messages.Described, messages.Statistics, messages.Heard)
+
 
 class Taken(HostError):
     """An interface of that name is attached already."""
@@ -74,21 +78,8 @@ def attach(request: messages.Attach) -> Attachment:
 
 def interfaces(name: str) -> list[messages.Interface]:
     """Who is attached to the network `name`; nobody, if its process does not run."""
-    found: list[messages.Interface] = []
-    connection = _connection(name)
-    if connection is None:
-        return found
-    with connection:
-        answer = _asked(connection, messages.ListInterfaces())
-        if answer is None:
-            return found  # it ends, and so nobody is attached
-        while answer is not None:
-            part = _expected(answer, messages.InterfaceList)
-            found += part.interfaces
-            if not part.more:
-                return found
-            answer = _received(connection)
-    raise _gone(name)
+    parts = _in_parts(name, messages.ListInterfaces(), messages.InterfaceList) or []
+    return [one for part in parts for one in part.interfaces]
 
 
 def update(name: str, request: messages.Update) -> messages.Updated:
@@ -106,21 +97,17 @@ class Fingerprints:
 
 def fingerprints(name: str, interface: str | None = None) -> Fingerprints | None:
     """Of the interfaces of the network `name`, or of one; None if its process does not run."""
-    connection = _connection(name)
-    if connection is None:
+    parts = _in_parts(name, messages.Describe(interface=interface), messages.Described)
+    if parts is None:
         return None
-    found: dict[str, str] = {}
-    with connection:
-        answer = _asked(connection, messages.Describe(interface=interface))
-        if answer is None:
-            return None
-        while answer is not None:
-            part = _expected(answer, messages.Described)
-            found |= part.interfaces
-            if not part.more:
-                return Fingerprints(found, part.groups)
-            answer = _received(connection)
-    raise _gone(name)
+    return Fingerprints({key: one for part in parts for key, one in part.interfaces.items()}, parts[-1].groups)
+
+
+def heard(name: str) -> dict[str, float | None]:
+    """How many seconds ago each interface's guest was last found to have said something, None: never; and every guest
+    is asked to, which the next call finds out. Of a network whose process does not run, nothing."""
+    parts = _in_parts(name, messages.Hail(), messages.Heard) or []
+    return {key: age for part in parts for key, age in part.ages.items()}
 
 
 def set_groups(name: str, groups: Iterable[messages.SecurityGroup]) -> int:
@@ -137,7 +124,11 @@ def set_groups(name: str, groups: Iterable[messages.SecurityGroup]) -> int:
 
 def statistics(name: str) -> messages.Statistics:
     """The network's counters. NotFound if its process does not run."""
-    return _expected(requested(name, messages.Measure()), messages.Statistics)
+    parts = _in_parts(name, messages.Measure(), messages.Statistics)
+    if parts is None:
+        raise _not_running(name)
+    merged = {key: counted for part in parts for key, counted in part.interfaces.items()}
+    return msgspec.structs.replace(parts[-1], interfaces=merged)
 
 
 def stop(name: str) -> bool:
@@ -192,11 +183,33 @@ def requested(name: str, request: Request) -> Answer:
 def _connected(name: str) -> socket.socket:
     connection = _connection(name)
     if connection is None:
-        running = ", ".join(spawn.running()) or "none"
-        raise NotFound(
-            f"the network {name!r} does not run (running: {running}); start a machine in it with `celaje vm start`"
-        )
+        raise _not_running(name)
     return connection
+
+
+def _not_running(name: str) -> NotFound:
+    running = ", ".join(spawn.running()) or "none"
+    return NotFound(
+        f"the network {name!r} does not run (running: {running}); start a machine in it with `celaje vm start`"
+    )
+
+
+def _in_parts(name: str, request: Request, expected: type[PartType]) -> list[PartType] | None:
+    """The parts of an answer that has some; None if the network's process does not run, or ends just now."""
+    connection = _connection(name)
+    if connection is None:
+        return None
+    parts: list[PartType] = []
+    with connection:
+        answer = _asked(connection, request)
+        if answer is None:
+            return None
+        while answer is not None:
+            parts.append(_expected(answer, expected))
+            if not parts[-1].more:
+                return parts
+            answer = _received(connection)
+    raise _gone(name)
 
 
 def _connection(name: str) -> socket.socket | None:

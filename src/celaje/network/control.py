@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from celaje.errors import CelajeError, HostError, InputError
@@ -117,13 +117,9 @@ class ControlSocket:
                         cut = self._rules.keep(read_groups(self._name))
                     caller.send(messages.Updated(cut=cut))
                 case messages.Measure():
-                    counters, tables = self._measure()
-                    interfaces = {name: one.counters() for name, one in self.attachments.items()}
-                    caller.send(
-                        messages.Statistics(
-                            process=os.getpid(), counters=counters, tables=tables, interfaces=interfaces
-                        )
-                    )
+                    self._count(caller)
+                case messages.Hail():
+                    self._hail(caller)
                 case messages.Proxy():
                     self._proxy(caller, request)
                 case messages.Stop():
@@ -171,10 +167,25 @@ class ControlSocket:
             self._changed()
 
     def _list(self, caller: _Caller) -> None:
-        listed: list[Interface] = [one.listed() for one in self.attachments.values()]
-        step = messages.INTERFACES_A_PART
-        for at in range(0, max(len(listed), 1), step):
-            caller.send(messages.InterfaceList(interfaces=tuple(listed[at : at + step]), more=at + step < len(listed)))
+        for part, more in _parts(self.attachments, messages.INTERFACES_A_PART):
+            listed: tuple[Interface, ...] = tuple(self.attachments[name].listed() for name in part)
+            caller.send(messages.InterfaceList(interfaces=listed, more=more))
+
+    def _count(self, caller: _Caller) -> None:
+        counters, tables = self._measure()
+        for part, more in _parts(self.attachments, messages.COUNTERS_A_PART):
+            interfaces = {name: self.attachments[name].counters() for name in part}
+            caller.send(
+                messages.Statistics(
+                    process=os.getpid(), counters=counters, tables=tables, interfaces=interfaces, more=more
+                )
+            )
+
+    def _hail(self, caller: _Caller) -> None:
+        now = self.loop.now
+        for part, more in _parts(self.attachments, messages.FINGERPRINTS_A_PART):
+            ages = {name: self.attachments[name].hail(now) for name in part}
+            caller.send(messages.Heard(ages=ages, more=more))
 
     def _updated(self, request: messages.Update) -> Answer:
         attachment = self.attachments.get(request.interface)
@@ -197,11 +208,9 @@ class ControlSocket:
                     one.rules_changed()
 
     def _describe(self, caller: _Caller, request: messages.Describe) -> None:
-        chosen = [one for name, one in self.attachments.items() if request.interface in (None, name)]
-        step = messages.FINGERPRINTS_A_PART
-        for at in range(0, max(len(chosen), 1), step):
-            found = {one.request.interface: one.fingerprint for one in chosen[at : at + step]}
-            more = at + step < len(chosen)
+        chosen = [name for name in self.attachments if request.interface in (None, name)]
+        for part, more in _parts(chosen, messages.FINGERPRINTS_A_PART):
+            found = {name: self.attachments[name].fingerprint for name in part}
             caller.send(messages.Described(interfaces=found, groups=self._rules.fingerprint, more=more))
 
     def _unknown(self, name: str) -> Refused:
@@ -248,6 +257,16 @@ class ControlSocket:
 
         bridge.on_decided = decided
         caller.awaited = bridge
+
+
+def _parts(names: Iterable[str], size: int) -> Iterator[tuple[list[str], bool]]:
+    """`names` in parts of at most `size`, at least one, each with whether there are more."""
+    rest = list(names)
+    while True:
+        part, rest = rest[:size], rest[size:]
+        yield part, bool(rest)
+        if not rest:
+            return
 
 
 class _Caller:

@@ -6,12 +6,12 @@
                                                             closing it detaches the interface
       ListInterfaces              ->
                                   <-           InterfaceList, again and again until one with more = false
-      Describe                    ->
-                                  <-           Described, in the same way
+      Describe | Measure | Hail   ->
+                                  <-           Described | Statistics | Heard, in the same way
       Update | ReadGroups         ->
                                   <-           Updated
-      Measure | Stop              ->
-                                  <-           Statistics | Stopping
+      Stop                        ->
+                                  <-           Stopping
       Proxy                       ->
                                   <-           Connected    with a stream socket (SCM_RIGHTS): the connection's bytes
 
@@ -34,7 +34,8 @@ from celaje.errors import InputError
 VERSION = 1
 LONGEST_MESSAGE = 200_000  # bytes; a message must fit the send buffer that every Linux gives (212,992)
 INTERFACES_A_PART = 64  # interfaces in one InterfaceList
-FINGERPRINTS_A_PART = 1_000  # interfaces in one Described
+FINGERPRINTS_A_PART = 1_000  # interfaces in one Described, or Heard
+COUNTERS_A_PART = 100  # interfaces in one Statistics
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,27}$"  # a network's name is a part of a socket's path, which has 108 bytes
 
 Transport = Literal["tcp", "udp"]
@@ -184,6 +185,10 @@ class Measure(Message, frozen=True, tag="measure"):
     """Asks for Statistics."""
 
 
+class Hail(Message, frozen=True, tag="hail"):
+    """Asks every guest by ARP whether it is there, and what is known of that by now: the next Heard has its answer."""
+
+
 class Proxy(Message, frozen=True, tag="proxy"):
     """A TCP connection from 127.0.0.1 to a machine, which its rules must admit. It is given up when whoever asks closes
     this one first; refused as "unanswered" where the guest has no server on that port, or no TCP yet."""
@@ -196,7 +201,7 @@ class Stop(Message, frozen=True, tag="stop"):
     """Ends the network's process, whoever is attached. Machines start it again if they live on."""
 
 
-Request = Attach | ListInterfaces | Describe | Update | ReadGroups | Measure | Proxy | Stop
+Request = Attach | ListInterfaces | Describe | Update | ReadGroups | Measure | Hail | Proxy | Stop
 
 
 # Answers.
@@ -261,12 +266,22 @@ class Updated(Message, frozen=True, tag="updated"):
 
 
 class Statistics(Message, frozen=True, tag="statistics"):
-    """Counters only grow; tables are sizes at this moment. Names are those of the code that counts."""
+    """Counters only grow; tables are sizes at this moment. Names are those of the code that counts. Of many interfaces,
+    each part has some."""
 
     process: int  # its identifier
     counters: dict[str, int]
     tables: dict[str, int]
     interfaces: dict[str, dict[str, int]]
+    more: bool = False
+
+
+class Heard(Message, frozen=True, tag="heard"):
+    """A part of the answer to Hail. How many seconds ago each interface's guest was last found to have said something
+    (that is found out when somebody asks); None: nothing since it was attached."""
+
+    ages: dict[str, float | None]
+    more: bool
 
 
 class Connected(Message, frozen=True, tag="connected"):
@@ -284,7 +299,7 @@ class Refused(Message, frozen=True, tag="refused"):
     reason: str
 
 
-Answer = Attached | InterfaceList | Described | Updated | Statistics | Connected | Stopping | Refused
+Answer = Attached | InterfaceList | Described | Updated | Statistics | Heard | Connected | Stopping | Refused
 
 
 class Unreadable(InputError):

@@ -246,6 +246,10 @@ class Network:
         for message in waited:
             self._switch.send(interface, [message], len(message), now)
 
+    def hail(self, interface: Interface) -> None:
+        """Asks the guest to say something, by ARP: any that runs does."""
+        self._router.hail(interface)
+
     def set_public_name(self, interface: Interface, name: str | None) -> None:
         """A full name, of any domain, by which the network's DNS knows the interface too; None: no such name any more.
         InputError if it can be none."""

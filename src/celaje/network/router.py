@@ -106,6 +106,11 @@ class Router:
         reply = arp.reply(mac, request.target, request.sender_mac, request.sender)
         self._send(interface, interface.mac, mac, ethernet.ARP, reply)
 
+    def hail(self, interface: Interface) -> None:
+        """Asks the guest for its MAC address, so that it says something."""
+        question = arp.request(self.mac, interface.subnet.router, interface.address)
+        self._send(interface, ethernet.BROADCAST, self.mac, ethernet.ARP, question)
+
     def ipv6(self, interface: Interface, message: memoryview) -> None:
         """Neighbour discovery and echo on the link; other packets go nowhere."""
         if not self._may_ask(interface):

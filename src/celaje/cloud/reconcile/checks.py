@@ -1,7 +1,7 @@
 """The status checks: does an instance's machine answer, and does its guest?
 
-`system` asks the machine's process on its control socket. `instance` asks its network whether the guest has spoken
-since it was attached: a guest that runs takes its address by DHCP before anything else.
+`system` asks the machine's process on its control socket. `instance` asks the guest by ARP, as EC2 does: any kernel
+that has taken its address answers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 STEADY_SECONDS = 15.0
 INITIALIZING_SECONDS = 1.0  # clients wait for the first answer
+SILENT_SECONDS = 50.0  # three questions that the guest has not answered
 GRACE = datetime.timedelta(minutes=5)  # for a guest that boots: not impaired before
 
 
@@ -41,8 +42,8 @@ class ChecksController:
             rows = session.scalars(select(Instance).where(Instance.state == RUNNING)).all()
         if not rows:
             return None
-        spoken = {network: _spoken(network) for network in {row.vpc for row in rows}}
-        found = {row.id: _checked(row, spoken[row.vpc], now) for row in rows}
+        heard = {network: _heard(network) for network in {row.vpc for row in rows}}
+        found = {row.id: _checked(row, heard[row.vpc].get(row.id), now) for row in rows}
         changed = {row.id: found[row.id] for row in rows if found[row.id] != row.checked}
         if changed:
             self._note(changed, now)
@@ -57,18 +58,17 @@ class ChecksController:
                     row.checked, row.checked_since = checks, now
 
 
-def _spoken(network: str) -> dict[str, int]:
-    """How many frames each interface's guest has sent; nothing of a network that does not answer."""
+def _heard(network: str) -> dict[str, float | None]:
+    """How many seconds ago each guest was last heard; nothing of a network that does not answer."""
     try:
-        counters = client.statistics(network).interfaces
+        return client.heard(network)
     except (CelajeError, OSError):
         return {}
-    return {interface: counted.get("sent frames", 0) for interface, counted in counters.items()}
 
 
-def _checked(row: Instance, spoken: Mapping[str, int], now: datetime.datetime) -> Checks:
+def _checked(row: Instance, heard: float | None, now: datetime.datetime) -> Checks:
     answers = machines.answers(row.id)
-    speaks = answers and spoken.get(row.id, 0) > 0
+    speaks = answers and heard is not None and heard < SILENT_SECONDS
     late = now - row.launched > GRACE
     return Checks(
         system="ok" if answers else "impaired" if late or row.checked.system != "initializing" else "initializing",
