@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from celaje.cli import command
+from celaje.disk.description import new_id
 from celaje.disk.volumes import VolumeStore
 from celaje.errors import HostError, InputError
 from celaje.host import control, disks, inventory, messages, record, removal, starting
@@ -168,3 +169,50 @@ def test_a_restored_machine_leaves_no_disk_behind(machines: Machines, tmp_path: 
     assert command.main(["vm", "rm", "--force", "second"]) == 0
     assert store.names() == ["data"]
     assert left() == ["first"]
+
+
+def test_a_restore_that_is_killed_leaves_a_machine_or_nothing(machines: Machines, tmp_path: Path) -> None:
+    store = VolumeStore()
+    store.create("data", size=1 << 20)
+    machines.started("first")
+    disk = AttachedDisk(source=store.describe("data").id)
+    control.ask("first", messages.AttachDisk(disk=disk), messages.DiskAttached)
+    path = tmp_path / "first.snap"
+    control.ask("first", messages.Snapshot(path=str(path)), messages.SnapshotTaken)
+    chance = random.Random(4)
+    for number in range(8):
+        name = f"r{number}"
+        words = [sys.executable, "-m", "celaje", "vm", "restore", name, str(path)]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+            time.sleep(chance.uniform(0.2, 0.6))
+            process.kill()
+        assert command.main(["vm", "ls"]) == 0
+        if name in record.names():
+            assert f"{name}-disk0" in store.names()
+            assert command.main(["vm", "rm", "--force", name]) == 0
+        assert store.names() == ["data"]
+        assert left() == ["first"]
+
+
+@pytest.mark.parametrize("made_volume", [True, False])
+def test_a_machine_that_was_never_finished_goes_with_its_volumes(made_volume: bool) -> None:
+    """As a kill leaves it: the hidden directory with a record, and the volumes that had been made by then."""
+    identifier = new_id("vol")
+    new = record.new_record("web", MachineOptions(image="debian-mini"), Boot())
+    names: list[str] = []
+
+    def prepare(place: Path) -> None:
+        removal.sweep()  # somebody else's, meanwhile: it is locked
+        if made_volume:
+            VolumeStore().create("web-root", size=1 << 20, identifier=identifier)
+        shutil.copytree(place, place.with_name(".web.0123456789abcdef"))
+        names.extend(left())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record.create(msgspec.structs.replace(new, root=identifier), prepare)
+    assert len(names) == 2
+    assert left() == [".web.0123456789abcdef"]
+    assert command.main(["vm", "ls"]) == 0
+    assert left() == []
+    assert VolumeStore().names() == []

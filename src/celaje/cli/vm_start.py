@@ -97,6 +97,7 @@ def _made(chosen: argparse.Namespace) -> Record:
     import msgspec
 
     from celaje.cli.patience import patience
+    from celaje.disk.description import new_id
     from celaje.host import disks, record
     from celaje.host.configuration import resolved
 
@@ -107,14 +108,17 @@ def _made(chosen: argparse.Namespace) -> Record:
     new = record.new_record(chosen.name, options, dataclasses.replace(boot, disk=None, disk_sha256=None))
     if record.MachineDirectory.of(chosen.name).exists():
         raise record.taken(chosen.name)
-    root = None
-    if boot.disk is not None:
-        root = disks.root_volume(chosen.name, boot, chosen.root_size)
-    elif chosen.root_size is not None:
+    if boot.disk is None and chosen.root_size is not None:
         raise UsageError("--root-size is of an image's disk, and there is none; make a disk: truncate -s 8G FILE")
+    root = None if boot.disk is None else new_id("vol")
     new = msgspec.structs.replace(new, root=root, ssh_keys=keys, user_data=data)
+
+    def prepare(place: Path) -> None:
+        if root is not None:
+            disks.root_volume(chosen.name, boot, chosen.root_size, root)
+
     try:
-        record.create(new)
+        record.create(new, prepare)
     except BaseException:
         if root is not None:
             disks.remove_volume(root)

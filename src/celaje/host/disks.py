@@ -25,15 +25,15 @@ from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 from celaje.machine.virtio.scsi import VirtioScsi
 
 
-def root_volume(name: str, boot: Boot, size: int | None = None) -> str:
-    """Make the root volume of the machine `name` over its image's disk; returns its identifier.
+def root_volume(name: str, boot: Boot, size: int | None = None, identifier: str | None = None) -> str:
+    """Make the root volume of the machine `name` over its image's disk; returns its identifier: `identifier`, or new.
 
     `size` in bytes, without it the disk's. InputError if it is smaller than that, or there is such a volume already.
     """
     assert boot.disk is not None
     assert boot.disk_sha256 is not None
     source = ImageSource(Path(boot.disk), boot.disk_sha256)
-    return VolumeStore().create(f"{name}-root", source=source, size=size).id
+    return VolumeStore().create(f"{name}-root", source=source, size=size, identifier=identifier).id
 
 
 def remove_volume(identifier: str) -> None:

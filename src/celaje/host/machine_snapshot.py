@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from celaje.disk.description import ImageBelow
+from celaje.disk.description import ImageBelow, new_id
 from celaje.disk.section import MachineCut, decoded_base
 from celaje.disk.volume import Volume
 from celaje.disk.volumes import SectionSource, VolumeStore
@@ -156,7 +156,9 @@ def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -
         if brought is not None:
             kernel, initrd, firmware = (files.get(role) or _text(brought.file(role)) for role in ROLES)
         boot = Boot(kernel, initrd, firmware, old.boot.append)
-        made = _volumes(name, found, owner, images, volumes)
+        planned = _planned(name, found, owner, images)
+        attached = {disk.target: disk for disk, _, _ in planned}
+        root = attached.pop(None, None)
         new = msgspec.structs.replace(
             records.new_record(name, options, boot),
             mac=old.mac,
@@ -164,20 +166,24 @@ def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -
             address=owner.address,
             ssh_keys=old.ssh_keys,
             user_data=old.user_data,
-            root=made.pop(None).source if None in made else None,
-            attached=tuple(made.values()),
-            brought=tuple(disk.source for disk in made.values()),
+            root=None if root is None else root.source,
+            attached=tuple(attached.values()),
+            brought=tuple(disk.source for disk in attached.values()),
             restored_from=RestoredFrom(path=str(path), size=found.file.size),
             goes_on=True,
         )
-        records.create(new)
-        for role in owner.files:
-            _extract(found, role, directory.path / role)
+
+        def prepare(place: Path) -> None:
+            volume_store = VolumeStore()
+            for disk, wish, source in planned:
+                volume_store.create(wish, source=source, size=source.size, identifier=disk.source)
+                volumes.append(disk.source)
+            for role in owner.files:
+                _extract(found, role, place / role)
+
+        records.create(new, prepare)
     except BaseException:
-        if not directory.exists():
-            _remove_volumes(volumes)
-        else:
-            NewMachine(directory, tuple(volumes), ()).unmake()
+        _remove_volumes(volumes)
         raise
     finally:
         found.close()
@@ -218,17 +224,18 @@ def _image_under(disk: DiskState) -> Image | None:
     return None
 
 
-def _volumes(
-    name: str, found: Restored, owner: Owner, images: dict[bytes, Image | None], made: list[str]
-) -> dict[int | None, AttachedDisk]:
-    """A volume for each disk, by target; `made` gets their identifiers as they are made."""
-    volume_store = VolumeStore()
+def _planned(
+    name: str, found: Restored, owner: Owner, images: dict[bytes, Image | None]
+) -> list[tuple[AttachedDisk, str, SectionSource]]:
+    """For each disk of the snapshot: as what it is attached, the volume's name, and what that is made of."""
     saved = {disk.name: disk for disk in found.state.disks}
     if sorted(saved) != sorted(disk.source for disk in owner.disks):
         raise InputError(f"the machine snapshot {found.path} does not have the disks that it speaks of")
-    result: dict[int | None, AttachedDisk] = {}
-    for number, attached in enumerate(owner.disks):
-        disk, target = saved[attached.source], attached.target
+    if len({disk.target for disk in owner.disks}) != len(owner.disks):
+        raise InputError(f"the machine snapshot {found.path} has two disks in one place")
+    planned = []
+    for number, given in enumerate(owner.disks):
+        disk, target = saved[given.source], given.target
         section = found.file.section(disk.section)
         image = images[disk.base]
         source = SectionSource(
@@ -236,11 +243,8 @@ def _volumes(
             image=None if image is None else image.file("disk"), hashes=section.hashes,
         )  # fmt: skip
         wish = f"{name}-root" if target is None else f"{name}-disk{number}"
-        made.append(volume_store.create(wish, source=source, size=disk.size).id)
-        if target in result:
-            raise InputError(f"the machine snapshot {found.path} has two disks in one place")
-        result[target] = AttachedDisk(source=made[-1], read_only=attached.read_only, target=target)
-    return result
+        planned.append((AttachedDisk(source=new_id("vol"), read_only=given.read_only, target=target), wish, source))
+    return planned
 
 
 def _extract(found: Restored, role: str, place: Path) -> None:

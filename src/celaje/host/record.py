@@ -30,7 +30,7 @@ import secrets
 import shutil
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -342,37 +342,49 @@ def hidden() -> list[MachineDirectory]:
     return [MachineDirectory(entry) for entry in entries if re.fullmatch(r"\.[a-z0-9-]+\.[0-9a-f]{16}", entry.name)]
 
 
-def create(record: Record) -> MachineDirectory:
+def _nothing(directory: Path) -> None:
+    pass
+
+
+def create(record: Record, prepare: Callable[[Path], None] = _nothing) -> MachineDirectory:
     """Make the directory of a new machine, whole and at once, with the image's files linked into it.
 
-    UsageError if there is one of that name, HostError where the host cannot.
+    `prepare` makes what belongs to the machine, such as the volumes that the record names, before there is one; it gets
+    the directory that is going to be the machine's. What it made is its caller's to take away where something is
+    raised, and the next sweep's (removal.py) where the process is killed. UsageError if there is one of that name,
+    HostError where the host cannot.
     """
     directory = MachineDirectory.of(record.name)
     parent = paths.made(machines_directory())
     aside = _hidden(directory.path)
-    lock = -1
+    with contextlib.ExitStack() as stack:
+        try:
+            with _as_host_error(directory):
+                aside.mkdir(mode=0o700)
+                stack.callback(os.close, MachineDirectory(aside).lock())  # nobody takes it for left over
+                boot = _kept(record.boot, record.options, aside, directory.path)
+                MachineDirectory(aside).write_record(msgspec.structs.replace(record, boot=boot))
+            prepare(aside)
+            with _as_host_error(directory):
+                os.rename(aside, directory.path)  # refuses a directory with something in it
+                durable_file.sync_directory(parent)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+    return directory
+
+
+@contextlib.contextmanager
+def _as_host_error(directory: MachineDirectory) -> Iterator[None]:
     try:
-        aside.mkdir(mode=0o700)
-        lock = MachineDirectory(aside).lock()  # nobody takes it for left over
-        boot = _kept(record.boot, record.options, aside, directory.path)
-        MachineDirectory(aside).write_record(msgspec.structs.replace(record, boot=boot))
-        os.rename(aside, directory.path)  # refuses a directory with something in it
-        durable_file.sync_directory(parent)
+        yield
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise taken(record.name) from error
+            raise taken(directory.name) from error
         raise HostError(
             f"cannot make the machine's directory {directory.path}: {error.strerror}; make room there, "
             "or set CELAJE_HOME elsewhere"
         ) from error
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    finally:
-        if lock >= 0:
-            os.close(lock)
-    return directory
 
 
 def taken(name: str) -> UsageError:
