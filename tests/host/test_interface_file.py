@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -160,6 +164,50 @@ def test_a_change_that_cannot_be_is_refused_and_told_again_with_the_next(
     assert now().public_address == INTERFACE.public_address, "all or nothing"
     update_interface(directory, changed(public_address="127.64.0.8"))
     assert now().public_address == "127.64.0.8"
+
+
+CONTROLLER = """
+import itertools, sys
+from pathlib import Path
+import msgspec
+from celaje.host.interface_file import read_interface, update_interface
+from celaje.host.record import MachineDirectory
+
+directory = MachineDirectory(Path(sys.argv[1]))
+print(flush=True)
+for number in itertools.count(int(sys.argv[2])):
+    address = f"127.64.{number >> 8 & 255}.{number & 255}"
+    wanted = msgspec.structs.replace(read_interface(directory), public_address=address)
+    update_interface(directory, wanted)
+    print(number, flush=True)
+"""
+
+
+def test_a_controller_may_be_killed_at_any_moment(
+    directory: MachineDirectory, attached: AttachedGuest, repetitions: Callable[[int, int], int]
+) -> None:
+    write_interface(directory, INTERFACE)
+    told = 0
+    for seed in range(repetitions(4, 100)):
+        words = [sys.executable, "-c", CONTROLLER, str(directory.path), str(told + 1)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as controller:
+            assert controller.stdout is not None
+            controller.stdout.readline()
+            time.sleep(Random(seed).random() / 20)
+            controller.kill()
+            said = controller.stdout.read().split()
+        told = max([told, *map(int, said)])
+        written = read_interface(directory)
+        assert written is not None, "what was there is never lost"
+        _, _, third, fourth = str(written.public_address or INTERFACE.public_address).split(".")
+        number = int(third) << 8 | int(fourth)
+        assert number >= told or not told, "what was acknowledged is written"
+        told = max(told, number)
+        applied(written)
+        assert differing(VPC.name, [written]) == []
+        assert now().public_address == written.public_address
+        left = [one.name for one in directory.path.iterdir() if one.name != FILE]
+        assert all(name.startswith(f".{FILE}.") for name in left), "and at most a file beside it is left"
 
 
 # With a machine.
