@@ -206,8 +206,8 @@ def test_a_controller_may_be_killed_at_any_moment(
         applied(written)
         assert differing(VPC.name, [written]) == []
         assert now().public_address == written.public_address
-        left = [one.name for one in directory.path.iterdir() if one.name != FILE]
-        assert all(name.startswith(f".{FILE}.") for name in left), "and at most a file beside it is left"
+    update_interface(directory, changed(public_address=None))
+    assert [one.name for one in directory.path.iterdir()] == [FILE], "nothing is left of those that were killed"
 
 
 # With a machine.
