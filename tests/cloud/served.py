@@ -80,7 +80,7 @@ class Owner:
         self.account = account
         self.key, self.secret, self.token = key, secret, token
 
-    def client(self, service: str = "ec2", region: str = REGION) -> Any:
+    def client(self, service: str = "ec2", region: str = REGION, config: Config | None = None) -> Any:
         """A client of boto3's, unchanged."""
         return _SESSION.client(  # type: ignore[call-overload]  # the service's name is no literal
             service,
@@ -89,7 +89,7 @@ class Owner:
             aws_access_key_id=self.key,
             aws_secret_access_key=self.secret,
             aws_session_token=self.token,
-            config=Config(retries={"max_attempts": 1}, read_timeout=60),
+            config=config or Config(retries={"max_attempts": 1}, read_timeout=60),
         )
 
 

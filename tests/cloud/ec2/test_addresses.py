@@ -7,12 +7,10 @@ import ipaddress
 import pytest
 
 from celaje.cloud.ec2 import network_interfaces
-from celaje.cloud.ec2.public_addresses import assign_public
 from celaje.cloud.settings import Settings
-from celaje.cloud.state.identifiers import new_id
-from celaje.cloud.state.instances import Instance, MetadataOptions
 from celaje.cloud.state.networks import NetworkInterface
-from tests.cloud.served import REGION, ServedCloud, refusal
+from tests.cloud.belongings import instance_with
+from tests.cloud.served import ServedCloud, refusal
 
 POOL = ipaddress.IPv4Network(Settings().public_pool)
 
@@ -21,38 +19,6 @@ POOL = ipaddress.IPv4Network(Settings().public_pool)
 def interface(ec2):
     subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
     return ec2.create_network_interface(SubnetId=subnet, Description="mine")["NetworkInterface"]["NetworkInterfaceId"]
-
-
-def instance_with(cloud: ServedCloud, interface_id: str, state: str = "running") -> str:
-    """An instance's row on an interface, as RunInstances leaves it."""
-    with cloud.database.write() as session:
-        row = session.get_one(NetworkInterface, interface_id)
-        instance = Instance(
-            id=new_id("i"),
-            account=row.account,
-            region=REGION,
-            created=row.created,
-            reservation="r-0123456789abcdef0",
-            image="ami-0123456789abcdef0",
-            architecture="riscv64",
-            instance_type="t3.micro",
-            zone=row.zone,
-            vpc=row.vpc,
-            subnet=row.subnet,
-            interface=row.id,
-            root_device="/dev/sda1",
-            launched=row.created,
-            wanted="running",
-            state=state,
-            since=row.created,
-            memory=1024,
-            vcpus=2,
-            metadata_options=MetadataOptions(),
-        )
-        session.add(instance)
-        network_interfaces.attach(row, instance.id, 0, True, row.created)
-        assign_public(session, row, cloud.settings.public_pool)
-        return instance.id
 
 
 def public_of(ec2, interface):
