@@ -29,6 +29,7 @@ class BodyPipe:
         self._waiting: list[bytes] = []
         self._size = 0
         self._ended = False
+        self._complete = False
         self._problem: AwsError | None = None
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -37,7 +38,7 @@ class BodyPipe:
     @property
     def finished(self) -> bool:
         """Whether the client has sent all there is."""
-        return self._ended and self._problem is None
+        return self._complete
 
     def next(self) -> bytes:
         """What has come since the last time, at least one byte; waits for it. b"" at the end. On any thread but the
@@ -85,7 +86,7 @@ class BodyPipe:
                     if full:
                         self._room.clear()
                     if not more:
-                        self._ended = True
+                        self._complete = self._ended = True
                     self._ready.notify_all()
                 if not more:
                     return

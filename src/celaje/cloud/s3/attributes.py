@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from email.utils import format_datetime
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
@@ -82,8 +83,6 @@ def attributes_of(request: Mapping[str, object]) -> Attributes:
 
 def _text(request: Mapping[str, object], member: str) -> str | None:
     value = request.get(member)
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
     return None if value is None else str(value)
 
 
@@ -180,8 +179,6 @@ def described(found: StoredObject, span: Span, request: Mapping[str, object]) ->
         "Metadata": attributes.metadata,
         "ContentRange": span.header,
     }
-    if "Expires" in attributes.headers:
-        answer["Expires"] = datetime.datetime.fromisoformat(attributes.headers["Expires"])
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class
     if attributes.tags:
@@ -195,6 +192,8 @@ def described(found: StoredObject, span: Span, request: Mapping[str, object]) ->
             answer |= answered_checksum(attributes.checksum)
     for member in _KEPT:
         override = request.get(f"Response{member}")
-        if override is not None:
+        if isinstance(override, datetime.datetime):
+            answer[member] = format_datetime(override.astimezone(datetime.UTC), usegmt=True)
+        elif override is not None:
             answer[member] = override
     return answer

@@ -1,0 +1,73 @@
+"""The real application with S3 alone, on a port of loopback: `Served` in this process, or as a process of its own.
+
+Called with a home: says its port on a line, and answers until it is killed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from celaje.cloud.aws.action import Caller, Registry
+from celaje.cloud.aws.application import ApiServer, Application, bound
+from celaje.cloud.aws.dispatch import Dispatcher
+from celaje.cloud.aws.gateway import Gateway
+from celaje.cloud.aws.identity import Credential
+from celaje.cloud.s3.actions import s3_actions
+from celaje.cloud.s3.store.object_store import home_store
+from celaje.cloud.settings import Settings
+from celaje.cloud.state.database import Database
+
+ACCOUNTS = ("111111111111", "222222222222")
+SECRET = "a secret of tests"
+
+
+class Keys:
+    """Each account's number is its access key."""
+
+    def credential(self, access_key: str, token: str | None) -> Credential | None:
+        if access_key not in ACCOUNTS:
+            return None
+        return Credential(SECRET, Caller(access_key, f"arn:aws:iam::{access_key}:root", access_key, access_key))
+
+    def stand_in(self, access_key: str) -> Caller | None:
+        return None
+
+
+class Served:
+    """A store at `home`, served while the block runs."""
+
+    def __init__(self, home: Path, clock: datetime.datetime | None = None) -> None:
+        self.store = home_store(home)
+        self._database = Database(home / "cloud" / "state.sqlite3")
+        dispatcher = Dispatcher(self._database, lambda controller: None)
+        gateway = Gateway(Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings())
+        listener = bound("127.0.0.1", 0)
+        self.port: int = listener.getsockname()[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self._server = ApiServer(Application(gateway), [listener])
+
+    def __enter__(self) -> Served:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.stop()
+        self._database.close()
+        self.store.close()
+
+
+def main() -> None:
+    with Served(Path(sys.argv[1])) as served:
+        served.store.sweep_beside()
+        print(served.port, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
