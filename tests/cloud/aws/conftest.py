@@ -61,22 +61,26 @@ class Served:
     port: int = 0
     requests: list[tuple[Call, Mapping[str, Any]]] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
+    clients: dict[str, Any] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, service: str, key: str = KEY, secret: str = SECRET, **options: Any) -> Any:
-        retries = options.pop("config", Config()).merge(Config(retries={"max_attempts": 1}, read_timeout=30))
-        return _SESSION.client(  # type: ignore[call-overload]
-            service,
-            endpoint_url=options.pop("endpoint", self.endpoint),
-            region_name=options.pop("region", "us-east-1"),
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
-            config=retries,
+        """A client of boto3's; each is made once, and closed with the server."""
+        config = options.pop("config", Config()).merge(Config(retries={"max_attempts": 1}, read_timeout=30))
+        arguments = {
+            "endpoint_url": options.pop("endpoint", self.endpoint),
+            "region_name": options.pop("region", "us-east-1"),
+            "aws_access_key_id": key,
+            "aws_secret_access_key": secret,
             **options,
-        )
+        }
+        name = repr((service, arguments, sorted(config._user_provided_options.items(), key=str)))
+        if name not in self.clients:
+            self.clients[name] = _SESSION.client(service, config=config, **arguments)
+        return self.clients[name]
 
 
 def actions_of(served: Served) -> list[Actions]:
@@ -274,6 +278,8 @@ def serving(directory: Path, change: Callable[[dict[str, Any]], None] = lambda o
     try:
         yield served
     finally:
+        for client in served.clients.values():
+            client.close()
         server.stop()
         database.close()
 

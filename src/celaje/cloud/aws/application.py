@@ -76,10 +76,12 @@ class Application:
         pipe = BodyPipe(loop, receive, self._patience)
         try:
             answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next)
+            if not pipe.finished:
+                # What of the body is still to come, or was never sent for want of a 100 Continue, must not be taken for
+                # the next request, nor the next request for it.
+                answer.headers.append(("Connection", "close"))
         finally:
             pipe.close()
-        if not pipe.finished:
-            answer.headers.append(("Connection", "close"))
         await self._send(send, answer, request, self._streaming)
 
     async def _read(self, receive: _Receive) -> bytes:
