@@ -1,7 +1,8 @@
 # Everything here does its own set-up: on a fresh Debian machine with python3 and make, `make test` is enough.
 #
 #   make install   the environment only; then .venv/bin/celaje can be run
-#   make demo      builds a Debian image, boots it, runs a few commands in the guest
+#   make demo      a cloud comes up; boto3 makes and uses instances, volumes and objects in it
+#   make demo-vm   one machine, and no cloud: builds a Debian image, boots it, runs a few commands in the guest
 #   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
 #   make test-full   the tests with the long repetitions and the image debian-13, which it builds if it is not there;
 #                  CELAJE_REPETITIONS=500 make test TESTS=… for one of them
@@ -15,7 +16,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-full lint format bench wheels clean
+.PHONY: help install demo demo-vm test test-full lint format bench wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,7 +24,10 @@ help:
 
 install: $(VENV)/.runtime
 
-demo: $(VENV)/.runtime
+demo: $(VENV)/.demo
+	$(BIN)/python demo/cloud.py
+
+demo-vm: $(VENV)/.runtime
 	$(BIN)/python demo/console.py
 
 test: $(VENV)/.dev
@@ -69,6 +73,10 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@ $(VENV)/.runtime
+
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.demo

@@ -59,7 +59,7 @@ class Demo:
         )
         self.endpoint = settings["AWS_ENDPOINT_URL"]
         self.ec2 = session.client("ec2", endpoint_url=self.endpoint)
-        path_style = botocore.client.Config(s3={"addressing_style": "path"})
+        path_style = botocore.client.Config(s3={"addressing_style": "path"}, signature_version="s3v4")
         self.s3 = session.client("s3", endpoint_url=self.endpoint, config=path_style)
         self.s3_inside = session.client("s3", endpoint_url=INSIDE, config=path_style)
         self.key = Path(tempfile.mkdtemp(prefix="celaje-demo-")) / "key"
@@ -108,7 +108,7 @@ class Demo:
         """Attach the volume; the guest's name for it."""
         self.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
         self.ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume])
-        found = f"ls {SERIAL} 2>/dev/null | grep {volume} | head -1"
+        found = f"ls {SERIAL} 2>/dev/null | grep {volume.replace('-', '')} | head -1"
         link = self.run(instance, f"for i in 1 2 3 4 5 6 7 8 9; do {found} | grep . && break; sleep 1; done")
         if not link:
             sys.exit("demo: the volume did not appear in the guest")
@@ -135,7 +135,7 @@ def main() -> None:
         material = demo.ec2.create_key_pair(KeyName=NAME, KeyType="ed25519")["KeyMaterial"]
         demo.key.touch(0o600)
         demo.key.write_text(material)
-        group = demo.ec2.create_security_group(GroupName=NAME, Description="the demo's")["GroupId"]
+        group = demo.ec2.create_security_group(GroupName=NAME, Description="of the demo")["GroupId"]
         demo.ec2.authorize_security_group_ingress(
             GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
         )

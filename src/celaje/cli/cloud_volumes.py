@@ -118,8 +118,9 @@ def volume_attach(words: list[str]) -> int:
     device = chosen.device or next(free, "/dev/sdq")
     client("attach_volume", VolumeId=volume["VolumeId"], InstanceId=instance["InstanceId"], Device=device)
     _wait_for_volume(client, volume["VolumeId"], "attached")
+    serial = volume["VolumeId"].replace("-", "")
     print(f"{chosen.volume} is attached to {chosen.instance} as {device}; the guest finds it by its serial number:")
-    print(f"  ls -l /dev/disk/by-id/*{volume['VolumeId']}*   or   lsblk -o NAME,SIZE,SERIAL")
+    print(f"  ls -l /dev/disk/by-id/*{serial}*   or   lsblk -o NAME,SIZE,SERIAL")
     return 0
 
 
