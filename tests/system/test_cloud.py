@@ -1,0 +1,142 @@
+"""A cloud with a real guest, from the first request to the last; and with its processes killed in between."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from celaje import paths
+from celaje.disk.volumes import VolumeStore
+from celaje.host import record
+from celaje.host.record import MachineDirectory
+from celaje.network import spawn
+from tests.system.cloud_host import CloudHost, cloud_host, kill, ssh, state, until, until_state
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, built_image: Callable[[str], Path]) -> Iterator[CloudHost]:
+    with cloud_host(paths.home(), built_image("debian-mini")) as host:
+        yield host
+
+
+@pytest.fixture
+def key(tmp_path: Path, tool: Callable[[str], str]) -> Path:
+    path = tmp_path / "key"
+    subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+def opened_to_ssh(cloud: CloudHost, key: Path) -> dict[str, object]:
+    """What a launch needs so that ssh reaches it."""
+    ec2 = cloud.client()
+    ec2.import_key_pair(KeyName="mine", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
+    [group] = ec2.describe_security_groups()["SecurityGroups"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
+    )
+    return {"ImageId": cloud.image(ec2), "InstanceType": "t3.nano", "KeyName": "mine", "MinCount": 1, "MaxCount": 1}
+
+
+def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> None:
+    ec2 = cloud.client()
+    request = opened_to_ssh(cloud, key)
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}]
+    answer = ec2.run_instances(
+        **request,
+        TagSpecifications=tags,
+        MetadataOptions={"InstanceMetadataTags": "enabled"},
+        UserData="#!/bin/sh\necho told > /tmp/told\n",
+    )
+    instance = answer["Instances"][0]["InstanceId"]
+    until_state(ec2, instance, "running")
+    about = "http://169.254.169.254/latest"
+    facts = ssh(
+        key,
+        instance,
+        f"cat /tmp/told; wget -qO- {about}/meta-data/tags/instance/Name; echo; "
+        f"wget -qO- {about}/meta-data/instance-id; echo; wget -qO- {about}/dynamic/instance-identity/document",
+    )
+    assert facts.splitlines()[:3] == ["told", "web", instance]
+    assert '"region": "us-east-1"' in facts
+
+    def checked() -> bool:
+        [told] = ec2.describe_instance_status(InstanceIds=[instance])["InstanceStatuses"]
+        return bool(told["InstanceStatus"]["Status"] == told["SystemStatus"]["Status"] == "ok")
+
+    until(checked, "the status checks")
+    assert ec2.get_console_output(InstanceId=instance)["Output"]
+    ssh(key, instance, "echo kept > kept; sync")
+    ec2.stop_instances(InstanceIds=[instance])
+    until_state(ec2, instance, "stopped")
+    assert MachineDirectory.of(instance).holder() is None
+    assert ec2.get_console_output(InstanceId=instance)["Output"]
+    ec2.start_instances(InstanceIds=[instance])
+    until_state(ec2, instance, "running")
+    assert ssh(key, instance, "cat kept") == "kept\n"
+    ssh(key, instance, "nohup sh -c 'sleep 1; poweroff' >/dev/null 2>&1 &")
+    until_state(ec2, instance, "stopped")
+    [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+    assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    ec2.terminate_instances(InstanceIds=[instance])
+    until_state(ec2, instance, "terminated")
+    until(lambda: not ec2.describe_volumes()["Volumes"], "the end of its volume")
+    assert record.names() == []
+    assert VolumeStore().names() == []
+    assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
+    assert cloud.down() == 0
+
+
+def test_instances_run_on_while_the_daemon_is_away_and_are_adopted(cloud: CloudHost, key: Path) -> None:
+    ec2 = cloud.client()
+    request = opened_to_ssh(cloud, key)
+    first, second = (ec2.run_instances(**request)["Instances"][0]["InstanceId"] for _ in range(2))
+    for instance in (first, second):
+        until_state(ec2, instance, "running")
+    boots = ssh(key, first, "cat /proc/sys/kernel/random/boot_id")
+    process = MachineDirectory.of(first).holder()
+    cloud.kill()
+    assert ssh(key, first, "cat /proc/sys/kernel/random/boot_id") == boots
+    other = MachineDirectory.of(second).holder()
+    assert other is not None
+    kill(other)  # while nobody looks
+    cloud.up()
+    ec2 = cloud.client()
+    assert state(ec2, first) == "running"
+    assert MachineDirectory.of(first).holder() == process
+    until(lambda: MachineDirectory.of(second).holder() not in (None, other), "the second's recovery")
+    ssh(key, second, "true")
+    assert ssh(key, first, "cat /proc/sys/kernel/random/boot_id") == boots
+
+
+def test_what_was_acknowledged_is_done_whatever_is_killed(cloud: CloudHost, key: Path) -> None:
+    ec2 = cloud.client()
+    request = opened_to_ssh(cloud, key)
+    instance = ec2.run_instances(**request)["Instances"][0]["InstanceId"]
+    cloud.kill()  # at once: nothing of it has been made, or half of it
+    cloud.up()
+    ec2 = cloud.client()
+    until_state(ec2, instance, "running")
+    ssh(key, instance, "true")
+    [network] = spawn.running()
+    with_pid = int((spawn.lock_path(network)).read_text().split()[0])
+    kill(with_pid)
+    ssh(key, instance, "true")  # its machine has started another one, and has the same place in it
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.kill()
+    cloud.up()
+    ec2 = cloud.client()
+    until_state(ec2, instance, "terminated")
+    assert record.names() == []
+    until(lambda: VolumeStore().names() == [], "the end of its volume")
+
+
+def test_a_second_daemon_of_one_home_is_refused(cloud: CloudHost, capfd: pytest.CaptureFixture[str]) -> None:
+    second = CloudHost.__new__(CloudHost)
+    second.__dict__ |= {**cloud.__dict__, "process": None}
+    with pytest.raises(AssertionError, match="the daemon has ended"):
+        second.up()
+    assert "runs in" in capfd.readouterr().err
+    assert cloud.client().describe_regions()["Regions"]
