@@ -21,9 +21,12 @@ PACKAGES = ("ec2", "iam", "sts", "ssm", "ebs")
 
 def actions_of(package: str) -> list[Actions]:
     """Those of the modules of one package of the cloud; none where there is no such package."""
+    name = f"{ec2.__name__.rpartition('.')[0]}.{package}"
     try:
-        found = importlib.import_module(f"{ec2.__name__.rpartition('.')[0]}.{package}")
-    except ModuleNotFoundError:
+        found = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
         return []
     modules = (
         importlib.import_module(each.name) for each in pkgutil.iter_modules(found.__path__, f"{found.__name__}.")

@@ -13,9 +13,11 @@ from celaje.cloud.iam.credentials import role_credentials
 from celaje.cloud.reconcile.metadata_facts import HeldCredentials
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.roles import InstanceProfile, Role
+from celaje.cloud.sts.trust import trusts
 
 LIFE = datetime.timedelta(hours=6)
 RENEWED = datetime.timedelta(hours=2)  # before they expire; SDKs ask again in the last quarter of an hour
+_SERVICE = "ec2.amazonaws.com"
 
 
 class RoleSessions:
@@ -27,7 +29,7 @@ class RoleSessions:
         self._changing = threading.Lock()
 
     def of(self, session: Session, instances: Iterable[Instance], now: datetime.datetime) -> dict[str, HeldCredentials]:
-        """By instance; one without a profile, or whose profile has no role, holds none."""
+        """By instance; one without a profile, or whose profile has no role that trusts EC2, holds none."""
         wanted = {row.id: row for row in instances if row.profile_id}
         profiles = {row.profile_id for row in wanted.values()}
         query = (
@@ -35,7 +37,8 @@ class RoleSessions:
             .join(Role, Role.id == InstanceProfile.role)
             .where(InstanceProfile.id.in_(profiles))
         )
-        roles = dict(session.execute(query).tuples().all()) if profiles else {}
+        found = session.execute(query).tuples().all() if profiles else []
+        roles = {profile: role for profile, role in found if trusts(role.trust, frozenset(), service=_SERVICE)}
         with self._changing:
             return {
                 identifier: self._current(session, row, roles[row.profile_id], now)
