@@ -21,7 +21,9 @@ import boto3
 import msgspec
 from botocore.config import Config
 
+from celaje.cloud.daemon import DATABASE
 from celaje.cloud.settings import Settings
+from celaje.cloud.state.database import Database
 from celaje.host import reach, record
 from celaje.host.control import wait_until_off
 from celaje.host.record import MachineDirectory
@@ -44,15 +46,16 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
 
 
 class CloudHost:
-    """A cloud in `home`. `image` is the directory of an image of the host."""
+    """A cloud in `home`. `image` is the directory of an image of the host, which is its public image."""
 
-    def __init__(self, home: Path, image: Path) -> None:
+    def __init__(self, home: Path, image: Path | None) -> None:
         self.home = home
         self.directory = home / "cloud"
         self.directory.mkdir(parents=True)
-        (home / "images").mkdir()
-        (home / "images" / image.name).symlink_to(image)
-        settings = Settings(images=(image.name,), port=0)
+        if image is not None:
+            (home / "images").mkdir()
+            (home / "images" / image.name).symlink_to(image)
+        settings = Settings(images=(image.name,) if image else (), port=0)
         (self.directory / "settings.json").write_bytes(msgspec.json.encode(settings))
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -87,6 +90,15 @@ class CloudHost:
         assert self.process is not None
         self.process.kill()
         self.process.wait(SECONDS)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        """Its database, beside the daemon."""
+        database = Database(self.directory / DATABASE)
+        try:
+            yield database
+        finally:
+            database.close()
 
     # Clients.
 

@@ -26,19 +26,24 @@ log = logging.getLogger(__name__)
 BUILD_LOG = "image-build.log"
 
 
-class WarmTemplate:
-    """Keeps the template that machines are forked from running, so that the first launch need not wait for it."""
+class Preparation:
+    """Keeps the template that machines are forked from running, and makes the regions' keys, so that the first launch
+    need not wait for either."""
 
-    name = "template"
+    name = "preparation"
     LOOK_SECONDS = 60.0
 
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
     def step(self) -> float | None:
-        """Start it where there is none."""
+        """Do what is missing."""
         try:
             if starting.template_process() is None:
                 starting.start_template()
         except CelajeError as error:
             log.warning("the template of machines does not start: %s", error)
+        self._documents.prepare()
         return self.LOOK_SECONDS
 
 
@@ -63,7 +68,7 @@ class Reconciliation:
             ImagesController(database, self.wake),
             self._public,
             ChunksController(),
-            WarmTemplate(),
+            Preparation(documents),
         ]
         self._controllers = Controllers(controllers)
 

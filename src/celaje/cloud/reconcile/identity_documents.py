@@ -15,6 +15,7 @@ import base64
 import datetime
 import json
 import os
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ class Signer:
         self._path = directory / f"identity-{region}.pem"
         self._region = region
         self._held: tuple[RSAPrivateKey, Certificate] | None = None
+        self._making = threading.Lock()
         self.leaves = lru_cache(REMEMBERED)(self._leaves)
         """Document and signatures by their paths, of a document's text."""
 
@@ -64,13 +66,14 @@ class Signer:
         return self._key()[1].public_bytes(Encoding.PEM)
 
     def _key(self) -> tuple[RSAPrivateKey, Certificate]:
-        if self._held is None:
-            try:
-                self._held = _read(self._path.read_bytes())
-            except FileNotFoundError:
-                _write(self._path, self._region)
-                self._held = _read(self._path.read_bytes())
-        return self._held
+        with self._making:
+            if self._held is None:
+                try:
+                    self._held = _read(self._path.read_bytes())
+                except FileNotFoundError:
+                    _write(self._path, self._region)
+                    self._held = _read(self._path.read_bytes())
+            return self._held
 
 
 def _read(data: bytes) -> tuple[RSAPrivateKey, Certificate]:

@@ -23,14 +23,14 @@ from celaje.cloud.reconcile.metadata_facts import MetadataMaterial
 from celaje.cloud.reconcile.role_sessions import RoleSessions
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
-from celaje.cloud.state.instances import ON_A_HOST, Instance
+from celaje.cloud.state.instances import ON_A_HOST, PENDING, Instance
 from celaje.cloud.state.networks import Vpc
 from celaje.cloud.state.tags import tags_of
 from celaje.cloud.state.volumes import attached_to
 from celaje.errors import CelajeError, NotFound
 from celaje.host.interface_file import differing, update_interface
 from celaje.host.record import MachineDirectory
-from celaje.network import client, group_file
+from celaje.network import client, group_file, spawn
 from celaje.network.messages import Attach, SecurityGroup
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,11 @@ class Documents:
         self._settings = settings
         self._signers = {region: Signer(directory, region) for region in settings.regions}
         self.sessions = RoleSessions()
+
+    def prepare(self) -> None:
+        """Make the keys that identity documents are signed with, where there are none yet: that takes a moment."""
+        for signer in self._signers.values():
+            signer.certificate()
 
     def of(self, session: Session, instances: Sequence[Instance]) -> dict[str, Attach]:
         """By instance; those whose interface is released have none."""
@@ -92,7 +97,10 @@ class NetworksController:
         by_network: dict[str, list[Attach]] = {}
         for document in documents.values():
             by_network.setdefault(document.network.name, []).append(document)
+        starting = {row.vpc for row in rows if row.state == PENDING}
         for network, attached in by_network.items():
+            if network in starting:  # while disks and machines are made, so that these need not wait for it
+                self._try(network, partial(spawn.ensure_running, attached[0].network))
             self._tell_interfaces(network, attached)
         self._documents.sessions.keep(documents)
         renewal = self._documents.sessions.next(datetime.datetime.now(datetime.UTC))
