@@ -25,6 +25,7 @@ from celaje.host.interface_file import (
     update_interface,
     write_interface,
 )
+from celaje.host.network_card import NetworkCard
 from celaje.host.record import MachineDirectory
 from celaje.network import client, messages
 from celaje.network.fingerprint import fingerprint
@@ -164,6 +165,17 @@ def test_a_change_that_cannot_be_is_refused_and_told_again_with_the_next(
     assert now().public_address == INTERFACE.public_address, "all or nothing"
     update_interface(directory, changed(public_address="127.64.0.8"))
     assert now().public_address == "127.64.0.8"
+
+
+def test_a_card_follows_its_document_until_that_stands_still(runtime: Path) -> None:
+    """Whoever writes it while a card attaches, or tells what it has read, may have told the network already."""
+    versions = [changed(public_address=address) for address in ("127.64.0.6", "127.64.0.7")]
+    read = iter([*versions, versions[-1]])
+    card = NetworkCard(INTERFACE, lambda: next(read))
+    assert now().public_address == "127.64.0.7"
+    card.close()
+    card.device.close()
+    client.stop(VPC.name)
 
 
 CONTROLLER = """

@@ -171,8 +171,8 @@ class NetworkCard:
     def _follow(self) -> None:
         """Whoever has changed the document while we attached with the former one found nobody to tell."""
         try:
-            written = self._document()
-            if written is not None and written != self._request:
+            # Again until nothing has changed: what was read may be out of date when it is told.
+            while (written := self._document()) is not None and written != self._request:
                 self._request = written
                 applied(written)
         except CelajeError as error:
