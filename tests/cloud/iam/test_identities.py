@@ -64,6 +64,15 @@ def test_who_signs_as_the_root_is_told_so(owner, iam):
     assert iam.get_user()["User"]["Arn"] == identity["Arn"]
 
 
+def test_a_new_key_of_a_root_comes_into_the_owners_file(owner, iam):
+    owner.cloud.woken.clear()
+    key = iam.create_access_key()["AccessKey"]["AccessKeyId"]
+    assert owner.cloud.woken == {"credentials"}
+    assert key in [each["AccessKeyId"] for each in iam.list_access_keys()["AccessKeyMetadata"]]
+    iam.delete_access_key(AccessKeyId=key)
+    assert [each["AccessKeyId"] for each in iam.list_access_keys()["AccessKeyMetadata"]] == [owner.key]
+
+
 def test_a_user_has_two_keys_at_most(iam):
     iam.create_user(UserName="ada")
     for _ in range(2):

@@ -145,6 +145,7 @@ def create_access_key(call: Call, request: iam.CreateAccessKeyRequestTypeDef) ->
     if len(_keys_of(call, owner)) >= KEYS_PER_USER:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {KEYS_PER_USER}", 409)
     key = new_access_key(call.session, call.account, owner, call.now)
+    _changed(call, key)
     return {"AccessKey": _described_key(key, name) | {"SecretAccessKey": key.secret}}
 
 
@@ -167,14 +168,22 @@ def update_access_key(call: Call, request: iam.UpdateAccessKeyRequestTypeDef) ->
     """Let a key sign, or no longer."""
     key = _key(call, request.get("UserName"), request["AccessKeyId"])
     key.active = request["Status"] == "Active"
+    _changed(call, key)
     return {}
 
 
 @ACTIONS.action
 def delete_access_key(call: Call, request: iam.DeleteAccessKeyRequestTypeDef) -> Answer:
     """A key that signs nothing any more."""
-    call.session.delete(_key(call, request.get("UserName"), request["AccessKeyId"]))
+    key = _key(call, request.get("UserName"), request["AccessKeyId"])
+    call.session.delete(key)
+    _changed(call, key)
     return {}
+
+
+def _changed(call: Call, key: AccessKey) -> None:
+    if not key.user:
+        call.wake("credentials")  # the owner's file has the keys of roots
 
 
 def _described_key(key: AccessKey, name: str) -> dict[str, object]:
