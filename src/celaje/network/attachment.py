@@ -70,8 +70,7 @@ class Attachment:
             from_guest=request.bandwidth.from_guest,
         )
         self.interface: Interface = network.attach(interface, self._transmit)
-        # Of others' flows, by rules that come with this one for groups that they are in.
-        self.cut = rules.say(said)
+        rules.say(said)
         self.flows: InterfaceFlows = nat.attached(self.interface)
         self.flows.opened = opened
         try:
@@ -187,15 +186,21 @@ class Attachment:
             return 0
         former_exit = self.flows.exit
         is_real = self._join_pool(now)
-        if former_exit is not None and was is not None and self._pool is not None:
-            self._pool.remove_address(address_number(was))
-            if not is_real:
-                self.flows.exit = None
         try:
-            return self.ports.set_address(now, is_real, self._admitted(now))
+            cut = self.ports.set_address(now, is_real, self._admitted(now))
         except HostError:
+            self.flows.exit = former_exit
+            self._leave_pool(now if is_real else None)
             self.ports.set_address(was, former_exit is not None, self._admitted(was))
             raise
+        if not is_real:
+            self.flows.exit = None
+        self._leave_pool(was if former_exit is not None else None)
+        return cut
+
+    def _leave_pool(self, public: str | None) -> None:
+        if self._pool is not None and public is not None:
+            self._pool.remove_address(address_number(public))
 
     @staticmethod
     def _opened(subnet: Subnet, host_ports: Iterable[HostPort], services: Iterable[Service]) -> Opened:
