@@ -71,7 +71,7 @@ def test_networks_with_the_same_addresses_are_told_apart_by_name(guest: Attached
     same = {"network": NetworkSettings(name="other"), "address": guest.attached.address}
     twin = AttachedGuest(attach_request("twin", host_name="web", **same))
     try:
-        for reached in (reach.connect, lambda host, port: reach.ssh_words(f"root@{host}")):
+        for reached in (reach.connect, lambda host, port: reach.machine_of(host)):
             with pytest.raises(UsageError, match=r"may be any of twin \(network other\), web \(network test\); say"):
                 reached(guest.attached.address, 22)
         connections: list[socket.socket] = []
