@@ -27,6 +27,7 @@ from celaje.cloud.state.database import Database
 from celaje.host import reach, record
 from celaje.host.control import wait_until_off
 from celaje.host.record import MachineDirectory
+from celaje.network import spawn
 from tests.machine_processes import alive, end, end_servers
 
 if TYPE_CHECKING:
@@ -114,6 +115,13 @@ class CloudHost:
             aws_secret_access_key=profile["root"]["aws_secret_access_key"],
             config=Config(retries={"total_max_attempts": 1}),
         )
+
+    def networks(self) -> list[str]:
+        """Its networks that run."""
+        vpcs = {
+            vpc["VpcId"] for region in Settings().regions for vpc in self.client(region=region).describe_vpcs()["Vpcs"]
+        }
+        return [network for network in spawn.running() if network in vpcs]
 
     def image(self, ec2: EC2Client) -> str:
         """The image's id, once it is available."""

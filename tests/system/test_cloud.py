@@ -120,7 +120,7 @@ def test_what_was_acknowledged_is_done_whatever_is_killed(cloud: CloudHost, key:
     ec2 = cloud.client()
     until_state(ec2, instance, "running")
     ssh(key, instance, "true")
-    [network] = spawn.running()
+    [network] = cloud.networks()
     with_pid = int((spawn.lock_path(network)).read_text().split()[0])
     kill(with_pid)
     ssh(key, instance, "true")  # its machine has started another one, and has the same place in it

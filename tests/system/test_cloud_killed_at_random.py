@@ -109,7 +109,7 @@ class KilledCloud(RuleBasedStateMachine):
     @rule()
     def kill_a_network(self) -> None:
         """Its machines start another one."""
-        for network in spawn.running():
+        for network in self.cloud.networks():
             process = int(spawn.lock_path(network).read_text().split()[0])
             kill(process)
 
@@ -137,7 +137,7 @@ class KilledCloud(RuleBasedStateMachine):
         machines = record.names()
         alive = {name for name in machines if MachineDirectory.of(name).holder() is not None}
         # One that was terminated before it ever started has never had a machine; one that waits has one later.
-        attached = {one.interface for network in spawn.running() for one in network_client.interfaces(network)}
+        attached = {one.interface for network in self.cloud.networks() for one in network_client.interfaces(network)}
         return (
             found == self.wanted
             and machines == here
