@@ -59,7 +59,7 @@ class Demo:
         )
         self.endpoint = settings["AWS_ENDPOINT_URL"]
         self.ec2 = session.client("ec2", endpoint_url=self.endpoint)
-        path_style = botocore.client.Config(s3={"addressing_style": "path"}, signature_version="s3v4")
+        path_style = botocore.client.Config(s3={"addressing_style": "path"})
         self.s3 = session.client("s3", endpoint_url=self.endpoint, config=path_style)
         self.s3_inside = session.client("s3", endpoint_url=INSIDE, config=path_style)
         self.key = Path(tempfile.mkdtemp(prefix="celaje-demo-")) / "key"

@@ -24,6 +24,7 @@ from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.identity import Identities
 from celaje.cloud.aws.message import HttpAnswer, HttpRequest
+from celaje.cloud.aws.presigned_v2 import ClaimedLink
 from celaje.cloud.aws.received_body import received_body
 from celaje.cloud.aws.routing import Routed, host_name, route
 from celaje.cloud.aws.serialize_error import identifying_headers, serialize_error
@@ -191,7 +192,7 @@ class Gateway:
                 raise OSError(f"{call.operation} read {len(answer.body)} of {whole.length} bytes")
         return answer
 
-    def _verified(self, request: HttpRequest, signed: Claimed | None, now: datetime.datetime) -> Verified:
+    def _verified(self, request: HttpRequest, signed: Claimed | ClaimedLink | None, now: datetime.datetime) -> Verified:
         verified = verify(request, signed, self._identities, now, any_key=self._any_key)
         if self._any_key and verified.key is None:
             # Nothing was proven, so only who is on this host may ask.
@@ -207,9 +208,9 @@ class Gateway:
                 raise AwsError("AccessDenied", "With --auth open, requests of web pages (Origin) are refused", 403)
         return verified
 
-    def _region(self, signed: Claimed | None, service: str) -> str:
+    def _region(self, signed: Claimed | ClaimedLink | None, service: str) -> str:
         regions = self._settings.regions
-        if signed is None:
+        if signed is None or isinstance(signed, ClaimedLink):
             return next(iter(regions))
         region = signed.scope.region
         if region in regions:

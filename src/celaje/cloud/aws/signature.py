@@ -3,6 +3,7 @@
     in the header      Authorization: AWS4-HMAC-SHA256 Credential=KEY/20260131/us-east-1/ec2/aws4_request,
                        SignedHeaders=host;x-amz-date, Signature=…
     presigned          ?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=…&X-Amz-Date=…&X-Amz-Expires=900&…
+                       (links to objects may be signed with version 2: presigned_v2.py)
     streaming          x-amz-content-sha256: STREAMING-…; each chunk continues the request's signature (aws_chunked.py)
 
 A canonical form of the request is built from exactly the headers that the client says it signed, and compared in
@@ -23,8 +24,10 @@ from urllib.parse import quote, unquote_to_bytes
 
 from celaje.cloud.aws.action import Caller
 from celaje.cloud.aws.denials import Denial, Reason
-from celaje.cloud.aws.identity import ANONYMOUS, Identities
+from celaje.cloud.aws.identity import ANONYMOUS, Credential, Identities
 from celaje.cloud.aws.message import HttpRequest
+from celaje.cloud.aws.presigned_v2 import ClaimedLink, claimed_link, verify_link
+from celaje.cloud.aws.routing import bucket_of_host
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -79,14 +82,18 @@ class Verified:
     scope: str = ""
 
 
-def claimed(request: HttpRequest) -> Claimed | None:
-    """The request's signature, None for an anonymous request. Denial if it is incomplete, or of another kind."""
+def claimed(request: HttpRequest) -> Claimed | ClaimedLink | None:
+    """The request's signature, None for an anonymous request. Denial if it is incomplete, or of another kind; links to
+    objects may be signed with version 2."""
     authorization = request.header("authorization")
     if authorization is not None:
         return _from_header(request, authorization)
     if "X-Amz-Algorithm=" in request.query or "X-Amz-Signature=" in request.query:
         return _from_query(request)
-    # Version 2: in the query or the form, where EC2's clients have it, or as S3's Signature parameter.
+    link = claimed_link(request)
+    if link is not None:
+        return link
+    # Version 2: in the query or the form, where EC2's clients have it.
     for text in (request.query, "" if len(request.body) > 1 << 20 else request.body.decode("latin-1")):
         if "AWSAccessKeyId=" in text and "Signature=" in text:
             raise Denial(Reason.VERSION_2)
@@ -189,7 +196,7 @@ def _signature(text: str) -> str:
 
 def verify(
     request: HttpRequest,
-    signed: Claimed | None,
+    signed: Claimed | ClaimedLink | None,
     identities: Identities,
     now: datetime.datetime,
     *,
@@ -202,7 +209,7 @@ def verify(
     """
     if signed is None:
         return Verified(ANONYMOUS, request.header("x-amz-content-sha256") or UNSIGNED)
-    s3 = signed.scope.service == "s3"
+    s3 = isinstance(signed, ClaimedLink) or signed.scope.service == "s3"
     payload = _payload(request, signed, s3)
     credential = identities.credential(signed.access_key, signed.token)
     if credential is None:
@@ -210,6 +217,10 @@ def verify(
         if caller is not None:
             return Verified(caller, payload)
         raise Denial(Reason.WRONG_TOKEN if signed.token else Reason.UNKNOWN_KEY, access_key=signed.access_key)
+    if isinstance(signed, ClaimedLink):
+        verify_link(request, bucket_of_host(request.header("host") or ""), signed, credential, now)
+        _not_expired(credential, signed.access_key, now)
+        return Verified(credential.caller, payload)
     _in_time(signed, now, s3)
     _all_signed(request, signed, s3)
     key = signing_key(credential.secret, signed.scope)
@@ -228,19 +239,23 @@ def verify(
             canonical_request=canonical,
             signature=signed.signature,
         )
-    # Only who has the secret is told that it was right.
-    if credential.expires is not None and credential.expires <= now:
-        raise Denial(Reason.EXPIRED_TOKEN, access_key=signed.access_key)
+    _not_expired(credential, signed.access_key, now)
     return Verified(credential.caller, payload, key, signed.signature, signed.date, str(signed.scope))
 
 
-def _payload(request: HttpRequest, signed: Claimed, s3: bool) -> str:
+def _not_expired(credential: Credential, access_key: str, now: datetime.datetime) -> None:
+    """Asked when the signature was right: only who has the secret is told."""
+    if credential.expires is not None and credential.expires <= now:
+        raise Denial(Reason.EXPIRED_TOKEN, access_key=access_key)
+
+
+def _payload(request: HttpRequest, signed: Claimed | ClaimedLink, s3: bool) -> str:
     stated = request.header("x-amz-content-sha256")
     if not s3:
         if stated == UNSIGNED:
             return UNSIGNED
         return hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_SHA256
-    if signed.presigned:
+    if isinstance(signed, ClaimedLink) or signed.presigned:
         if stated is None or stated == UNSIGNED:
             return UNSIGNED
     elif stated is None:

@@ -195,6 +195,9 @@ class PublicImagesController:
             owner = session.scalars(select(Account.id).order_by(Account.created, Account.id)).first()
             if owner is None:
                 raise CelajeError("the cloud has no account yet; start it again: celaje up")
+            for row in session.scalars(select(Image).where(Image.revision != "", Image.state == "pending")):
+                if row.name not in self._names or row.revision != revision:
+                    session.delete(row)  # it was never there, and nobody builds it any more
             for region in self._regions:
                 for name in self._names:
                     identifier = image_id(region, name, revision)

@@ -1,0 +1,71 @@
+"""Links that boto3 makes unless it is told otherwise."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+from botocore.config import Config
+
+from tests.cloud.aws.conftest import Served
+from tests.cloud.aws.test_objects_stream import put
+
+
+def link(served: Served, method: str = "get_object", expires: int = 60, **parameters: Any) -> str:
+    client = served.client("s3", config=Config(signature_version="s3", s3={"addressing_style": "path"}))
+    url: str = client.generate_presigned_url(method, {"Bucket": "here", "Key": "k", **parameters}, ExpiresIn=expires)
+    assert "AWSAccessKeyId=" in url
+    return url
+
+
+def fetched(url: str, method: str = "GET", data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_a_link_gets_and_puts(served: Served) -> None:
+    put(served, b"linked")
+    assert fetched(link(served)) == (200, b"linked")
+    assert fetched(link(served, "put_object"), "PUT", b"other", **{"Content-Type": ""})[0] == 200
+
+
+def test_what_a_link_says_of_the_answer_is_signed(served: Served) -> None:
+    put(served, b"linked")
+    url = link(served, ResponseContentType="text/x-mine", ResponseContentDisposition="attachment; filename=a b")
+    assert fetched(url)[0] == 200
+    status, body = fetched(url.replace("x-mine", "x-yours"))
+    assert (status, b"SignatureDoesNotMatch" in body) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        (lambda url: url.replace("/k?", "/other?"), 403, b"SignatureDoesNotMatch"),
+        (lambda url: url.replace("Expires=", "Expires=9"), 403, b"SignatureDoesNotMatch"),
+        (lambda url: url.replace("Expires=", "Expires=x"), 400, b"AuthorizationHeaderMalformed"),
+        (lambda url: url + "&Signature=again", 400, b"AuthorizationHeaderMalformed"),
+        (lambda url: url.replace("AWSAccessKeyId=A", "AWSAccessKeyId=B"), 403, b"InvalidAccessKeyId"),
+    ],
+)
+def test_a_link_that_was_changed_is_refused(served: Served, change: Any, status: int, code: bytes) -> None:
+    put(served, b"linked")
+    found, body = fetched(change(link(served)))
+    assert (found, code in body) == (status, True)
+
+
+def test_a_link_whose_time_is_over_says_so(served: Served) -> None:
+    put(served, b"linked")
+    status, body = fetched(link(served, expires=-5))
+    assert (status, b"Request has expired" in body) == (403, True)
+
+
+def test_a_link_of_one_method_is_none_of_another(served: Served) -> None:
+    put(served, b"linked")
+    assert fetched(link(served), "DELETE")[0] == 403
