@@ -261,3 +261,14 @@ def test_an_address_that_another_machine_has_is_refused(
     assert "celaje: " in said
     assert interface("one").mac in said or interface("one").address in said
     assert main(["vm", "console", "--log", "one-more"]) != 0  # nothing of it is left
+
+
+def test_a_machine_that_goes_on_from_a_snapshot_reaches_the_host_at_once_however_often(
+    home: Path, frozen: dict[str, Path], programs: int, repetitions: Repetitions
+) -> None:
+    # Each time it comes with the same address, port and sequence numbers as the last that was.
+    for _ in range(repetitions(5, 100)):
+        guest = restored("four", frozen["one"], f"user,network=four,host=tcp:{programs}")
+        guest.run(f"wget -q -O /dev/null http://{ROUTER}:{programs}/traffic")
+        remove(guest)
+    client.stop("four")
