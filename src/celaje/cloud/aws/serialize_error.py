@@ -17,7 +17,7 @@ REST_JSON_TYPE = "application/json"
 
 def serialize_error(protocol: str, error: AwsError, request_id: str, host_id: str, namespace: str) -> tuple[str, bytes]:
     """The content type and the body."""
-    code, message = escaped(error.code), escaped(error.message)
+    code, message = escaped(error.code), escaped(_legible(error.message))
     if protocol == "ec2":
         # Exactly these two children: libcloud takes them apart by position.
         return XML_TYPE, (
@@ -31,7 +31,7 @@ def serialize_error(protocol: str, error: AwsError, request_id: str, host_id: st
             f"<Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
         ).encode()
     if protocol == "rest-xml":
-        fields = "".join(f"<{name}>{escaped(value)}</{name}>" for name, value in error.fields.items())
+        fields = "".join(f"<{name}>{escaped(_legible(value))}</{name}>" for name, value in error.fields.items())
         return S3_XML_TYPE, (
             f"{PROLOGUE}<Error><Code>{code}</Code><Message>{message}</Message>{fields}"
             f"<RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
@@ -46,3 +46,10 @@ def identifying_headers(protocol: str, request_id: str, host_id: str) -> Headers
     if protocol == "rest-xml":
         return [("x-amz-request-id", request_id), ("x-amz-id-2", host_id)]
     return [("x-amzn-requestid", request_id)]
+
+
+def _legible(text: str) -> str:
+    """What a client sent and gets told again, without the characters that XML cannot carry."""
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if (each < " " and each not in "\t\n") or each in "\ufffe\uffff" else each for each in text)

@@ -302,14 +302,15 @@ def _spellings(request: HttpRequest, signed: Claimed, s3: bool) -> list[tuple[st
     """Path and query as they may have been signed: encoded as the specification says, or as they were sent."""
     query = _canonical_query(request.query, signed.presigned)
     sent = "&".join(sorted(_pieces(request.query, signed.presigned)))
-    path = quote(unquote_to_bytes(request.path), safe="/-_.~")
-    if not s3:
-        # Every service but S3 has the path's encoding encoded once more.
-        return [(quote(request.path, safe="/-_.~%" if "%" not in request.path else "/-_.~"), query)]
-    spellings = [(path, query)]
-    for other in ((request.path, sent), (request.path, query), (path, sent)):
-        if other not in spellings:
-            spellings.append(other)
+    if s3:
+        paths = [quote(unquote_to_bytes(request.path), safe="/-_.~"), request.path]
+    else:  # every other service has the path's encoding encoded once more
+        paths = [quote(request.path, safe="/-_.~")]
+    spellings: list[tuple[str, str]] = []
+    for path in paths:
+        for other in (query, sent):
+            if (path, other) not in spellings:
+                spellings.append((path, other))
     return spellings
 
 
