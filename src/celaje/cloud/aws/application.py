@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -25,19 +26,25 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celaje.cloud.aws.body_pipe import BodyPipe
+from celaje.cloud.aws.direct_transfer import ClientGone, Connection, send_file, timed_out
 from celaje.cloud.aws.gateway import BODY, Gateway
 from celaje.cloud.aws.message import HttpAnswer, HttpRequest
-from celaje.cloud.aws.streams import PIECE, FileRange, Pieces
+from celaje.cloud.aws.streams import PIECE, FileRange, FileRanges, Pieces
 from celaje.errors import HostError
 
 PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
 KEEP_ALIVE = 75.0  # seconds that a connection may be idle between requests
+_SMALL = 64 << 10  # bytes of a body of S3 that is read before its thread begins
+_CONNECTION = "celaje.connection"  # in a request's scope: what long bodies go through directly
 THREADS = 16  # for requests whose body is whole
 STREAMING_THREADS = 48  # for those of S3, which may wait for their clients
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+log = logging.getLogger(__name__)
 
 
 class _ClientGone(Exception):
@@ -71,9 +78,14 @@ class Application:
             return
         if not _has_body(request):
             answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request)
-            await self._send(send, answer, request, self._streaming)
+            await self._send(send, answer, request, self._streaming, scope.get(_CONNECTION))
             return
-        pipe = BodyPipe(loop, receive, self._patience)
+        connection: Connection | None = scope.get(_CONNECTION)
+        length = _length(request)
+        if length is not None and length <= _SMALL and request.header("expect") is None:
+            await self._answer_small(receive, send, request, connection)
+            return
+        pipe = BodyPipe(loop, receive, self._patience, connection if length else None, length or 0)
         try:
             answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next)
             if not pipe.finished:
@@ -82,7 +94,30 @@ class Application:
                 answer.headers.append(("Connection", "close"))
         finally:
             pipe.close()
-        await self._send(send, answer, request, self._streaming)
+        await self._send(send, answer, request, self._streaming, connection)
+
+    async def _answer_small(
+        self, receive: _Receive, send: _Send, request: HttpRequest, connection: Connection | None
+    ) -> None:
+        """Read a small body first: handing it over piece by piece costs more than the wait."""
+        try:
+            pieces = iter([await self._read(receive)])
+        except _ClientGone:
+            return
+        except TimeoutError:
+            pieces = None
+
+        def source() -> bytes:
+            if pieces is None:
+                raise timed_out(self._patience)
+            return next(pieces, b"")
+
+        answer = await asyncio.get_running_loop().run_in_executor(
+            self._streaming, self._gateway.answer, request, source
+        )
+        if pieces is None:
+            answer.headers.append(("Connection", "close"))
+        await self._send(send, answer, request, self._streaming, connection)
 
     async def _read(self, receive: _Receive) -> bytes:
         """The whole body, or a byte more than is allowed."""
@@ -98,7 +133,14 @@ class Application:
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
-    async def _send(self, send: _Send, answer: HttpAnswer, request: HttpRequest, pool: ThreadPoolExecutor) -> None:
+    async def _send(
+        self,
+        send: _Send,
+        answer: HttpAnswer,
+        request: HttpRequest,
+        pool: ThreadPoolExecutor,
+        connection: Connection | None = None,
+    ) -> None:
         body = answer.body
         headers = answer.headers
         length = len(body) if isinstance(body, bytes) else body.length
@@ -119,10 +161,29 @@ class Application:
         try:
             await send(start)
             if request.method != "HEAD":
-                await self._stream(send, body, pool)
+                if connection is not None and isinstance(body, FileRange | FileRanges):
+                    await self._send_files(connection, body, pool)
+                else:
+                    await self._stream(send, body, pool)
             await self._patiently(send({"type": "http.response.body", "body": b""}))
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, body.close)
+
+    async def _send_files(
+        self, connection: Connection, body: FileRange | FileRanges, pool: ThreadPoolExecutor
+    ) -> None:
+        """Have the kernel send files, one after the other."""
+        try:
+            await connection.drained(self._patience)
+            with connection.socket() as shared:
+                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self._patience)
+        except ClientGone:
+            connection.lost()
+        except OSError:
+            log.exception("an answer was broken off")
+            connection.lost()
+        else:
+            connection.sent(body.length or 0)
 
     async def _stream(self, send: _Send, body: FileRange | Pieces, pool: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -171,6 +232,21 @@ def _header_bytes(value: str) -> bytes:
     return value.encode("utf-8")
 
 
+def _send_each(shared: socket.socket, body: FileRange | FileRanges, patience: float) -> None:
+    if isinstance(body, FileRange):
+        send_file(shared, body, patience)
+        return
+    while (part := body.next_range()) is not None:
+        send_file(shared, part, patience)
+
+
+def _length(request: HttpRequest) -> int | None:
+    """The body's length on the wire, None if it is not told in a way that the server's parser understands too."""
+    text = request.header("content-length") or ""
+    known = text.isascii() and text.isdigit() and len(text) < 19 and request.header("transfer-encoding") is None
+    return int(text) if known else None
+
+
 def _has_body(request: HttpRequest) -> bool:
     return request.header("transfer-encoding") is not None or (request.header("content-length") or "0") != "0"
 
@@ -188,6 +264,9 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_time()
         super().on_headers_complete()
+        if self.scheme == "http":
+            # The application's task has the scope, and has not run yet.
+            cast(_Scope, self.scope)[_CONNECTION] = Connection(cast(Any, self))  # a class of uvicorn's, without types
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()

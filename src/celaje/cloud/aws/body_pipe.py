@@ -2,7 +2,7 @@
 
 The loop takes what the client sends until half a megabyte waits, then lets the client wait (TCP does the rest) until
 the thread has taken it. Nothing is taken before the thread first asks, so a request that is refused by its headers is
-never sent its `100 Continue`.
+never sent its `100 Continue`. The rest of a long body goes past the loop (direct_transfer.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from celaje.cloud.aws.direct_transfer import DIRECT_FROM, Connection, DirectBody, timed_out
 from celaje.cloud.aws.errors import AwsError
 
 HIGH_WATER = 512 << 10
@@ -19,9 +20,19 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class BodyPipe:
-    """`patience`: seconds in which a client that is to send something must send some of it."""
+    """`patience`: seconds in which a client that is to send something must send some of it.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, patience: float) -> None:
+    `connection`: what a long body, of `length` bytes on the wire, is received from directly once it has begun.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receive: Receive,
+        patience: float,
+        connection: Connection | None = None,
+        length: int = 0,
+    ) -> None:
         self._loop = loop
         self._receive = receive
         self._patience = patience
@@ -31,6 +42,10 @@ class BodyPipe:
         self._ended = False
         self._complete = False
         self._problem: AwsError | None = None
+        self._connection = connection
+        self._length = length
+        self._taken = 0
+        self._direct: DirectBody | None = None
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._started = False
@@ -48,7 +63,7 @@ class BodyPipe:
             self._started = True
             self._loop.call_soon_threadsafe(self._start)
         with self._ready:
-            while not self._waiting and not self._ended:
+            while not self._waiting and not self._ended and self._direct is None:
                 self._ready.wait()
             pieces, self._waiting = self._waiting, []
             full, self._size = self._size >= HIGH_WATER, 0
@@ -58,13 +73,25 @@ class BodyPipe:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._problem is not None:
             raise self._problem
+        if self._direct is not None and not self._complete:
+            return self._next_directly(self._direct)
         return b""
+
+    def _next_directly(self, direct: DirectBody) -> bytes:
+        piece = direct.next()
+        if not piece:
+            self._complete = True
+            assert self._connection is not None
+            self._loop.call_soon_threadsafe(self._connection.give_back)
+        return piece
 
     def close(self) -> None:
         """Take no more. On the loop."""
         if self._pump is not None:
             self._pump.cancel()
         self._end(None)
+        if self._direct is not None:
+            self._direct.close()
 
     def _start(self) -> None:
         self._pump = self._loop.create_task(self._take())
@@ -90,15 +117,28 @@ class BodyPipe:
                     self._ready.notify_all()
                 if not more:
                     return
+                self._taken += len(piece)
+                if self._connection is not None and self._length - self._taken >= DIRECT_FROM:
+                    if self._take_over(self._connection):
+                        return
+                    self._connection = None
                 if full:
                     await self._room.wait()
         except TimeoutError:
-            self._end(
-                AwsError(
-                    "RequestTimeout",
-                    f"Nothing of the body came for {self._patience:g} seconds. Idle connections will be closed.",
-                )
-            )
+            self._end(timed_out(self._patience))
+
+    def _take_over(self, connection: Connection) -> bool:
+        """Have the thread receive the rest itself."""
+        rest = connection.take_over()
+        if rest is None:
+            return False
+        direct = DirectBody(connection.socket(), self._length - self._taken - len(rest), self._patience)
+        with self._ready:
+            if rest:
+                self._waiting.append(rest)
+            self._direct = direct
+            self._ready.notify_all()
+        return True
 
     def _end(self, problem: AwsError | None) -> None:
         with self._ready:

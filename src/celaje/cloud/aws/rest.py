@@ -71,6 +71,8 @@ def compile_rest_parser(service: Service, operation: Operation) -> RestParser:
         for wire, text in request.headers:
             field = headers.get(wire)
             if field is not None:
+                if not text and wire.startswith("x-amz-"):
+                    continue  # clients that leave a setting open send its header empty, and S3 does not look at it
                 name, scalar, is_list = field
                 if is_list:
                     listed = members.setdefault(name, [])

@@ -15,8 +15,8 @@ then make the object visible.
     with call.writing() as session:        # such an action has no call.session: see action.py
         …
 
-Out. The member of an answer that streams (GetObject's `Body`) is `bytes`, a `FileRange`, which is the fast path, or
-`Pieces`. They are sent after the action returned, and closed when they were sent or the client went away.
+Out. The member of an answer that streams (GetObject's `Body`) is `bytes`, a `FileRange` or `FileRanges`, which are the
+fast path, or `Pieces`. They are sent after the action returned, and closed when they were sent or the client went away.
 
     return {"Body": FileRange(os.open(path, os.O_RDONLY), offset=0, length=size), "ContentLength": size, …}
 """
@@ -208,6 +208,44 @@ class Pieces:
         if close is not None:
             with contextlib.suppress(Exception):  # a generator that fails as it is told that nobody reads it
                 close()
+
+
+class FileRanges(Pieces):
+    """Ranges of several files, one after the other, which are opened as they are asked for; `length` in all. `done` is
+    called once, when nobody reads them any more."""
+
+    def __init__(self, ranges: Iterator[FileRange], length: int, done: Callable[[], None]) -> None:
+        super().__init__(iter(()), length)
+        self._ranges = ranges
+        self._done: Callable[[], None] | None = done
+        self._current: FileRange | None = None
+        self._at = 0
+
+    def next_range(self) -> FileRange | None:
+        """The next file's range, None at the end. It is closed when the one after it is asked for."""
+        if self._current is not None:
+            self._current.close()
+        self._current, self._at = next(self._ranges, None), 0
+        return self._current
+
+    def next(self) -> bytes:
+        while self._current is not None or self.next_range() is not None:
+            assert self._current is not None
+            piece = self._current.read(self._at, PIECE)
+            if piece:
+                self._at += len(piece)
+                return piece
+            if self.next_range() is None:
+                break
+        return b""
+
+    def close(self) -> None:
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+        if self._done is not None:
+            done, self._done = self._done, None
+            done()
 
 
 ResponseBody = bytes | FileRange | Pieces

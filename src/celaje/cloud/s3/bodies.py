@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 from celaje.cloud.aws.errors import AwsError
-from celaje.cloud.aws.streams import PIECE, FileRange, Pieces, RequestBody, ResponseBody
+from celaje.cloud.aws.streams import FileRange, FileRanges, RequestBody, ResponseBody
 from celaje.cloud.s3.attributes import default_algorithm
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
@@ -65,36 +63,7 @@ def answer_body(opened: Opened, span: Span) -> ResponseBody:
             return FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length)
         finally:
             opened.close()
-    return Pieces(_Reading(opened, pieces), span.length)
-
-
-class _Reading(Iterator[bytes]):
-    """The bytes of several files, one after the other; at most one is open."""
-
-    def __init__(self, opened: Opened, pieces: list[tuple[Path, int, int]]) -> None:
-        self._opened = opened
-        self._pieces = pieces[::-1]
-        self._file: FileRange | None = None
-        self._at = 0
-
-    def __next__(self) -> bytes:
-        while True:
-            if self._file is None:
-                if not self._pieces:
-                    raise StopIteration
-                path, offset, length = self._pieces.pop()
-                self._file, self._at = FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length), 0
-            block = self._file.read(self._at, PIECE)
-            if block:
-                self._at += len(block)
-                return block
-            self._file.close()
-            self._file = None
-
-    def close(self) -> None:
-        """The client has them all, or has gone."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._opened.close()
-
+    ranges = (
+        FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length) for path, offset, length in pieces
+    )
+    return FileRanges(ranges, span.length, opened.close)

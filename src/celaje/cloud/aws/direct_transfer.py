@@ -1,0 +1,166 @@
+"""Long bodies past the event loop: a thread reads from the connection's socket, or has the kernel send a file to it.
+
+For a body of many megabytes the loop, the parser and their copies cost more than the bytes themselves, all of it under
+the interpreter's lock. So once a request's head and the first of its body have been read as always, reading is paused,
+what has already come is taken, and the thread that wants the body receives the rest itself, as much as the head has
+announced and no byte more. Then the parser is told that the message is complete, and the connection goes on. An answer
+from a file is sent by sendfile(2) once its head has left the buffers.
+
+Everything that knows uvicorn's insides is `Connection`. It is not there for TLS, whose bytes the socket does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from typing import Protocol
+
+import httptools
+
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.streams import FileRange
+
+DIRECT_FROM = 1 << 20
+"""Bytes of a body, or what is left of one, from which it is worth while."""
+
+_BLOCK = 256 << 10
+_SENT_AT_ONCE = 8 << 20
+_DRAIN_PAUSE = 0.001
+
+
+class _Cycle(Protocol):
+    """uvicorn's request and answer."""
+
+    body: bytearray
+    more_body: bool
+    disconnected: bool
+    expected_content_length: int
+
+
+class _Flow(Protocol):
+    def pause_reading(self) -> None: ...
+
+
+class _HttpProtocol(Protocol):
+    """uvicorn's connection."""
+
+    cycle: _Cycle
+    flow: _Flow
+    parser: httptools.HttpRequestParser
+    transport: asyncio.Transport
+
+    def on_message_complete(self) -> None: ...
+
+
+class ClientGone(Exception):
+    """The client went away, or takes nothing, in the middle of an answer."""
+
+
+class Connection:
+    """The connection of one request, whose head has been read. Its methods run on the loop."""
+
+    def __init__(self, protocol: _HttpProtocol) -> None:
+        self._protocol = protocol
+        self._cycle = protocol.cycle
+
+    def socket(self) -> socket.socket:
+        """The connection's socket once more, for a thread: whoever gets it closes it."""
+        shared = self._protocol.transport.get_extra_info("socket")
+        # A descriptor of its own: the loop may close its, and the number be another file's then.
+        return socket.socket(fileno=os.dup(shared.fileno()))
+
+    def take_over(self) -> bytes | None:
+        """Pause the loop's reading: the bytes of the body that have come and were not received. None if it is complete
+        or the client gone."""
+        cycle = self._cycle
+        if not cycle.more_body or cycle.disconnected or self._protocol.transport.is_closing():
+            return None
+        self._protocol.flow.pause_reading()
+        rest = bytes(cycle.body)
+        cycle.body = bytearray()
+        return rest
+
+    def give_back(self) -> None:
+        """All of the body has been received: the next bytes are another request's. Reading goes on with the answer."""
+        if self._cycle.disconnected or self._protocol.transport.is_closing():
+            return
+        # The parser waits for a body that it will not see.
+        self._protocol.parser = httptools.HttpRequestParser(self._protocol)
+        self._protocol.on_message_complete()
+
+    async def drained(self, patience: float) -> None:
+        """Wait until what was written is the kernel's. ClientGone."""
+        for _ in range(int(patience / _DRAIN_PAUSE)):
+            if self._cycle.disconnected or self._protocol.transport.is_closing():
+                raise ClientGone
+            if not self._protocol.transport.get_write_buffer_size():
+                return
+            await asyncio.sleep(_DRAIN_PAUSE)
+        raise ClientGone
+
+    def sent(self, length: int) -> None:
+        """So many bytes of the answer's body were sent."""
+        self._cycle.expected_content_length -= length
+
+    def lost(self) -> None:
+        """The answer cannot be finished: let go of the connection."""
+        self._cycle.disconnected = True
+        self._protocol.transport.abort()
+
+
+def timed_out(patience: float) -> AwsError:
+    """The client has sent nothing for that long."""
+    return AwsError(
+        "RequestTimeout", f"Nothing of the body came for {patience:g} seconds. Idle connections will be closed."
+    )
+
+
+class DirectBody:
+    """What is left of a request's body, `left` bytes, received by the thread that asks for it."""
+
+    def __init__(self, connection: socket.socket, left: int, patience: float) -> None:
+        self._connection = connection
+        self._connection.settimeout(patience)
+        self._patience = patience
+        self.left = left
+
+    def next(self) -> bytes:
+        """The next bytes; b"" at the end. AwsError RequestTimeout, IncompleteBody."""
+        if not self.left:
+            return b""
+        try:
+            piece = self._connection.recv(min(self.left, _BLOCK))
+        except TimeoutError:
+            raise timed_out(self._patience) from None
+        except OSError:
+            piece = b""
+        if not piece:
+            raise AwsError("IncompleteBody", "The client went away before its body was complete")
+        self.left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._connection.close()
+
+
+def send_file(connection: socket.socket, body: FileRange, patience: float) -> None:
+    """Send a range of a file, on the thread that asks for it. ClientGone; OSError if the file is shorter."""
+    at = 0
+    poll = select.poll()
+    poll.register(connection, select.POLLOUT)
+    while at < body.length:
+        count = min(body.length - at, _SENT_AT_ONCE)
+        try:
+            count = os.sendfile(connection.fileno(), body.descriptor, body.offset + at, count)
+        except BlockingIOError:
+            if not poll.poll(patience * 1000):
+                raise ClientGone from None
+            continue
+        except ConnectionError:
+            raise ClientGone from None
+        if not count:
+            raise OSError(f"a file of an answer ends at {body.offset + at}, {body.length - at} bytes too soon")
+        at += count
