@@ -167,11 +167,13 @@ def until_state(ec2: EC2Client, instance: str, wanted: str) -> None:
 
 def ssh(key: Path, instance: str, command: str) -> str:
     """What a command on an instance prints; its server is waited for."""
-    _, words = reach.ssh_words(instance)
-    options = ["-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60"]
+    given = reach.ssh_target(reach.reachable(instance)).options()
+    given |= {"IdentitiesOnly": "yes", "BatchMode": "yes", "ConnectTimeout": "60"}
+    words = [word for option, value in given.items() for word in ("-o", f"{option}={value}")]
     ends = time.monotonic() + SECONDS
     while True:
-        done = subprocess.run([*words[:1], *options, *words[1:], command], capture_output=True, text=True, check=False)
+        line = ["ssh", "-i", str(key), *words, f"{reach.USER}@{instance}", command]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode != 255:  # ssh's own: not reached
             assert done.returncode == 0, done.stderr
             return done.stdout

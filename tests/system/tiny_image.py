@@ -36,7 +36,7 @@ def write_tiny_image(home: Path) -> None:
 def register_tiny_image(database: Database, account: str, region: str) -> None:
     """Its rows, as the controller of public images makes them."""
     with database.write() as session:
-        session.add(
+        session.merge(
             Snapshot(
                 id=SNAPSHOT,
                 account=account,
@@ -51,7 +51,7 @@ def register_tiny_image(database: Database, account: str, region: str) -> None:
                 public=True,
             )
         )
-        session.add(
+        session.merge(
             Image(
                 id=AMI,
                 account=account,

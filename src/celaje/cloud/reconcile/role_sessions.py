@@ -37,7 +37,7 @@ class RoleSessions:
             .join(Role, Role.id == InstanceProfile.role)
             .where(InstanceProfile.id.in_(profiles))
         )
-        found = session.execute(query).tuples().all() if profiles else []
+        found = [(row[0], row[1]) for row in session.execute(query)] if profiles else []
         roles = {profile: role for profile, role in found if trusts(role.trust, frozenset(), service=_SERVICE)}
         with self._changing:
             return {
