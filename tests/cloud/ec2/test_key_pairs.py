@@ -122,6 +122,17 @@ def test_a_dry_run_makes_no_pair(ec2):
     assert ec2.describe_key_pairs()["KeyPairs"] == []
 
 
+def test_a_list_of_one_may_be_written_without_its_number(ec2):
+    for name in ("one", "two"):
+        ec2.create_key_pair(KeyName=name, KeyType="ed25519")
+
+    def unnumbered(params, **_):
+        params["body"]["KeyName"] = params["body"].pop("KeyName.1")
+
+    ec2.meta.events.register("before-call.ec2.DescribeKeyPairs", unnumbered)
+    assert [pair["KeyName"] for pair in ec2.describe_key_pairs(KeyNames=["two"])["KeyPairs"]] == ["two"]
+
+
 def test_key_pairs_are_found_by_filters_and_tags(ec2):
     tags = [{"ResourceType": "key-pair", "Tags": [{"Key": "team", "Value": "red"}]}]
     one = ec2.create_key_pair(KeyName="one", KeyType="ed25519", TagSpecifications=tags)

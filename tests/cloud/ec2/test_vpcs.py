@@ -92,6 +92,9 @@ def test_account_attributes_name_the_default_vpc(ec2):
     found = ec2.describe_account_attributes(AttributeNames=["default-vpc"])["AccountAttributes"]
     assert found[0]["AttributeValues"] == [{"AttributeValue": ec2.describe_vpcs()["Vpcs"][0]["VpcId"]}]
     assert len(ec2.describe_account_attributes()["AccountAttributes"]) == 6
+    of_old = ec2.describe_account_attributes(AttributeNames=["max-instances"])["AccountAttributes"]
+    assert [each["AttributeName"] for each in of_old] == ["max-instances"]
+    assert refusal(ec2.describe_account_attributes, AttributeNames=["colour"])[0] == "InvalidParameterValue"
 
 
 def test_types_are_described_in_pages_and_by_filters(ec2):

@@ -20,7 +20,7 @@ _Check = Callable[[Any, str, list[Violation]], None]
 # InvalidStorageClass, …), which only the action can give.
 OPEN_ENUMERATIONS = frozenset(
     "InstanceType ResourceType VolumeType StorageClass BucketLocationConstraint ObjectStorageClass MetadataDirective "
-    "TaggingDirective EncodingType ChecksumAlgorithm".split()
+    "TaggingDirective EncodingType ChecksumAlgorithm AccountAttributeName".split()
 )
 _PATTERN_LENGTH = 100_000  # beyond it only the length is looked at
 

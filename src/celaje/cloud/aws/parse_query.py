@@ -168,12 +168,13 @@ class _Compiler:
         if self.service.protocol == "query" and not (shape.flattened or reference.flattened):
             between = shape.member.location_name or "member"
         dialect = self.dialect
+        one = self.service.protocol == "ec2"  # EC2 takes KeyName=x for KeyName.1=x, as libcloud writes it
 
         def read(node: str | Tree, path: str) -> object:
             if isinstance(node, str):
-                if node:
+                if node and not one:
                     raise dialect.unknown(path) or dialect.malformed(path, node, "a list")
-                return []
+                return [item(node, path)] if node else []
             if between is not None:
                 inner = node.get(between)
                 if not isinstance(inner, dict) or len(node) > 1:
