@@ -20,10 +20,10 @@ from pathlib import Path
 import boto3
 import botocore.client
 
-CELAJE = str(Path(sys.executable).with_name("celaje"))
+CELAJE = (sys.executable, "-m", "celaje")
 IMAGE = "debian-mini"
 NAME = "celaje-demo"
-INSIDE = "http://169.254.169.250:4566"  # where the cloud's API is for its instances
+INSIDE = "169.254.169.250"  # where the cloud's API is for its instances, at the same port
 SERIAL = "/dev/disk/by-id"
 COLOURS = sys.stdout.isatty()
 
@@ -43,7 +43,7 @@ def step(about: str) -> Iterator[Callable[[str], None]]:
 
 def celaje(*words: str) -> str:
     """What a `celaje` command prints; its progress and errors are shown. The demo ends where it fails."""
-    done = subprocess.run([CELAJE, *words], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([*CELAJE, *words], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"demo: celaje {' '.join(words)} ended with status {done.returncode}")
     return done.stdout.strip()
@@ -61,7 +61,8 @@ class Demo:
         self.ec2 = session.client("ec2", endpoint_url=self.endpoint)
         path_style = botocore.client.Config(s3={"addressing_style": "path"})
         self.s3 = session.client("s3", endpoint_url=self.endpoint, config=path_style)
-        self.s3_inside = session.client("s3", endpoint_url=INSIDE, config=path_style)
+        inside = f"http://{INSIDE}:{self.endpoint.rpartition(':')[2]}"
+        self.s3_inside = session.client("s3", endpoint_url=inside, config=path_style)
         self.key = Path(tempfile.mkdtemp(prefix="celaje-demo-")) / "key"
 
     def image(self) -> str:

@@ -5,6 +5,8 @@ A block under `<!-- run: IMAGE -->` needs that image, which is built before the 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -16,7 +18,10 @@ from pathlib import Path
 import pytest
 
 from bench.report import LATEST, fill, read
+from celaje import paths
+from celaje.host import record
 from celaje.network import client, spawn
+from tests.machine_processes import end
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -34,22 +39,32 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, runtime: Path, outside_environment: dict[str, str]) -> dict[str, str]:
-    """An environment with an empty HOME, this celaje first on PATH, and the images and the code cache from outside."""
+def shell(tmp_path: Path, runtime: Path, outside_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment with an empty HOME, this celaje first on PATH, and the images and the code cache from outside.
+    What a block leaves running is ended."""
     command = tmp_path / "bin" / "celaje"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m celaje "$@"\n')
     command.chmod(0o755)
-    home = Path(outside_environment["HOME"])
-    return {
+    outside = Path(outside_environment["HOME"])
+    images = Path(outside_environment.get("CELAJE_HOME", outside / ".local/share/celaje")) / "images"
+    home = paths.home()
+    (home / "cloud").mkdir(parents=True)
+    (home / "images").symlink_to(images)
+    (home / "cloud" / "settings.json").write_text('{"port": 0, "images": ["debian-mini"]}')
+    yield {
         **outside_environment,
         "HOME": str(tmp_path),
         "XDG_RUNTIME_DIR": str(runtime),
         "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
-        "CELAJE_HOME": outside_environment.get("CELAJE_HOME", str(home / ".local/share/celaje")),
-        "CELAJE_CACHE": outside_environment.get("CELAJE_CACHE", str(home / ".cache/celaje")),
+        "CELAJE_HOME": str(home),
+        "CELAJE_CACHE": outside_environment.get("CELAJE_CACHE", str(outside / ".cache/celaje")),
     }
+    with contextlib.suppress(FileNotFoundError):
+        end(json.loads((home / "cloud" / "daemon.json").read_text())["process"])
+    for name in record.names():
+        end(record.MachineDirectory.of(name).holder())
 
 
 @pytest.mark.parametrize(("image", "script"), BLOCKS, ids=[script.split("\n")[0][:40] for _, script in BLOCKS])

@@ -181,3 +181,20 @@ def test_an_ordinary_user_starts_a_machine_and_reaches_it_beside_the_hosts_own_s
     assert json.loads(person.celaje("vm", "ls", "--json").stdout) == []
     assert json.loads(person.celaje("vm", "volume", "ls", "--json").stdout) == []
     assert [path for path in person.home.rglob("*") if path.stat().st_uid != person.user] == []
+
+
+def test_the_demo_passes_for_an_ordinary_user(person: Person) -> None:
+    settings = person.home / ".local/share/celaje/cloud/settings.json"
+    settings.parent.mkdir(mode=0o700)
+    settings.write_text('{"port": 0, "images": ["debian-mini"]}')
+    for path in (settings, settings.parent):
+        os.chown(path, person.user, person.user)
+    try:
+        said = person.run(person.python, ROOT / "demo" / "cloud.py").stdout
+        assert "written by the first instance" in said
+        assert "hello from S3" in said
+        assert "running 1" in person.celaje("status").stdout
+    finally:
+        person.celaje("terminate", "celaje-demo", check=False)
+        person.celaje("down", check=False)
+    assert json.loads(person.celaje("vm", "ls", "--json").stdout) == []

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from sqlalchemy import select
 
 from celaje import __version__, bounded_log, durable_file, paths
 from celaje.cloud import state
@@ -46,6 +47,7 @@ from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.services import registry
 from celaje.cloud.settings import Settings, cloud_directory, read_settings
 from celaje.cloud.state.database import Database
+from celaje.cloud.state.images import Image
 from celaje.cloud.state.roles import session_key
 from celaje.errors import CelajeError, HostError
 
@@ -88,14 +90,21 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 def opened_database(directory: Path, settings: Settings) -> Database:
-    """The cloud's database with its first state: a root account, its keys, default VPCs."""
+    """The cloud's database with its first state: a root account, its keys, default VPCs, and what images there will be:
+    who asks first of all shall find the one to wait for."""
     for module in pkgutil.iter_modules(state.__path__, f"{state.__name__}."):
         importlib.import_module(module.name)  # tables are known once their modules are
     database = Database(directory / DATABASE)
     database.prepare()
     with database.write() as session:
-        ensure_first_state(session, settings, datetime.datetime.now(datetime.UTC))
+        now = datetime.datetime.now(datetime.UTC)
+        ensure_first_state(session, settings, now)
         session.flush()
+        if session.scalars(select(Image.id).where(Image.revision != "")).first() is None:
+            # Later starts leave it to the controller: the import takes longer than most of a start.
+            from celaje.cloud.reconcile.public_images import register
+
+            register(session, settings.images, settings.regions, now)
         write_credentials(session, directory)
     return database
 

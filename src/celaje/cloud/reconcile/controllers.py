@@ -11,9 +11,10 @@ from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
 from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.host_capacity import note_host
-from celaje.cloud.reconcile.images import ImagesController, PublicImagesController
+from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.instances import InstancesController
 from celaje.cloud.reconcile.networks import Documents, NetworksController
+from celaje.cloud.reconcile.public_images import PublicImagesController
 from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import ChunksController, VolumesController
 from celaje.cloud.settings import Settings
