@@ -119,6 +119,7 @@ class NetworksController:
                 log.info("%s: %d flows that its groups admit no more were cut", vpc, cut)
 
     def _forget(self, vpc: str) -> None:
+        client.stop(vpc)  # nobody is in a VPC that is gone; otherwise its process would wait for ten minutes
         group_file.forget_groups(vpc)
         self._groups.pop(vpc, None)
 
