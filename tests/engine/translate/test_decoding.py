@@ -44,6 +44,16 @@ def test_a_program_larger_than_what_may_be_kept_is_right_and_evicts() -> None:
         assert statistics["decoded_bytes"] == SMALLEST * DECODED_PAGE_BYTES
 
 
+def test_pages_that_are_entered_again_and_again_stay() -> None:
+    """Eight functions are called between any two of many others, and after each call all pages are entered anew."""
+    hot, count, rounds = 8, 40, 3
+    order = [number for cold in range(hot, count) for number in (*range(hot), cold)]
+    text = many_pages(count, order, rounds).replace("jalr ra, 0(t0)", "jalr ra, 0(t0); fence.i")
+    with Guest(text, decoded=1) as guest:
+        assert guest.result() == rounds * sum(order)
+        assert guest.engine.statistics()["evictions"] < rounds * (count - hot) + SMALLEST
+
+
 def test_code_that_is_evicted_is_executed_as_it_then_stands() -> None:
     """Every function is changed while it is not decoded, by the hart itself, without a fence."""
     count = 24

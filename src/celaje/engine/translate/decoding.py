@@ -62,6 +62,7 @@ from celaje.engine.translate.layout import (
     OPERATION_RS1,
     OPERATION_RS2,
     OPERATIONS_A_PAGE,
+    PAGE_ENTERED,
     PAGE_HOST,
     PAGE_LINES,
     PAGE_NUMBER,
@@ -187,17 +188,23 @@ def decoded_page(h: Any, number: Value, host: Value) -> None:
     known = h.call(page_of_number, number)[0]
     with h.when(known.ne(0)):
         h.host_store(known + PAGE_STORES, h.constant(0, 64))
+        h.host_store(known + PAGE_ENTERED, h.constant(1, 64))
         h.call(verify_page, known)
         h.give(known)
     index = h.variable(h.arena_used)
     with h.when(index.get().below(h.arena_pages)):
         h.arena_used = index.get() + 1
     with h.otherwise():
-        victim = h.arena_next
-        index.set(victim)
-        h.arena_next = (victim + 1).eq(h.arena_pages).select(0, victim + 1)
+        with h.loop():  # round the arena, past those that were entered since the last time: each of them once
+            victim = h.arena_next
+            index.set(victim)
+            h.arena_next = (victim + 1).eq(h.arena_pages).select(0, victim + 1)
+            entered = h.arena + victim * PAGE_STRIDE + PAGE_ENTERED
+            with h.when(h.host_load(entered, 64).eq(0)):
+                h.leave()
+            h.host_store(entered, h.constant(0, 64))
         h.pages_evicted = h.pages_evicted + 1
-        old = h.arena + victim * PAGE_STRIDE
+        old = h.arena + index.get() * PAGE_STRIDE
         with h.when(h.call(page_of_number, h.host_load(old + PAGE_NUMBER, 64))[0].eq(old)):
             h.call(drop_page, old)
     page = h.arena + index.get() * PAGE_STRIDE
@@ -205,6 +212,7 @@ def decoded_page(h: Any, number: Value, host: Value) -> None:
     h.host_store(page + PAGE_NUMBER, number)
     h.host_store(page + PAGE_LINES, h.constant(0, 64))
     h.host_store(page + PAGE_STORES, h.constant(0, 64))
+    h.host_store(page + PAGE_ENTERED, h.constant(0, 64))
     undecoded = h.call(handler_address, HANDLER_UNDECODED)[0]
     with h.count(OPERATIONS_A_PAGE - 2, 64) as operation:
         h.host_store(page + PAGE_OPERATIONS + operation * OPERATION, undecoded)

@@ -11,7 +11,8 @@ One block a hart, addressed from one pointer (`st`); Python reads and writes it 
 
 A decoded page holds the operations of one physical page of guest code:
 
-    0x0000  host address of the page, its number, which 64-byte lines were decoded, stores taken so far
+    0x0000  host address of the page, its number, which 64-byte lines were decoded, stores taken so far,
+            whether it was entered since the search for a page to evict came by
     0x0100  the code as it was when it was decoded (4096 bytes, 16 more where an instruction runs over the end)
     0x1400  2050 operations of 16 bytes, one for each halfword and two for the end
 
@@ -31,7 +32,7 @@ OPERATION = 16
 OPERATION_IMMEDIATE, OPERATION_RD, OPERATION_RS1, OPERATION_RS2 = 8, 12, 14, 15
 
 PAGE_STRIDE = 1 << 16  # decoded pages are aligned to it, so that an operation's address gives its page
-PAGE_HOST, PAGE_NUMBER, PAGE_LINES, PAGE_STORES = 0, 8, 16, 24
+PAGE_HOST, PAGE_NUMBER, PAGE_LINES, PAGE_STORES, PAGE_ENTERED = 0, 8, 16, 24, 32
 PAGE_SOURCE, PAGE_OPERATIONS = 0x100, 0x1400
 OPERATIONS_A_PAGE = 2050
 DECODED_PAGE_BYTES = PAGE_OPERATIONS + OPERATIONS_A_PAGE * OPERATION
@@ -99,7 +100,7 @@ ENGINE_FIELDS = (
     StateField("arena", 64),  # address of the first decoded page
     StateField("arena_pages", 64),
     StateField("arena_used", 64),
-    StateField("arena_next", 64),  # the page to be evicted next
+    StateField("arena_next", 64),  # where the search for a page to evict goes on
     StateField("scratch", 64),  # a decoded page for instructions that cross a page's end
     StateField("page_count", 64),  # physical pages in all memory slots
     StateField("clock_gettime", 64),
