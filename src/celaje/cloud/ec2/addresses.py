@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -163,7 +164,7 @@ def associate_address(call: Call, request: ec2.AssociateAddressRequestTypeDef) -
 
 def _leave(call: Call, address: ElasticAddress) -> None:
     """The address is associated with nothing; an interface that had an own public address before has one again
-    while its instance runs."""
+    while its instance runs, if the pool has one: what the client asked for does not fail for want of that."""
     if not address.interface:
         return
     interface = call.session.get_one(NetworkInterface, address.interface)
@@ -171,7 +172,8 @@ def _leave(call: Call, address: ElasticAddress) -> None:
     call.session.flush()
     instance = call.session.get(Instance, interface.instance) if interface.instance else None
     if interface.wants_public and instance is not None and instance.state in (PENDING, RUNNING):
-        assign_public(call.session, interface, call.settings.public_pool)
+        with contextlib.suppress(AwsError):
+            assign_public(call.session, interface, call.settings.public_pool)
     call.wake("networks")
 
 
