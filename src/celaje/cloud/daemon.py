@@ -43,6 +43,7 @@ from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.credentials_file import write_credentials
 from celaje.cloud.iam.accounts import ensure_first_state
 from celaje.cloud.iam.signers import StoredSigners
+from celaje.cloud.reconcile.host_capacity import note_host
 from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.services import registry
 from celaje.cloud.settings import Settings, cloud_directory, read_settings
@@ -90,8 +91,8 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 def opened_database(directory: Path, settings: Settings) -> Database:
-    """The cloud's database with its first state: a root account, its keys, default VPCs, and what images there will be:
-    who asks first of all shall find the one to wait for."""
+    """The cloud's database with its first state: a root account, its keys, default VPCs, what this host has, and what
+    images there will be: who asks first of all shall find the one to wait for."""
     for module in pkgutil.iter_modules(state.__path__, f"{state.__name__}."):
         importlib.import_module(module.name)  # tables are known once their modules are
     database = Database(directory / DATABASE)
@@ -99,6 +100,7 @@ def opened_database(directory: Path, settings: Settings) -> Database:
     with database.write() as session:
         now = datetime.datetime.now(datetime.UTC)
         ensure_first_state(session, settings, now)
+        note_host(session, settings, now)
         session.flush()
         if session.scalars(select(Image.id).where(Image.revision != "")).first() is None:
             # Later starts leave it to the controller: the import takes longer than most of a start.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
 from celaje.cloud.reconcile.credentials import CredentialsController
-from celaje.cloud.reconcile.host_capacity import note_host
 from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.instances import InstancesController
 from celaje.cloud.reconcile.networks import Documents, NetworksController
@@ -52,8 +50,6 @@ class Reconciliation:
     """The controllers of the cloud in `directory`."""
 
     def __init__(self, database: Database, settings: Settings, directory: Path) -> None:
-        with database.write() as session:
-            note_host(session, settings, datetime.datetime.now(datetime.UTC))
         documents = Documents(settings, directory)
         self._instances = InstancesController(database, self.wake, documents.one)
         self._public = PublicImagesController(
