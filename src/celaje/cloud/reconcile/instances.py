@@ -64,6 +64,7 @@ class InstancesController:
         self._retries = Retries()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="celaje-instance")
         self._watch = ProcessWatch(self._look_again)
+        self._begun = False
         self._busy: set[str] = set()
         self._pressed: dict[str, float] = {}
         self._changing = threading.Lock()
@@ -105,6 +106,9 @@ class InstancesController:
         again: float | None = LOOK_SECONDS
         for row in rows:
             again = sooner(again, self._consider(row, ready.get(row.id), now))
+        if not self._begun:
+            self._begun = True
+            log.info("%d instances are there; %d machines run, and are watched", len(rows), len(self._watch))
         return sooner(again, self._retries.next())
 
     def _consider(self, row: Instance, volumes: VolumesReady | None, now: datetime.datetime) -> float | None:

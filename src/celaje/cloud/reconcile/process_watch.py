@@ -40,6 +40,10 @@ class ProcessWatch:
         if descriptor < 0:
             self._ended()
 
+    def __len__(self) -> int:
+        """How many are watched."""
+        return len(self._descriptors)
+
     def close(self) -> None:
         """Watch nobody any more."""
         os.close(self._write)
