@@ -179,6 +179,7 @@ def test_whatever_is_killed_what_was_acknowledged_comes_true(tmp_path: Path, mon
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7200)
 def test_and_does_so_in_many_more_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELAJE_HOME", str(tmp_path))
     _run(tmp_path, examples=20, steps=30)
