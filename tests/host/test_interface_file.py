@@ -15,8 +15,9 @@ from random import Random
 import msgspec
 import pytest
 
-from celaje.errors import HostError, InputError, NotFound
-from celaje.host import inventory, starting
+from celaje.errors import HostError, InputError, NotFound, UsageError
+from celaje.host import control, inventory, starting
+from celaje.host import messages as host_messages
 from celaje.host.interface_file import (
     FILE,
     applied,
@@ -230,7 +231,9 @@ def address_of(directory: MachineDirectory) -> str | None:
     return described.network.address if described is not None and described.network is not None else None
 
 
-def test_a_machine_attaches_as_its_document_says_now_and_after_its_network_was_killed(machines: Machines) -> None:
+def test_a_machine_attaches_as_its_document_says_now_and_after_its_network_was_killed(
+    machines: Machines, tmp_path: Path
+) -> None:
     directory = machines.made("one")
     first = changed(interface="one")
     write_interface(directory, first)
@@ -245,6 +248,11 @@ def test_a_machine_attaches_as_its_document_says_now_and_after_its_network_was_k
     assert described is not None
     assert described.network is not None
     assert described.network.public_address == now().public_address == "127.64.0.9"
+
+    with pytest.raises(UsageError, match="one is a machine of a cloud, whose place in its network a snapshot does not"):
+        control.ask("one", host_messages.Snapshot(path=str(tmp_path / "snapshot")), host_messages.SnapshotTaken)
+    with pytest.raises(UsageError, match="what one admits is not its own affair but that of the cloud"):
+        control.ask("one", host_messages.SetAllowed(allowed=()), host_messages.RulesChanged)
 
     killed = client.statistics(VPC.name).process
     os.kill(killed, signal.SIGKILL)

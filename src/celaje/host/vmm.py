@@ -309,13 +309,13 @@ class MachineProcess:
         assert isinstance(request, messages.SetAllowed)
         with self._changing:
             options = self.record.options
-            if self._card is None or options.network is None:
-                raise UsageError(f"{self.record.name} has no network; make it anew without --network none")
             if read_interface(self.directory) is not None:
                 raise UsageError(
                     f"what {self.record.name} admits is not its own affair but that of the cloud that made it; change "
                     "its security groups there"
                 )
+            if self._card is None or options.network is None:
+                raise UsageError(f"{self.record.name} has no network; make it anew without --network none")
             network = dataclasses.replace(options.network, allowed=request.allowed)
             wanted = attach_request(self.record.name, network, mac=self.record.mac)
             cut = self._card.change_groups(wanted.groups)
@@ -331,6 +331,11 @@ class MachineProcess:
         return messages.VolumeSnapshot(snapshot=taken)
 
     def _snapshot(self, request: messages.Snapshot, connection: Connection) -> Answer:
+        if self._card is not None and self.record.options.network is None:
+            raise UsageError(
+                f"{self.record.name} is a machine of a cloud, whose place in its network a snapshot does not hold; "
+                "make an image of it there (CreateImage)"
+            )
         if not self._snapshots.acquire(blocking=False):
             raise UsageError(f"a snapshot of {self.record.name} is being taken already; wait until that is done")
         try:
