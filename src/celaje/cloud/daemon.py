@@ -153,6 +153,7 @@ class Daemon:
 
     def reconcile(self) -> None:
         """Bring the world to what the database says, from now on."""
+        self._store.sweep_beside()
         from celaje.cloud.reconcile.controllers import Reconciliation
 
         self._reconciliation = Reconciliation(self._database, self.settings, self._directory)
