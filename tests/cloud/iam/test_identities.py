@@ -136,6 +136,29 @@ def test_policies_are_put_attached_listed_and_removed(owner, iam, role):
     assert iam.list_roles()["Roles"] == []
 
 
+def test_a_policy_has_five_versions_of_which_one_counts(iam):
+    arn = iam.create_policy(PolicyName="Read", PolicyDocument=json.dumps(READ))["Policy"]["Arn"]
+    write = json.dumps({**READ, "Statement": [{**READ["Statement"][0], "Action": "s3:PutObject"}]})
+    second = iam.create_policy_version(PolicyArn=arn, PolicyDocument=write, SetAsDefault=True)["PolicyVersion"]
+    assert (second["VersionId"], second["IsDefaultVersion"]) == ("v2", True)
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"] == "v2"
+    found = iam.get_policy_version(PolicyArn=arn, VersionId="v2")["PolicyVersion"]
+    assert found["Document"] == json.loads(write)
+    for _ in range(3):
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=write)
+    assert refusal(iam.create_policy_version, PolicyArn=arn, PolicyDocument=write)[0] == "LimitExceeded"
+    assert refusal(iam.delete_policy_version, PolicyArn=arn, VersionId="v2")[0] == "DeleteConflict"
+    iam.set_default_policy_version(PolicyArn=arn, VersionId="v5")
+    for version in ("v1", "v2", "v3", "v4"):
+        iam.delete_policy_version(PolicyArn=arn, VersionId=version)
+    for version in ("v2", "v99"):
+        assert refusal(iam.get_policy_version, PolicyArn=arn, VersionId=version)[0] == "NoSuchEntity"
+    again = iam.create_policy_version(PolicyArn=arn, PolicyDocument=write)["PolicyVersion"]
+    assert again["VersionId"] == "v6"
+    iam.delete_policy_version(PolicyArn=arn, VersionId="v6")
+    iam.delete_policy(PolicyArn=arn)
+
+
 def test_a_profile_gives_a_role_to_instances_and_has_one(owner, iam, role):
     profile = iam.create_instance_profile(InstanceProfileName="web")["InstanceProfile"]
     assert profile["Arn"] == f"arn:aws:iam::{owner.account}:instance-profile/web"

@@ -23,15 +23,15 @@ from celaje.cloud.iam.entities import (
     tags_of,
 )
 from celaje.cloud.iam.listing import listed
-from celaje.cloud.state.roles import AttachedPolicy, InlinePolicy, ManagedPolicy
+from celaje.cloud.state.roles import AttachedPolicy, InlinePolicy, ManagedPolicy, PolicyVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import type_defs as iam
 
 ACTIONS = Actions("iam")
 ATTACHED_PER_ENTITY = 10
+VERSIONS_PER_POLICY = 5
 _AWS_ARN = re.compile(r"arn:aws:iam::aws:policy/(?:[\w+=,.@-]+/)*[\w+=,.@-]+", re.ASCII)
-_VERSION = "v1"
 
 
 def refuse_with_policies(call: Call, holder: str) -> None:
@@ -53,12 +53,16 @@ def _find(call: Call, arn: str) -> ManagedPolicy:
 @ACTIONS.action
 def create_policy(call: Call, request: iam.CreatePolicyRequestTypeDef) -> Answer:
     """A policy that users and roles can attach."""
+    document = checked_document(request["PolicyDocument"])
     policy = ManagedPolicy(
         **POLICIES.fresh(call, request["PolicyName"], request.get("Path")),
-        document=checked_document(request["PolicyDocument"]),
         description=request.get("Description", ""),
+        version=1,
+        versions=1,
+        updated=call.now,
     )
     call.session.add(policy)
+    call.session.add(PolicyVersion(policy=policy.id, number=1, document=document, created=call.now))
     set_tags(call, policy.id, request.get("Tags"))
     call.session.flush()
     return {"Policy": _described(call, policy)}
@@ -70,20 +74,80 @@ def get_policy(call: Call, request: iam.GetPolicyRequestTypeDef) -> Answer:
     return {"Policy": _described(call, _find(call, request["PolicyArn"]))}
 
 
+def _version_of(call: Call, policy: ManagedPolicy, name: str) -> PolicyVersion:
+    number = name.removeprefix("v")
+    found = None
+    if number.isascii() and number.isdigit() and len(number) < 10:
+        found = call.session.get(PolicyVersion, (policy.id, int(number)))
+    if found is None or name != f"v{found.number}":
+        raise no_such(f"Policy {POLICIES.arn(policy)} version {name} does not exist or is not attachable.")
+    return found
+
+
+def _versions_of(call: Call, policy: ManagedPolicy) -> list[PolicyVersion]:
+    return list(call.session.scalars(select(PolicyVersion).where(PolicyVersion.policy == policy.id)))
+
+
+@ACTIONS.action
+def create_policy_version(call: Call, request: iam.CreatePolicyVersionRequestTypeDef) -> Answer:
+    """Another document for a policy, which counts from now on if SetAsDefault is given."""
+    policy = _find(call, request["PolicyArn"])
+    document = checked_document(request["PolicyDocument"])
+    if len(_versions_of(call, policy)) >= VERSIONS_PER_POLICY:
+        raise AwsError(
+            "LimitExceeded",
+            "A managed policy can have up to 5 versions. Before you create a new version, you must delete an existing "
+            "version.",
+            409,
+        )
+    policy.versions += 1
+    policy.updated = call.now
+    version = PolicyVersion(policy=policy.id, number=policy.versions, document=document, created=call.now)
+    call.session.add(version)
+    if request.get("SetAsDefault"):
+        policy.version = version.number
+    return {"PolicyVersion": _version(policy, version)}
+
+
+@ACTIONS.action
+def set_default_policy_version(call: Call, request: iam.SetDefaultPolicyVersionRequestTypeDef) -> Answer:
+    """Let another of a policy's documents count."""
+    policy = _find(call, request["PolicyArn"])
+    policy.version = _version_of(call, policy, request["VersionId"]).number
+    return {}
+
+
 @ACTIONS.action
 def get_policy_version(call: Call, request: iam.GetPolicyVersionRequestTypeDef) -> Answer:
-    """A policy's document; policies here have one version."""
+    """One of a policy's documents."""
     policy = _find(call, request["PolicyArn"])
-    if request["VersionId"] != _VERSION:
-        raise no_such(f"Policy {request['PolicyArn']} version {request['VersionId']} does not exist")
-    return {"PolicyVersion": _version(policy) | {"Document": answered_document(policy.document)}}
+    version = _version_of(call, policy, request["VersionId"])
+    return {"PolicyVersion": _version(policy, version) | {"Document": answered_document(version.document)}}
 
 
 @ACTIONS.action
 def list_policy_versions(call: Call, request: iam.ListPolicyVersionsRequestTypeDef) -> Answer:
-    """The one version of a policy."""
+    """A policy's documents, the newest last."""
     policy = _find(call, request["PolicyArn"])
-    return listed(call, request, "Versions", [policy], lambda one: one.id, _version)
+    return listed(
+        call,
+        request,
+        "Versions",
+        _versions_of(call, policy),
+        lambda version: f"{version.number:09}",
+        lambda version: _version(policy, version),
+    )
+
+
+@ACTIONS.action
+def delete_policy_version(call: Call, request: iam.DeletePolicyVersionRequestTypeDef) -> Answer:
+    """One of a policy's documents that does not count."""
+    policy = _find(call, request["PolicyArn"])
+    version = _version_of(call, policy, request["VersionId"])
+    if version.number == policy.version:
+        raise conflict("Cannot delete the default version of a policy.")
+    call.session.delete(version)
+    return {}
 
 
 @ACTIONS.action
@@ -101,6 +165,9 @@ def delete_policy(call: Call, request: iam.DeletePolicyRequestTypeDef) -> Answer
     policy = _find(call, request["PolicyArn"])
     if _attachments(call, request["PolicyArn"]):
         raise conflict("Cannot delete a policy attached to entities.")
+    if len(_versions_of(call, policy)) > 1:
+        raise conflict("This policy has more than one version. Before you delete a policy, you must delete the others.")
+    call.session.execute(delete(PolicyVersion).where(PolicyVersion.policy == policy.id))
     remove_tags(call, policy.id)
     call.session.delete(policy)
     return {}
@@ -111,8 +178,12 @@ def _attachments(call: Call, arn: str) -> int:
     return call.session.scalar(query) or 0
 
 
-def _version(policy: ManagedPolicy) -> dict[str, object]:
-    return {"CreateDate": policy.created, "IsDefaultVersion": True, "VersionId": _VERSION}
+def _version(policy: ManagedPolicy, version: PolicyVersion) -> dict[str, object]:
+    return {
+        "CreateDate": version.created,
+        "IsDefaultVersion": version.number == policy.version,
+        "VersionId": f"v{version.number}",
+    }
 
 
 def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
@@ -121,7 +192,7 @@ def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
         "Arn": arn,
         "AttachmentCount": _attachments(call, arn),
         "CreateDate": policy.created,
-        "DefaultVersionId": _VERSION,
+        "DefaultVersionId": f"v{policy.version}",
         "Description": policy.description or None,
         "IsAttachable": True,
         "Path": policy.path,
@@ -129,7 +200,7 @@ def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
         "PolicyId": policy.id,
         "PolicyName": policy.name,
         "Tags": tags_of(call.session, policy.id),
-        "UpdateDate": policy.created,
+        "UpdateDate": policy.updated,
     }
 
 

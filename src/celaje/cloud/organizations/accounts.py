@@ -32,6 +32,7 @@ from celaje.cloud.state.roles import (
     InlinePolicy,
     InstanceProfile,
     ManagedPolicy,
+    PolicyVersion,
     Role,
     User,
 )
@@ -246,6 +247,7 @@ def _remove(session: Session, account: Account) -> None:
     ]
     for held in (InlinePolicy, AttachedPolicy, IdentityTag):
         session.execute(delete(held).where(held.holder.in_(holders)))
+    session.execute(delete(PolicyVersion).where(PolicyVersion.policy.in_(holders)))
     for table in Base.metadata.sorted_tables:
         if "account" in table.columns:
             session.execute(delete(table).where(table.c.account == account.id))

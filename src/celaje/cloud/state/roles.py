@@ -56,13 +56,27 @@ class InstanceProfile(Identity, Base):
 
 
 class ManagedPolicy(Identity, Base):
-    """A policy of the account's that identities attach by its ARN."""
+    """A policy of the account's that identities attach by its ARN. `version` is the number of the one that counts,
+    `versions` how many there ever were: a number is used once."""
 
     __tablename__ = "managed_policies"
     __table_args__ = (UniqueConstraint("account", "folded"),)
 
-    document: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
+    version: Mapped[int] = mapped_column(default=1)
+    versions: Mapped[int] = mapped_column(default=1)
+    updated: Mapped[datetime.datetime]
+
+
+class PolicyVersion(Base):
+    """A document of a managed policy's; `policy` is its id."""
+
+    __tablename__ = "policy_versions"
+
+    policy: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[str]
+    created: Mapped[datetime.datetime]
 
 
 class InlinePolicy(Base):
