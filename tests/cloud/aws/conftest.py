@@ -62,6 +62,7 @@ class Served:
     requests: list[tuple[Call, Mapping[str, Any]]] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
     clients: dict[str, Any] = field(default_factory=dict)
+    gateway: Gateway | None = None
 
     @property
     def endpoint(self) -> str:
@@ -271,6 +272,7 @@ def serving(directory: Path, change: Callable[[dict[str, Any]], None] = lambda o
     gateway = Gateway(
         Registry(actions_of(served)), Dispatcher(database, served.woken.append), Keys(), Settings(), **options
     )
+    served.gateway = gateway
     listener = bound("127.0.0.1", 0)
     served.port = listener.getsockname()[1]
     server = ApiServer(Application(gateway, patience=patience), [listener])
