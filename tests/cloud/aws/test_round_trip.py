@@ -9,6 +9,7 @@ from urllib.parse import quote
 import botocore.parsers
 import botocore.serialize
 import pytest
+from botocore.awsrequest import HeadersDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from celaje.cloud.aws.streams import RequestBody
 from tests.cloud.aws.shapes import botocore_model, structures
 
 SERVICES = ("ec2", "sts", "iam", "ssm", "ebs", "s3")
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def operations(service: str) -> list[str]:
@@ -72,6 +73,8 @@ def received(service: str, request: HttpRequest) -> tuple[str, dict[str, Any]]:
     return routed.operation.name, members
 
 
+# S3 keeps whatever a client says here, so it is text to this server; only botocore makes a moment of it.
+NO_MOMENT = frozenset(["Expires"])
 # Two names that mean one request: the older is answered as the newer.
 REPLACED = {
     "GetBucketLifecycle": "GetBucketLifecycleConfiguration",
@@ -90,7 +93,7 @@ def test_requests_that_botocore_writes_are_read(service: str, data: st.DataObjec
     known = model.service(service)
     shape = known.input_shape(known.operations[operation])
     assert shape is not None
-    members = data.draw(structures(known, shape))
+    members = data.draw(structures(known, shape, skip=NO_MOMENT))
     name, read = received(service, sent(service, operation, members))
     assert name == operation
     assert pruned(read) == pruned(members)
@@ -109,7 +112,7 @@ def parsed(service: str, operation: str, status: int, headers: dict[str, str], b
     parser = botocore.parsers.create_parser(described.metadata["protocol"])
     shape = described.operation_model(operation).output_shape
     answer = parser.parse(
-        {"status_code": status, "headers": {name.lower(): value for name, value in headers.items()}, "body": body},
+        {"status_code": status, "headers": HeadersDict(headers), "body": body},
         shape,
     )
     metadata = answer.pop("ResponseMetadata")
@@ -136,8 +139,8 @@ def test_answers_are_read_by_botocore(service: str, data: st.DataObject) -> None
     known = model.service(service)
     shape = known.output_shape(known.operations[operation])
     assert shape is not None
-    skip = frozenset(name for name, member in shape.members.items() if member.location == "statusCode")
-    answer = data.draw(structures(known, shape, skip=skip))
+    codes = frozenset(name for name, member in shape.members.items() if member.location == "statusCode")
+    answer = data.draw(structures(known, shape, skip=codes | NO_MOMENT))
     written = Codec(known, known.operations[operation]).write(answer, "request-1")
     assert isinstance(written.body, bytes)
     again = parsed(service, operation, 200, dict(written.headers), written.body)
