@@ -8,6 +8,7 @@ from pathlib import Path
 
 from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
+from celaje.cloud.reconcile.cpu_shares import CpuShares, delegated_group
 from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.instances import InstancesController
@@ -51,7 +52,7 @@ class Reconciliation:
 
     def __init__(self, database: Database, settings: Settings, directory: Path) -> None:
         documents = Documents(settings, directory)
-        self._instances = InstancesController(database, self.wake, documents.one)
+        self._instances = InstancesController(database, self.wake, documents.one, CpuShares(delegated_group()))
         self._public = PublicImagesController(
             database, self.wake, settings.images, settings.regions, directory / BUILD_LOG
         )

@@ -21,6 +21,7 @@ from celaje.cloud.ec2 import block_devices, network_interfaces
 from celaje.cloud.ec2.public_addresses import release_public
 from celaje.cloud.reconcile import launching, machines
 from celaje.cloud.reconcile.controller import Retries, sooner
+from celaje.cloud.reconcile.cpu_shares import CpuShares
 from celaje.cloud.reconcile.instance_decision import PRESS_AGAIN_SECONDS, Intent, Step, decided
 from celaje.cloud.reconcile.launching import VolumesReady
 from celaje.cloud.reconcile.process_watch import ProcessWatch
@@ -53,14 +54,16 @@ DocumentOf = Callable[[Session, Instance], Attach]
 
 
 class InstancesController:
-    """`wake` tells other controllers, and this one; `document` says what an instance's interface is."""
+    """`wake` tells other controllers, and this one; `document` says what an instance's interface is. `shares` of the
+    host's CPUs are kept where that can be."""
 
     name = "instances"
 
-    def __init__(self, database: Database, wake: Wake, document: DocumentOf) -> None:
+    def __init__(self, database: Database, wake: Wake, document: DocumentOf, shares: CpuShares | None = None) -> None:
         self._database = database
         self._wake = wake
         self._document = document
+        self._shares = shares or CpuShares(None)
         self._retries = Retries()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="celaje-instance")
         self._watch = ProcessWatch(self._look_again)
@@ -167,6 +170,7 @@ class InstancesController:
         recovered = machines.seen(instance, row.launched)[0].end is not None and row.reboot_asked is None
         process = starting.start(launching.made(plan))
         self._watch.watch(process)
+        self._shares.place(instance, process, plan.cpus)
         self._note_running(instance, recovered)
 
     def _note_running(self, instance: str, recovered: bool = False) -> None:
@@ -202,6 +206,7 @@ class InstancesController:
     def _stopped(self, instance: str, wanted: str, *, code: str = "", reason: str = "", transition: str = "") -> None:
         """It is stopped: by the client's wish if it was `wanted` so already, otherwise by itself."""
         launching.without_store(instance)
+        self._shares.release(instance)
         now = datetime.datetime.now(datetime.UTC)
         with self._database.write() as session:
             row = session.get(Instance, instance)
@@ -269,6 +274,7 @@ class InstancesController:
 
     def _remove(self, instance: str) -> None:
         launching.remove(instance)
+        self._shares.release(instance)
         now = datetime.datetime.now(datetime.UTC)
         with self._database.write() as session:
             row = session.get(Instance, instance)
