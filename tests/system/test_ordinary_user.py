@@ -183,6 +183,23 @@ def test_an_ordinary_user_starts_a_machine_and_reaches_it_beside_the_hosts_own_s
     assert [path for path in person.home.rglob("*") if path.stat().st_uid != person.user] == []
 
 
+def test_a_host_without_an_ssh_client_logs_in_all_the_same(person: Person, tmp_path: Path) -> None:
+    person.celaje("vm", "start", "web", "debian-mini", "--ssh-key", person.home / ".ssh/id_ed25519.pub")
+
+    def without_ssh(*words: str) -> subprocess.CompletedProcess[str]:
+        found = 'PATH=/nowhere exec "$0" -m celaje ssh "$@"'
+        return person.run("/bin/sh", "-c", found, person.python, *words, check=False)
+
+    assert without_ssh("web", "id -un; exit 7").stdout == "admin\n"
+    assert without_ssh("web", "exit 7").returncode == 7
+    assert "install openssh-client" in without_ssh("-L", "8080:localhost:80", "web").stderr
+    known = person.home / ".local/share/celaje/machines/web/known_hosts"
+    (alias, kind, key) = known.read_text().split()
+    known.write_text(f"{alias} {kind} {key[::-1]}\n")
+    refused = without_ssh("web", "true")
+    assert (refused.returncode, "is not the one that" in refused.stderr) == (2, True)
+
+
 def test_the_demo_passes_for_an_ordinary_user(person: Person) -> None:
     settings = person.home / ".local/share/celaje/cloud/settings.json"
     settings.parent.mkdir(mode=0o700)

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import termios
+import threading
 import tty
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import asyncssh
 
 from celaje.errors import HostError
 
+PIECE = 1 << 16
 KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")  # of ~/.ssh, where no key is given
 
 
@@ -96,10 +98,40 @@ async def _log_in(destination: Destination, command: Sequence[str]) -> int:
             encoding=None,
         )
         with _raw(interactive, process):
-            await process.redirect(stdin=sys.stdin.buffer, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer)
+            _hand_on_input(process)
+            await asyncio.gather(_copied(process.stdout, 1), _copied(process.stderr, 2))
             await process.wait_closed()
     status = process.exit_status
     return 255 if status is None else status
+
+
+def _hand_on_input(process: asyncssh.SSHClientProcess[bytes]) -> None:
+    """Standard input to the command, by a thread: it may be a file or a terminal, which no event loop waits for."""
+    loop = asyncio.get_running_loop()
+
+    async def give(data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionError, asyncssh.Error):
+            if data:
+                process.stdin.write(data)
+                await process.stdin.drain()
+            else:
+                process.stdin.write_eof()
+
+    def read() -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # the loop has ended: nobody is there to take it
+            while True:
+                data = os.read(0, PIECE)
+                asyncio.run_coroutine_threadsafe(give(data), loop).result()
+                if not data:
+                    return
+
+    threading.Thread(target=read, daemon=True).start()
+
+
+async def _copied(source: asyncssh.SSHReader[bytes], target: int) -> None:
+    while data := await source.read(PIECE):
+        while data:
+            data = data[os.write(target, data) :]
 
 
 @contextlib.contextmanager
