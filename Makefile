@@ -35,7 +35,7 @@ test: $(VENV)/.dev
 
 test-full: $(VENV)/.dev
 	$(BIN)/celaje image build debian-13 --unless-current
-	CELAJE_REPETITIONS=full $(BIN)/python -m pytest -m "full or not full" $(TESTS)
+	CELAJE_REPETITIONS=full $(BIN)/python -m pytest --timeout 7200 -m "full or not full" $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
