@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from sqlalchemy import select
 
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
@@ -46,12 +47,35 @@ def test_a_name_finds_the_newest_public_image_of_the_region(owner, image):
     ssm = owner.client("ssm")
     name = "/aws/service/celaje/testing-mini/latest/image-id"
     found = ssm.get_parameter(Name=name)["Parameter"]
-    assert (found["Value"], found["Version"], found["Type"]) == (image, 2, "String")
+    assert (found["Value"], found["Version"], found["Type"]) == (image, 3, "String")
     several = ssm.get_parameters(Names=[name, "/my/own"])
     assert [each["Value"] for each in several["Parameters"]] == [image]
     assert several["InvalidParameters"] == ["/my/own"]
     assert refusal(ssm.get_parameter, Name="/my/own")[0] == "ParameterNotFound"
     assert refusal(owner.client("ssm", "eu-west-1").get_parameter, Name=name)[0] == "ParameterNotFound"
+
+
+def test_an_image_that_is_being_made_has_its_name_already(owner, served_cloud, image):
+    name = "/aws/service/celaje/testing-mini/latest/image-id"
+    with served_cloud.database.write() as session:
+        for each in session.scalars(select(Image).where(Image.name == "testing-mini", Image.public)):
+            each.state = "pending"
+    found = owner.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
+    code, message = refusal(
+        owner.client().run_instances, ImageId=f"resolve:ssm:{name}", InstanceType="t3.nano", MinCount=1, MaxCount=1
+    )
+    assert code == "InvalidAMIID.Unavailable"
+    assert found in message
+
+
+def test_an_instance_is_launched_of_a_parameter(owner, image):
+    ec2 = owner.client()
+    request = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1}
+    unknown = refusal(ec2.run_instances, ImageId="resolve:ssm:/my/own", **request)
+    assert unknown[0] == "InvalidParameterValue"
+    name = "resolve:ssm:/aws/service/celaje/testing-mini/latest/image-id"
+    code, _ = refusal(ec2.run_instances, ImageId=name, DryRun=True, **request)
+    assert code in ("DryRunOperation", "InsufficientInstanceCapacity")  # the image is found, whatever the host has
 
 
 def test_a_path_lists_what_is_below_it(owner, image):

@@ -16,6 +16,7 @@ from celaje.cloud.aws.tag_specifications import tags_by_type
 from celaje.cloud.ec2 import snapshots, volume_kinds
 from celaje.cloud.ec2.block_devices import disks_of
 from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ACTIONS = Actions("ec2")
 CONTROLLER = "images"
+RESOLVED = "resolve:ssm:"
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
 
@@ -53,7 +55,10 @@ def found(call: Call, identifier: str) -> Image:
 
 
 def launchable(call: Call, identifier: str) -> Image:
-    """An image that instances can be started of now. AwsError as `readable`, or InvalidAMIID.Unavailable with why."""
+    """An image that instances can be started of now, by its id or as `resolve:ssm:` and a public parameter's name.
+    AwsError as `readable`, or InvalidAMIID.Unavailable with why."""
+    if identifier.startswith(RESOLVED):
+        identifier = _resolved(call, identifier.removeprefix(RESOLVED))
     image = readable(call, identifier)
     if image.state != "available":
         why = f": {image.problem}" if image.problem else ""
@@ -61,6 +66,17 @@ def launchable(call: Call, identifier: str) -> Image:
             "InvalidAMIID.Unavailable", f"The image ID '{identifier}' is not available; it is {image.state}{why}"
         )
     return image
+
+
+def _resolved(call: Call, name: str) -> str:
+    parameter = image_parameters(call.session, call.region).get(name)
+    if parameter is None:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"There is no parameter {name[:200]} of an image's id; GetParametersByPath of {ROOT} lists "
+            "those that there are",
+        )
+    return parameter.value
 
 
 @ACTIONS.action

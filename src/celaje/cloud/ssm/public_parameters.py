@@ -34,10 +34,13 @@ class _Parameter:
 
 
 def image_parameters(session: Session, region: str) -> dict[str, _Parameter]:
-    """The parameters of a region by name: one for each name of a public image that is available."""
-    query = select(Image).where(Image.public, Image.region == region, Image.state == "available")
+    """The parameters of a region by name: one for each name of a public image. An image that is still being made counts
+    where there is no other."""
+    query = select(Image).where(Image.public, Image.region == region, Image.state.in_(("available", "pending")))
     by_name: dict[str, list[Image]] = {}
-    for image in session.scalars(query.order_by(Image.created, Image.id)):
+    for image in sorted(
+        session.scalars(query), key=lambda image: (image.state == "available", image.created, image.id)
+    ):
         by_name.setdefault(image.name, []).append(image)
     found = {}
     for image_name, images in by_name.items():
