@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import hmac
 from collections.abc import Callable
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,6 @@ from celaje.cloud.aws.message import HttpRequest
 from celaje.cloud.aws.signature import EMPTY_SHA256, Scope, Verified, claimed, signing_key, verify
 from tests.cloud.aws.conftest import KEY, SECRET, TOKEN, Keys
 
-NOW = datetime.timedelta()
 CREDENTIALS = Credentials(KEY, SECRET)
 BODY = b"Action=DescribeVolumes&Version=2016-11-15"
 
@@ -184,8 +184,9 @@ def test_presigned_requests_last_a_week_at_most() -> None:
         if taken:
             assert who(request)
         else:
-            with pytest.raises(Denial, match="604800"):
+            with pytest.raises(Denial, match="604800") as refused:
                 who(request)
+            assert as_error(refused.value, "rest-xml").code == "AuthorizationQueryParametersError"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,22 @@ def test_a_malformed_authorization_is_incomplete(authorization: str) -> None:
 def test_a_date_that_is_none_is_refused(date: str) -> None:
     with pytest.raises(Denial):
         who(with_header(signed(EC2), "x-amz-date", date))
+
+
+def test_a_date_header_in_http_form_is_taken() -> None:
+    request = signed(EC2)
+    stated = dict(request.headers)["x-amz-date"]
+    moment = datetime.datetime.strptime(stated, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+    scope = Scope(stated[:8], "us-east-1", "ec2")
+    http_date = format_datetime(moment, usegmt=True)
+    canonical = "\n".join(
+        ("POST", "/", "", f"date:{http_date}\nhost:localhost\n", "date;host", hashlib.sha256(BODY).hexdigest())
+    )
+    text = "\n".join(("AWS4-HMAC-SHA256", stated, str(scope), hashlib.sha256(canonical.encode()).hexdigest()))
+    signature = hmac.digest(signing_key(SECRET, scope), text.encode(), "sha256").hex()
+    authorization = f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders=date;host, Signature={signature}"
+    headers = [("host", "localhost"), ("date", http_date), ("authorization", authorization)]
+    assert who(HttpRequest("POST", "/", "", headers, BODY)).caller.account
 
 
 def test_version_2_is_refused_with_what_to_do() -> None:

@@ -169,9 +169,7 @@ class Application:
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, body.close)
 
-    async def _send_files(
-        self, connection: Connection, body: FileRange | FileRanges, pool: ThreadPoolExecutor
-    ) -> None:
+    async def _send_files(self, connection: Connection, body: FileRange | FileRanges, pool: ThreadPoolExecutor) -> None:
         """Have the kernel send files, one after the other."""
         try:
             await connection.drained(self._patience)

@@ -48,6 +48,7 @@ class Denial(Exception):
         self.signature = signature
         self.moment = moment
         self.now = now
+        self.in_query = False  # the signature stands in the query
 
 
 _CREDENTIALS = "AWS was not able to validate the provided access credentials"
@@ -149,6 +150,8 @@ def _s3(denial: Denial) -> AwsError:
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
         )
     if reason is Reason.INCOMPLETE:
+        if denial.in_query:
+            return AwsError("AuthorizationQueryParametersError", denial.detail)
         return AwsError("AuthorizationHeaderMalformed", f"The authorization header is malformed; {denial.detail}")
     if reason is Reason.UNKNOWN_KEY:
         return AwsError(

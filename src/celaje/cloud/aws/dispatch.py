@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 import msgspec
-from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Action, Answer, Call
 from celaje.cloud.aws.errors import AwsError
@@ -36,7 +35,6 @@ class Dispatcher:
         """
         if not action.transacted:
             call.transactions = self._database
-            call.session = Session()  # bound to nothing: to use it is an error
             write(action.handler(call, members))
         else:
             dry = members.get("DryRun") is True

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BODY = 4 << 20  # bytes of a body that is held in memory
 _AT_ONCE = 256 << 10  # bytes of a file that are read here instead of being streamed
+_UNBOUND = Session()  # until the dispatcher has opened a transaction; to query it is an error
 _SERVERS = {"s3": "AmazonS3", "ec2": "AmazonEC2"}
 # Services that are one for all regions: clients sign for whichever they were set to.
 _GLOBAL = ("iam", "sts", "organizations")
@@ -167,7 +168,7 @@ class Gateway:
             caller=verified.caller,
             request_id=request_id,
             now=now,
-            session=Session(),
+            session=_UNBOUND,
             source=request.source,
             settings=self._settings,
             token_key=self._token_key,

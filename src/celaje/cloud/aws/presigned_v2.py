@@ -58,9 +58,7 @@ def claimed_link(request: HttpRequest) -> ClaimedLink | None:
             Reason.INCOMPLETE,
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         )
-    return ClaimedLink(
-        found["AWSAccessKeyId"], int(expires), found["Signature"], found.get("x-amz-security-token")
-    )
+    return ClaimedLink(found["AWSAccessKeyId"], int(expires), found["Signature"], found.get("x-amz-security-token"))
 
 
 def verify_link(
@@ -72,9 +70,7 @@ def verify_link(
     stated = _string_to_sign(request, bucket, link)
     computed = base64.b64encode(hmac.digest(credential.secret.encode(), stated.encode(), hashlib.sha1)).decode("ascii")
     if not hmac.compare_digest(computed.encode(), link.signature.encode()):
-        raise Denial(
-            Reason.MISMATCH, access_key=link.access_key, string_to_sign=stated, signature=link.signature
-        )
+        raise Denial(Reason.MISMATCH, access_key=link.access_key, string_to_sign=stated, signature=link.signature)
     if until < now:
         raise Denial(Reason.EXPIRED_LINK, moment=until, now=now)
 

@@ -20,6 +20,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote_to_bytes
 
 from celaje.cloud.aws.action import Caller
@@ -89,7 +90,11 @@ def claimed(request: HttpRequest) -> Claimed | ClaimedLink | None:
     if authorization is not None:
         return _from_header(request, authorization)
     if "X-Amz-Algorithm=" in request.query or "X-Amz-Signature=" in request.query:
-        return _from_query(request)
+        try:
+            return _from_query(request)
+        except Denial as denial:
+            denial.in_query = True
+            raise
     link = claimed_link(request)
     if link is not None:
         return link
@@ -125,7 +130,7 @@ def _from_header(request: HttpRequest, authorization: str) -> Claimed:
             raise Denial(
                 Reason.INCOMPLETE, "Authorization header requires existence of an 'X-Amz-Date' or 'Date' header"
             )
-        date = written
+        date = _compact(written)
     return Claimed(
         access_key=access_key,
         scope=scope,
@@ -136,6 +141,16 @@ def _from_header(request: HttpRequest, authorization: str) -> Claimed:
         expires=0,
         token=request.header("x-amz-security-token"),
     )
+
+
+def _compact(written: str) -> str:
+    """The Date header, which may be in HTTP's form, as it stands in what was signed."""
+    if "," not in written:
+        return written
+    try:
+        return f"{parsedate_to_datetime(written).astimezone(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    except (ValueError, TypeError, IndexError, OverflowError):
+        raise Denial(Reason.INCOMPLETE, "the Date header is no date") from None
 
 
 def _from_query(request: HttpRequest) -> Claimed:
