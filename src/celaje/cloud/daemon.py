@@ -20,10 +20,8 @@ import contextlib
 import datetime
 import fcntl
 import hmac
-import importlib
 import logging
 import os
-import pkgutil
 import signal
 import socket
 import sys
@@ -36,7 +34,6 @@ import msgspec
 from sqlalchemy import select
 
 from celaje import __version__, bounded_log, durable_file, paths
-from celaje.cloud import state
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
@@ -93,8 +90,6 @@ def only_one(directory: Path) -> Iterator[None]:
 def opened_database(directory: Path, settings: Settings) -> Database:
     """The cloud's database with its first state: a root account, its keys, default VPCs, what this host has, and what
     images there will be: who asks first of all shall find the one to wait for."""
-    for module in pkgutil.iter_modules(state.__path__, f"{state.__name__}."):
-        importlib.import_module(module.name)  # tables are known once their modules are
     database = Database(directory / DATABASE)
     database.prepare()
     with database.write() as session:

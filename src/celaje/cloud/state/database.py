@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from celaje import paths
-from celaje.cloud.state.base import Base
+from celaje.cloud.state.migrations import upgrade
 
 READERS = 32  # connections at once
 BUSY_SECONDS = 30.0  # another process with the file, such as a copy being taken, may hold it for so long
@@ -30,6 +30,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         paths.made(path.parent)
+        self._path = path
         path.touch(mode=0o600)
         self._engine: Engine = create_engine(
             f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, poolclass=QueuePool, pool_size=READERS
@@ -39,8 +40,8 @@ class Database:
         self._writing = threading.Lock()
 
     def prepare(self) -> None:
-        """Bring the tables to what this celaje knows."""
-        Base.metadata.create_all(self._engine)
+        """Bring the tables to what this celaje knows. InputError for a database of a newer one."""
+        upgrade(self._engine, str(self._path))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
