@@ -52,7 +52,7 @@ from celaje.engine.translate.layout import (
 from celaje.isa.riscv.saved_state import checked
 from celaje.isa.riscv.state import MACHINE, STATE
 
-DECODED_BYTES = 192 << 20  # of decoded code in all harts together; a page of code takes 38 KiB
+DECODED_BYTES = 128 << 20  # of decoded code in all harts together; a page of code takes 38 KiB
 NANOSECONDS_A_TICK = 100
 NO_RESERVATION = (1 << 64) - 1
 NO_PAGE = (1 << 64) - 1
