@@ -51,6 +51,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("account", "ls"): ("celaje.cli.accounts:account_ls", "list the accounts of the cloud"),
     ("account", "rm"): ("celaje.cli.accounts:account_rm", "close accounts that have nothing any more"),
     ("account", "whoami"): ("celaje.cli.accounts:account_whoami", "tell who the commands here act as"),
+    ("api", "coverage"): ("celaje.cli.api_coverage", "show which operations of AWS are implemented"),
     ("vm", "run"): ("celaje.cli.vm_run", "run a computer: an image, a kernel or a firmware"),
     ("vm", "start"): ("celaje.cli.vm_start", "start a machine that goes on without a terminal"),
     ("vm", "ls"): ("celaje.cli.vm_ls", "list the machines that there are"),
