@@ -17,7 +17,7 @@ from sqlalchemy import select
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
-from celaje.cloud.iam.accounts import ensure_first_state, open_account, root_account
+from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state, open_account, root_account
 from celaje.cloud.iam.signers import StoredSigners
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.services import registry
@@ -45,10 +45,11 @@ class ServedCloud:
             key = session.scalars(select(AccessKey).where(AccessKey.account == root)).one()
         self.root = Owner(self, root, key.id, key.secret)
         self.woken: set[str] = set()
+        self._signers = StoredSigners(self.database)
         gateway = Gateway(
             self.registry,
-            Dispatcher(self.database, self.woken.add),
-            StoredSigners(self.database),
+            Dispatcher(self.database, self._wake),
+            self._signers,
             self.settings,
             token_key=b"k" * 32,
         )
@@ -56,6 +57,11 @@ class ServedCloud:
         self.port: int = listener.getsockname()[1]
         self._server = ApiServer(Application(gateway), [listener])
         self._server.start()
+
+    def _wake(self, controller: str) -> None:
+        self.woken.add(controller)
+        if controller == CREDENTIALS:
+            self._signers.forget()
 
     def close(self) -> None:
         """Stop serving."""

@@ -38,7 +38,7 @@ from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.credentials_file import write_credentials
-from celaje.cloud.iam.accounts import ensure_first_state
+from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state
 from celaje.cloud.iam.signers import StoredSigners
 from celaje.cloud.reconcile.host_capacity import note_host
 from celaje.cloud.s3.store.object_store import ObjectStore, home_store
@@ -123,10 +123,11 @@ class Daemon:
             stack.callback(self._store.close)
             with self._database.read() as session:
                 token_key = hmac.digest(session_key(session), b"page tokens", "sha256")
+            self._signers = StoredSigners(self._database)
             gateway = Gateway(
                 registry(self._store),
                 Dispatcher(self._database, self._wake_one),
-                StoredSigners(self._database),
+                self._signers,
                 self.settings,
                 any_key=any_key,
                 token_key=token_key,
@@ -155,6 +156,8 @@ class Daemon:
         self._reconciliation.start()
 
     def _wake_one(self, controller: str) -> None:
+        if controller == CREDENTIALS:
+            self._signers.forget()
         if self._reconciliation is not None:  # one that starts looks at everything anyway
             self._reconciliation.wake((controller,))
 

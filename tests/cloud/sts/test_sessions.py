@@ -36,6 +36,10 @@ def test_a_role_that_trusts_the_account_is_assumed_and_signs(owner, iam):
     assert identity["Arn"] == f"arn:aws:sts::{owner.account}:assumed-role/Deploy/me"
     assert identity["Arn"] == answer["AssumedRoleUser"]["Arn"]
     assert len(session.client("ec2").describe_vpcs()["Vpcs"]) == 1
+    iam.delete_role(RoleName="Deploy")
+    assert refusal(session.client("sts").get_caller_identity)[0] == "InvalidClientTokenId"
+    iam.create_role(RoleName="Deploy", AssumeRolePolicyDocument=document(trust({"AWS": owner.account})))
+    assert refusal(session.client("sts").get_caller_identity)[0] == "InvalidClientTokenId"
     without = Owner(owner.cloud, owner.account, made["AccessKeyId"], made["SecretAccessKey"])
     assert refusal(without.client("sts").get_caller_identity)[0] == "InvalidClientTokenId"
     other = owner.client("sts").assume_role(RoleArn=arn, RoleSessionName="you")["Credentials"]

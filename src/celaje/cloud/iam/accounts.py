@@ -13,6 +13,8 @@ from celaje.cloud.state.accounts import AccessKey, Account, new_account
 from celaje.cloud.state.roles import ensure_session_key
 
 ROOT_NAME = "root"
+# The controller that is woken when keys, roles or accounts have changed: it writes the owner's file of credentials.
+CREDENTIALS = "credentials"
 
 
 def root_account(session: Session) -> Account:

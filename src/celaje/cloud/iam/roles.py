@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.iam.accounts import CREDENTIALS
 from celaje.cloud.iam.entities import (
     ROLES,
     answered_document,
@@ -94,6 +95,7 @@ def delete_role(call: Call, request: iam.DeleteRoleRequestTypeDef) -> Answer:
     refuse_with_policies(call, role.id)
     remove_tags(call, role.id)
     call.session.delete(role)
+    call.wake(CREDENTIALS)
     return {}
 
 

@@ -15,12 +15,14 @@ from celaje.cloud.state.accounts import Account
 from celaje.cloud.state.database import Database
 
 _ACCOUNT = re.compile(r"\d{12}\Z", re.ASCII)
-_REMEMBERED_SECONDS = 1.0  # how long a key that was taken away may still sign
+_REMEMBERED_SECONDS = 1.0
 _REMEMBERED = 1024
 
 
 class StoredSigners:
-    """Who signs, by the database. What was found is remembered for a second: most requests come with the same key."""
+    """Who signs, by the database. What was found is remembered for a second: most requests come with the same key.
+    Actions that take keys, roles or accounts away wake `credentials`, and whoever hears that calls `forget`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -33,16 +35,24 @@ class StoredSigners:
         known = self._known.get((access_key, token))
         if known is not None and known[0] > now:
             return known[1]
+        remembered = self._known
         with self._database.read() as session:
             signer = find_signer(session, access_key, token)
         if signer is None:
             return None
         credential = Credential(signer.secret, signer.caller, signer.expiration)
         with self._lock:
+            if self._known is not remembered:  # forgotten since it was read
+                return credential
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[access_key, token] = (now + _REMEMBERED_SECONDS, credential)
         return credential
+
+    def forget(self) -> None:
+        """Something was taken away: look again."""
+        with self._lock:
+            self._known = {}
 
     def stand_in(self, access_key: str) -> Caller | None:
         """The root of the account of those 12 digits, of the first account for any other key."""

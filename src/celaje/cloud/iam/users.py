@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.iam.accounts import CREDENTIALS
 from celaje.cloud.iam.entities import USERS, conflict, no_such, remove_tags, set_tags, tags_of
 from celaje.cloud.iam.listing import listed
 from celaje.cloud.iam.policies import refuse_with_policies
@@ -145,7 +146,7 @@ def create_access_key(call: Call, request: iam.CreateAccessKeyRequestTypeDef) ->
     if len(_keys_of(call, owner)) >= KEYS_PER_USER:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {KEYS_PER_USER}", 409)
     key = new_access_key(call.session, call.account, owner, call.now)
-    _changed(call, key)
+    call.wake(CREDENTIALS)
     return {"AccessKey": _described_key(key, name) | {"SecretAccessKey": key.secret}}
 
 
@@ -168,7 +169,7 @@ def update_access_key(call: Call, request: iam.UpdateAccessKeyRequestTypeDef) ->
     """Let a key sign, or no longer."""
     key = _key(call, request.get("UserName"), request["AccessKeyId"])
     key.active = request["Status"] == "Active"
-    _changed(call, key)
+    call.wake(CREDENTIALS)
     return {}
 
 
@@ -177,13 +178,8 @@ def delete_access_key(call: Call, request: iam.DeleteAccessKeyRequestTypeDef) ->
     """A key that signs nothing any more."""
     key = _key(call, request.get("UserName"), request["AccessKeyId"])
     call.session.delete(key)
-    _changed(call, key)
+    call.wake(CREDENTIALS)
     return {}
-
-
-def _changed(call: Call, key: AccessKey) -> None:
-    if not key.user:
-        call.wake("credentials")  # the owner's file has the keys of roots
 
 
 def _described_key(key: AccessKey, name: str) -> dict[str, object]:

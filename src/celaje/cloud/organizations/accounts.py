@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from celaje.cloud.aws.action import Actions, Answer, Call, Request
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.pagination import page
-from celaje.cloud.iam.accounts import open_account, root_account
+from celaje.cloud.iam.accounts import CREDENTIALS, open_account, root_account
 from celaje.cloud.iam.entities import ROLES
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.state.accounts import Account
@@ -40,7 +40,6 @@ from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.volumes import Volume
 
 ACCESS_ROLE = "OrganizationAccountAccessRole"
-CREDENTIALS = "credentials"  # the controller that writes the owner's file
 _NAME = re.compile(r"[\x20-\x7e]{1,50}")
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}")
 

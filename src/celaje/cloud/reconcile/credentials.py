@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from celaje.cloud.credentials_file import write_credentials
+from celaje.cloud.iam.accounts import CREDENTIALS
 from celaje.cloud.state.database import Database
 
 
 class CredentialsController:
     """Writes CELAJE_HOME/cloud/credentials when an account was made or closed."""
 
-    name = "credentials"
+    name = CREDENTIALS
 
     def __init__(self, database: Database, directory: Path) -> None:
         self._database = database
