@@ -5,7 +5,6 @@ Called with a home: says its port on a line, and answers until it is killed.
 
 from __future__ import annotations
 
-import datetime
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +16,7 @@ from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.aws.identity import Credential
 from celaje.cloud.s3.actions import s3_actions
-from celaje.cloud.s3.store.object_store import home_store
+from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
 
@@ -38,10 +37,10 @@ class Keys:
 
 
 class Served:
-    """A store at `home`, served while the block runs."""
+    """A store at `home`, served while the block runs; `store` instead of the usual one there."""
 
-    def __init__(self, home: Path, clock: datetime.datetime | None = None) -> None:
-        self.store = home_store(home)
+    def __init__(self, home: Path, store: ObjectStore | None = None) -> None:
+        self.store = store or home_store(home)
         self._database = Database(home / "cloud" / "state.sqlite3")
         dispatcher = Dispatcher(self._database, lambda controller: None)
         gateway = Gateway(Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings())

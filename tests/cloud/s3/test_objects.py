@@ -74,7 +74,9 @@ def test_what_a_client_says_of_an_object_is_told_again(client: S3Client, bucket:
         Tagging="a=1&b=%C3%A9",
         WebsiteRedirectLocation="/elsewhere",
     )
-    for answer in (client.head_object(Bucket=bucket, Key="key"), client.get_object(Bucket=bucket, Key="key")):
+    got = client.get_object(Bucket=bucket, Key="key")
+    assert got["Body"].read() == b"body"
+    for answer in (client.head_object(Bucket=bucket, Key="key"), got):
         assert answer["Metadata"] == {"author": "somebody", "empty": ""}
         assert answer["ContentType"] == "text/plain; charset=utf-8"
         assert answer["CacheControl"] == "no-cache"
@@ -92,9 +94,10 @@ def test_what_a_client_says_of_an_object_is_told_again(client: S3Client, bucket:
     overridden = client.get_object(
         Bucket=bucket, Key="key", ResponseContentType="a/b", ResponseCacheControl="x", ResponseExpires=expires + HOUR
     )
+    assert overridden["Body"].read() == b"body"
     assert (overridden["ContentType"], overridden["CacheControl"]) == ("a/b", "x")
     assert overridden["Expires"] == expires + HOUR
-    assert client.get_object(Bucket=bucket, Key="key")["Metadata"] == {"author": "somebody", "empty": ""}
+    assert client.head_object(Bucket=bucket, Key="key")["CacheControl"] == "no-cache"
     client.put_object(Bucket=bucket, Key="plain", Body=b"")
     assert client.head_object(Bucket=bucket, Key="plain")["ContentType"] == "binary/octet-stream"
     with refused("MetadataTooLarge"):
@@ -147,6 +150,19 @@ def test_conditions_of_reading_are_held_against_the_object(client: S3Client, buc
             get(client, bucket, "key", **more)
         with refused("304", 304):
             client.head_object(Bucket=bucket, Key="key", **more)  # type: ignore[arg-type]
+
+
+def test_what_is_not_modified_is_still_named(served: Served, client: S3Client, bucket: str) -> None:
+    etag = client.put_object(Bucket=bucket, Key="key", Body=b"x")["ETag"]
+    signer = client_of(served.endpoint, signature_version="s3v4")
+    url = signer.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key", "IfNoneMatch": etag})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"If-None-Match": etag}))
+    assert caught.value.code == 304
+    assert caught.value.headers["ETag"] == etag
+    assert caught.value.read() == b""
+    caught.value.close()
+    signer.close()
 
 
 def test_conditions_of_writing_are_held_against_what_is_there(client: S3Client, bucket: str) -> None:

@@ -133,7 +133,7 @@ class Gateway:
         if protocol in ("json", "rest-json"):
             headers.append(("x-amzn-errortype", error.code))
         if error.status == 304:
-            return HttpAnswer(304, [])
+            return HttpAnswer(304, list(error.fields.items()))  # it has no body, so what is told are headers
         return HttpAnswer(error.status, headers, body)
 
     def _answer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from email.utils import format_datetime
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.access import moment
@@ -40,9 +41,9 @@ def check_reading(request: Mapping[str, object], found: StoredObject) -> None:
         raise precondition_failed("If-Unmodified-Since")
     if (unwanted := request.get("IfNoneMatch")) is not None:
         if _matches(unwanted, found.etag):
-            raise _not_modified()
+            raise _not_modified(found)
     elif isinstance(since := request.get("IfModifiedSince"), datetime.datetime) and modified <= since:
-        raise _not_modified()
+        raise _not_modified(found)
 
 
 def check_source(request: Mapping[str, object], found: StoredObject) -> None:
@@ -100,5 +101,7 @@ def of_deleting(match: object) -> Condition | None:
     return condition
 
 
-def _not_modified() -> AwsError:
-    return AwsError("NotModified", "Not Modified", 304)
+def _not_modified(found: StoredObject) -> AwsError:
+    """Has no body; its fields are headers."""
+    modified = format_datetime(moment(found.modified), usegmt=True)
+    return AwsError("NotModified", "Not Modified", 304, {"ETag": quoted(found.etag), "Last-Modified": modified})
