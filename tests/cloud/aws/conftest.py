@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,12 @@ class Served:
     woken: list[str] = field(default_factory=list)
     clients: dict[str, Any] = field(default_factory=dict)
     gateway: Gateway | None = None
+    server: ApiServer | None = None
+
+    def connections(self) -> int:
+        """How many the server has open."""
+        assert self.server is not None
+        return len(self.server._server.server_state.connections)
 
     @property
     def endpoint(self) -> str:
@@ -206,6 +213,10 @@ def actions_of(served: Served) -> list[Actions]:
         size = path.stat().st_size
         if request.get("Range") == "pieces":
             return {"Body": Pieces(iter([b"one", b"", b"two"]), None), "ContentType": "text/plain"}
+        if request.get("Range") == "endless":
+            return {"Body": Pieces(itertools.repeat(bytes(100_000)), None)}
+        if request.get("Range") == "whole":
+            return {"Body": path.read_bytes()}
         answer: dict[str, object] = {"ETag": '"e"', "LastModified": MOMENT, "Metadata": {"colour": "blau und grün"}}
         if request.get("Range"):
             return {
@@ -276,6 +287,7 @@ def serving(directory: Path, change: Callable[[dict[str, Any]], None] = lambda o
     listener = bound("127.0.0.1", 0)
     served.port = listener.getsockname()[1]
     server = ApiServer(Application(gateway, patience=patience), [listener])
+    served.server = server
     server.start()
     try:
         yield served

@@ -8,6 +8,7 @@ import http.client
 import os
 import resource
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,29 @@ def test_a_client_that_sends_nothing_is_let_go(tmp_path: Path) -> None:
             while piece := raw.recv(65536):
                 answer += piece
         assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("kind", ["file", "pieces", "bytes"])
+def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path, kind: str) -> None:
+    with serving(tmp_path, lambda options: options.update(patience=0.3)) as impatient:
+        put(impatient, bytes(64 << 20))
+        client = impatient.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
+        url = client.generate_presigned_url("get_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=60)
+        path = url.partition(str(impatient.port))[2]
+        received = 0
+        for each in impatient.clients.values():
+            each.close()  # with the connections that they keep
+        with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
+            wanted = {"file": "", "pieces": "Range: endless\r\n", "bytes": "Range: whole\r\n"}[kind]
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{impatient.port}\r\n{wanted}\r\n".encode())
+            raw.settimeout(30)
+            assert raw.recv(1)
+            while impatient.connections():
+                time.sleep(0.05)
+            with contextlib.suppress(ConnectionResetError):
+                while piece := raw.recv(1 << 20):
+                    received += len(piece)
+        assert received < 64 << 20
 
 
 def test_a_large_body_never_stands_in_memory(served: Served) -> None:

@@ -56,7 +56,7 @@ class Application:
 
     def __init__(self, gateway: Gateway, *, patience: float = PATIENCE) -> None:
         self._gateway = gateway
-        self._patience = patience
+        self.patience = patience
         self._whole = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
         self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="s3")
 
@@ -85,7 +85,7 @@ class Application:
         if length is not None and length <= _SMALL and request.header("expect") is None:
             await self._answer_small(receive, send, request, connection)
             return
-        pipe = BodyPipe(loop, receive, self._patience, connection if length else None, length or 0)
+        pipe = BodyPipe(loop, receive, self.patience, connection if length else None, length or 0)
         try:
             answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next)
             if not pipe.finished:
@@ -109,7 +109,7 @@ class Application:
 
         def source() -> bytes:
             if pieces is None:
-                raise timed_out(self._patience)
+                raise timed_out(self.patience)
             return next(pieces, b"")
 
         answer = await asyncio.get_running_loop().run_in_executor(
@@ -124,7 +124,7 @@ class Application:
         pieces: list[bytes] = []
         size = 0
         while True:
-            message = await asyncio.wait_for(receive(), self._patience)
+            message = await asyncio.wait_for(receive(), self.patience)
             if message["type"] != "http.request":
                 raise _ClientGone
             if size <= BODY:
@@ -155,8 +155,7 @@ class Application:
         start = {"type": "http.response.start", "status": answer.status, "headers": encoded}
         if isinstance(body, bytes):
             await send(start)
-            whole = b"" if request.method == "HEAD" else body
-            await self._patiently(send({"type": "http.response.body", "body": whole}))
+            await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
             return
         try:
             await send(start)
@@ -164,17 +163,17 @@ class Application:
                 if connection is not None and isinstance(body, FileRange | FileRanges):
                     await self._send_files(connection, body, pool)
                 else:
-                    await self._stream(send, body, pool)
-            await self._patiently(send({"type": "http.response.body", "body": b""}))
+                    await self._stream(send, body, pool, connection)
+            await send({"type": "http.response.body", "body": b""})
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, body.close)
 
     async def _send_files(self, connection: Connection, body: FileRange | FileRanges, pool: ThreadPoolExecutor) -> None:
         """Have the kernel send files, one after the other."""
         try:
-            await connection.drained(self._patience)
+            await connection.drained(self.patience)
             with connection.socket() as shared:
-                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self._patience)
+                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self.patience)
         except ClientGone:
             connection.lost()
         except OSError:
@@ -183,10 +182,13 @@ class Application:
         else:
             connection.sent(body.length or 0)
 
-    async def _stream(self, send: _Send, body: FileRange | Pieces, pool: ThreadPoolExecutor) -> None:
+    async def _stream(
+        self, send: _Send, body: FileRange | Pieces, pool: ThreadPoolExecutor, connection: Connection | None
+    ) -> None:
         loop = asyncio.get_running_loop()
         at = 0
-        while True:
+        # The server takes what is sent to nobody without a word.
+        while connection is None or not connection.gone:
             if isinstance(body, FileRange):
                 piece = await loop.run_in_executor(pool, body.read, at, PIECE)
             else:
@@ -194,11 +196,7 @@ class Application:
             if not piece:
                 return
             at += len(piece)
-            await self._patiently(send({"type": "http.response.body", "body": piece, "more_body": True}))
-
-    async def _patiently(self, sending: Awaitable[None]) -> None:
-        """A client that takes nothing is let go: its answer ends in the middle, and with it the connection."""
-        await asyncio.wait_for(sending, self._patience)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def close(self) -> None:
         """Let threads go; requests under way are finished first."""
@@ -250,30 +248,48 @@ def _has_body(request: HttpRequest) -> bool:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP on one connection, closed if the first request's headers do not come in time. (uvicorn's own timeout begins
-    after the first answer.)"""
+    """HTTP on one connection that is closed if the first request's headers do not come in time (uvicorn's own timeout
+    begins after the first answer), and broken off if nothing of an answer is taken for as long."""
 
+    patience = PATIENCE
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))  # uvloop's are none by their class
-        self._deadline = self.loop.call_later(PATIENCE, transport.close)
+        self._deadline = self.loop.call_later(self.patience, transport.close)
 
     def on_headers_complete(self) -> None:
-        self._in_time()
+        _cancel(self._deadline)
         super().on_headers_complete()
         if self.scheme == "http":
             # The application's task has the scope, and has not run yet.
             cast(_Scope, self.scope)[_CONNECTION] = Connection(cast(Any, self))  # a class of uvicorn's, without types
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.patience, self._look, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        _cancel(self._stalled)
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._in_time()
+        _cancel(self._deadline)
+        _cancel(self._stalled)
         super().connection_lost(exc)
 
-    def _in_time(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _look(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.transport.abort()
+        else:
+            self._stalled = self.loop.call_later(self.patience, self._look, left)
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 class ApiServer:
@@ -286,7 +302,7 @@ class ApiServer:
         self._sockets = list(sockets)
         config = uvicorn.Config(
             application,
-            http=_Protocol,
+            http=type("_Patient", (_Protocol,), {"patience": application.patience}),
             loop="auto",
             ws="none",
             lifespan="off",

@@ -71,6 +71,11 @@ class Connection:
         # A descriptor of its own: the loop may close its, and the number be another file's then.
         return socket.socket(fileno=os.dup(shared.fileno()))
 
+    @property
+    def gone(self) -> bool:
+        """Whether there is nobody any more to answer to."""
+        return self._cycle.disconnected or self._protocol.transport.is_closing()
+
     def take_over(self) -> bytes | None:
         """Pause the loop's reading: the bytes of the body that have come and were not received. None if it is complete
         or the client gone."""
