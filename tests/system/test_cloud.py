@@ -76,7 +76,7 @@ def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> 
     ec2.start_instances(InstanceIds=[instance])
     until_state(ec2, instance, "running")
     assert ssh(key, instance, "cat kept") == "kept\n"
-    ssh(key, instance, "nohup sh -c 'sleep 1; sudo poweroff' >/dev/null 2>&1 &")
+    ssh(key, instance, "sudo sh -c 'sleep 1; poweroff' >/dev/null 2>&1 &")
     until_state(ec2, instance, "stopped")
     [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
