@@ -18,6 +18,7 @@ from botocore.model import OperationModel, Shape, StringShape
 from sqlalchemy import select
 
 from celaje.cloud.state.base import Base
+from celaje.cloud.state.identifiers import new_id
 from tests.cloud.belongings import PUBLIC_KEY, TRUST, belongings
 from tests.cloud.served import ServedCloud
 
@@ -111,7 +112,7 @@ def changed(identifier: str) -> str:
     if identifier.isdigit():
         return "987654321098"
     if mark and len(tail) == 17:
-        return f"{head}{mark}{'0123456789abcdef0'}"
+        return new_id(head)
     return "nobody-has-this" if not identifier.isupper() else "AKIA" + "7" * 16
 
 
