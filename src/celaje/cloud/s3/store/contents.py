@@ -80,13 +80,18 @@ class Contents:
         with self._lock:
             self._pending.discard(content)
 
-    def seal(self, content: bytes, fd: int) -> None:
-        """Make what was written durable, with its name, and close the descriptor."""
+    def name(self, content: bytes) -> None:
+        """Make the name durable. It may be before the content is: nothing refers to it yet."""
+        self._files.sync_directory(self.path(content).parent)
+
+    def seal(self, content: bytes, fd: int, *, named: bool = False) -> None:
+        """Make what was written durable, with its name (unless it is `named`), and close the descriptor."""
         try:
             self._files.fdatasync(fd)
         finally:
             self._files.close(fd)
-        self._files.sync_directory(self.path(content).parent)
+        if not named:
+            self.name(content)
 
     def share(self, content: bytes) -> bytes | None:
         """A new id, pending and durable, for the same bytes, which are not copied. None where the host cannot."""
@@ -99,7 +104,7 @@ class Contents:
         except OSError:
             self._forget(fresh)
             return None
-        self._files.sync_directory(self.path(fresh).parent)
+        self.name(fresh)
         return fresh
 
     def kept(self, contents: Iterable[bytes]) -> None:

@@ -110,6 +110,7 @@ class Receiver:
         self._fd = -1
         self._hashing: list[_Worker] = []
         self._syncing: _Worker | None = None
+        self._named = False
         self._written = 0
         self._sync_at = _SYNC_STEP
         self.size = 0
@@ -147,8 +148,15 @@ class Receiver:
         if self._written >= self._sync_at:
             self._sync_at = self._written + _SYNC_STEP
             if self._syncing is None:
-                self._syncing = _Worker("s3-sync", lambda _: self._files.fdatasync(self._fd))
+                self._syncing = _Worker("s3-sync", self._sync)
             self._syncing.put(b"")
+
+    def _sync(self, _: Block) -> None:
+        if not self._named:
+            assert self._content is not None
+            self._contents.name(self._content)
+            self._named = True
+        self._files.fdatasync(self._fd)
 
     def finish(self) -> Received:
         """The body is all here: make it durable. OSError."""
@@ -163,9 +171,13 @@ class Receiver:
                 self._hasher.update(body)
             return Received(self.size, self._md5.digest(), self._checksum(), body=bytes(body))
         try:
-            self._end_workers()
+            # The disk first: hashing goes on meanwhile.
+            syncing, self._syncing = self._syncing, None
+            if syncing is not None:
+                syncing.finish()
             fd, self._fd = self._fd, -1
-            self._contents.seal(content, fd)
+            self._contents.seal(content, fd, named=self._named)
+            self._end_workers()
         except BaseException:
             self.abandon()
             raise
