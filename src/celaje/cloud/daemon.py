@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
+_LOOPBACK = "127.0.0.1"
 DATABASE, LOCK, DAEMON, LOG = "state.sqlite3", "lock", "daemon.json", "log"
 
 
@@ -107,7 +108,7 @@ def opened_database(directory: Path, settings: Settings) -> Database:
 
 
 class Daemon:
-    """The cloud in `directory`. Made: it answers. `close` ends it in order."""
+    """The cloud in `directory`. Made: it answers. `close` ends it in order. Guests find its API at `guests_port`."""
 
     def __init__(self, directory: Path, settings: Settings, *, any_key: bool = False) -> None:
         self._directory = directory
@@ -124,17 +125,28 @@ class Daemon:
             with self._database.read() as session:
                 token_key = hmac.digest(session_key(session), b"page tokens", "sha256")
             self._signers = StoredSigners(self._database)
-            gateway = Gateway(
-                registry(self._store),
-                Dispatcher(self._database, self._wake_one),
-                self._signers,
-                self.settings,
-                any_key=any_key,
-                token_key=token_key,
-            )
-            self._server = ApiServer(Application(gateway), [listener])
-            self._server.start()
-            stack.callback(self._server.stop)
+            services = registry(self._store)
+
+            def serve(listener: socket.socket, any_key: bool) -> None:
+                gateway = Gateway(
+                    services,
+                    Dispatcher(self._database, self._wake_one),
+                    StoredSigners(self._database),
+                    self.settings,
+                    any_key=any_key,
+                    token_key=token_key,
+                )
+                server = ApiServer(Application(gateway), [listener])
+                server.start()
+                stack.callback(server.stop)
+
+            serve(listener, any_key)
+            self.guests_port = port
+            if any_key:
+                # Guests come from this host's loopback too, and are nobody to take made-up keys from.
+                for_guests = bound(_LOOPBACK, 0)
+                self.guests_port = for_guests.getsockname()[1]
+                serve(for_guests, any_key=False)
             _await_answer(address, port)
             running = Running(
                 process=os.getpid(),
@@ -152,7 +164,7 @@ class Daemon:
         self._store.sweep_beside()
         from celaje.cloud.reconcile.controllers import Reconciliation
 
-        self._reconciliation = Reconciliation(self._database, self.settings, self._directory)
+        self._reconciliation = Reconciliation(self._database, self.settings, self._directory, self.guests_port)
         self._reconciliation.start()
 
     def _wake_one(self, controller: str) -> None:

@@ -35,7 +35,7 @@ def documents(served_cloud: ServedCloud, tmp_path: Path) -> Documents:
     register_tiny_image(served_cloud.database, served_cloud.root.account, REGION)
     with served_cloud.database.write() as session:
         session.merge(Host(id=LOCAL, memory=1 << 30, cpus=1 << 20, architectures="riscv64", noted=NOW))
-    return Documents(served_cloud.settings, tmp_path)
+    return Documents(served_cloud.settings, tmp_path, served_cloud.port)
 
 
 def launched(ec2: Any, **request: Any) -> str:
@@ -68,7 +68,11 @@ def test_an_interface_has_the_place_that_clients_are_told(
     assert f"{found.host_name}.{found.network.domain}" == shown["PrivateDnsName"]
     assert [group.name for group in found.groups] == [shown["SecurityGroups"][0]["GroupId"]]
     [service] = found.services
-    assert (service.address, service.host_port) == ("169.254.169.250", served_cloud.settings.port)
+    assert (service.address, service.port, service.host_port) == (
+        "169.254.169.250",
+        served_cloud.settings.port,
+        served_cloud.port,
+    )
     assert found.bandwidth.to_guest == 5_000_000_000 // 8
 
 

@@ -29,7 +29,11 @@ MTU = 9001  # inside a VPC
 
 
 def interface_documents(
-    session: Session, settings: Settings, instances: Sequence[Instance], material: MetadataMaterial
+    session: Session,
+    settings: Settings,
+    guests_port: int,
+    instances: Sequence[Instance],
+    material: MetadataMaterial,
 ) -> dict[str, messages.Attach]:
     """The document of each instance, by its id. Instances without an interface have none."""
     interfaces = {
@@ -43,7 +47,9 @@ def interface_documents(
         if interface is None:
             continue
         documents[instance.id] = _document(
-            settings,
+            messages.Service(
+                API_ADDRESS, settings.port, _reached(settings.address, guests_port, settings.port), guests_port
+            ),
             instance,
             interface,
             descriptions[interface.id],
@@ -54,9 +60,7 @@ def interface_documents(
     return documents
 
 
-def _places(
-    session: Session, interfaces: Iterable[NetworkInterface]
-) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
+def _places(session: Session, interfaces: Iterable[NetworkInterface]) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
     held = list(interfaces)
     vpcs = session.scalars(select(Vpc).where(Vpc.id.in_({one.vpc for one in held})))
     subnets = session.scalars(select(Subnet).where(Subnet.id.in_({one.subnet for one in held})))
@@ -64,7 +68,7 @@ def _places(
 
 
 def _document(
-    settings: Settings,
+    api: messages.Service,
     instance: Instance,
     interface: NetworkInterface,
     description: Described,
@@ -83,7 +87,7 @@ def _document(
         subnet=subnet.cidr,
         address=interface.private_address,
         groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
-        services=(messages.Service(API_ADDRESS, settings.port, _reached(settings.address), settings.port),),
+        services=(api,),
         public_address=description.public_address,
         public_name=description.public_name,
         bandwidth=messages.Bandwidth(bandwidth, bandwidth),
@@ -100,6 +104,8 @@ def vpc_groups(session: Session, vpc: str) -> list[messages.SecurityGroup]:
     ]
 
 
-def _reached(address: str) -> str:
-    """Where the API is reached by this host itself."""
-    return "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+def _reached(address: str, port: int, main_port: int) -> str:
+    """Where the API is reached by this host itself: a port of its own for guests is on loopback."""
+    if port != main_port or ipaddress.ip_address(address).is_unspecified:
+        return "127.0.0.1"
+    return address
