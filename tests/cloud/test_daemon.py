@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import urllib.error
 import urllib.request
@@ -63,6 +64,26 @@ def test_made_up_keys_are_taken_where_the_owner_says_so_but_never_from_guests(op
     with pytest.raises(ClientError) as error:
         made_up(opened.guests_port)
     assert error.value.response["Error"]["Code"] == "InvalidClientTokenId"
+
+
+def test_a_key_that_is_taken_away_signs_no_more_at_once(directory: Path) -> None:
+    daemon = Daemon(directory, Settings(port=0, images=()))
+    profile = configparser.RawConfigParser()
+    profile.read(directory / "credentials")
+    endpoint = {"endpoint_url": f"http://127.0.0.1:{daemon.settings.port}", "region_name": "us-east-1"}
+    root = {name: profile["root"][name] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    iam = boto3.client("iam", **endpoint, **root)
+    iam.create_user(UserName="guest")
+    key = iam.create_access_key(UserName="guest")["AccessKey"]
+    sts = boto3.client(
+        "sts", **endpoint, aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"]
+    )
+    assert sts.get_caller_identity()["Arn"].endswith("user/guest")
+    iam.delete_access_key(UserName="guest", AccessKeyId=key["AccessKeyId"])
+    with pytest.raises(ClientError) as error:
+        sts.get_caller_identity()
+    assert error.value.response["Error"]["Code"] == "InvalidClientTokenId"
+    daemon.close()
 
 
 def test_one_daemon_has_a_home(directory: Path) -> None:

@@ -133,7 +133,7 @@ class Daemon:
                 gateway = Gateway(
                     services,
                     Dispatcher(self._database, self._wake_one),
-                    StoredSigners(self._database),
+                    self._signers,
                     self.settings,
                     any_key=any_key,
                     token_key=token_key,
