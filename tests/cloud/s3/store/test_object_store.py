@@ -81,9 +81,9 @@ def test_a_key_is_any_bytes_and_never_a_path(store: ObjectStore, bucket: Bucket,
     assert path.resolve().is_relative_to(tmp_path / "s3" / "contents")
 
 
-def test_what_is_replaced_or_deleted_gives_its_space_back_when_nobody_reads_it_any_more(
-    store: ObjectStore, bucket: Bucket, tmp_path: Path
-) -> None:
+def test_what_is_replaced_or_deleted_gives_its_space_back_when_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path / "s3")
+    bucket = store.buckets.create("a-bucket", "123456789012", "us-east-1").result()
     old, new = os.urandom(200_000), os.urandom(200_000)
     put(store, bucket, b"key", old)
     reading = store.objects.open(bucket, b"key")
@@ -98,7 +98,6 @@ def test_what_is_replaced_or_deleted_gives_its_space_back_when_nobody_reads_it_a
     again = ObjectStore(tmp_path / "s3")
     assert again.usage().size == 0
     again.close()
-    store.__init__(tmp_path / "s3")  # type: ignore[misc]  # for the fixture to close
 
 
 def test_a_store_that_is_opened_again_has_what_it_had(tmp_path: Path) -> None:
