@@ -31,11 +31,38 @@ Result = TypeVar("Result")
 Shape = dict[str, Any]
 
 
+# What to type after a refusal, by the first of these that AWS's code begins with.
+NEXT_COMMANDS = {
+    "InvalidAMIID": "these are there: celaje image ls",
+    "InvalidInstanceID": "these are there: celaje ls",
+    "InvalidVolume.NotFound": "these are there: celaje volume ls",
+    "InvalidVolumeID": "these are there: celaje volume ls",
+    "InvalidSnapshot.NotFound": "these are there: celaje snapshot ls",
+    "InvalidSnapshotID": "these are there: celaje snapshot ls",
+    "InvalidKeyPair.NotFound": "make one of your own key: celaje launch --ssh-key FILE.pub",
+    "InvalidKey.Format": "a key that is one of its kinds: ssh-keygen -t ed25519",
+    "InvalidGroup.NotFound": "without --group a group that admits SSH is made: celaje launch",
+    "InvalidGroupId": "without --group a group that admits SSH is made: celaje launch",
+    "InsufficientInstanceCapacity": "what is there: celaje ls",
+    "NoSuchBucket": "these are there: celaje bucket ls",
+    "NoSuchKey": "these are there: celaje bucket ls BUCKET",
+    "InvalidBucketName": "3 to 63 small letters, digits and hyphens are a name: celaje bucket create my-bucket",
+    "BucketNotEmpty": "its objects: celaje bucket ls BUCKET",
+    "AuthFailure": "whose keys are used: celaje account whoami",
+    "InvalidClientTokenId": 'keys that this cloud knows: eval "$(celaje env)"',
+    "InvalidAccessKeyId": 'keys that this cloud knows: eval "$(celaje env)"',
+    "SignatureDoesNotMatch": 'keys that this cloud knows: eval "$(celaje env)"',
+    "InternalError": "what went wrong: celaje logs",
+    "InternalFailure": "what went wrong: celaje logs",
+}
+
+
 class Refused(CelajeError):
-    """The cloud refused a request: `code` is AWS's."""
+    """The cloud refused a request: `code` is AWS's. The text ends with what to type next, where that is known."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{message} ({code})")
+        hint = next((text for start, text in NEXT_COMMANDS.items() if code.startswith(start)), "")
+        super().__init__(f"{message} ({code})" + (f"; {hint}" if hint else ""))
         self.code = code
 
 

@@ -20,8 +20,10 @@ SNAPSHOT = "an identifier (`celaje snapshot ls`)"
 def _named(items: Sequence[Shape], member: str, noun: str, name: str) -> Shape:
     matching = [one for one in items if name in (one[member], name_of(one))]
     if not matching:
-        have = ", ".join(name_of(one) or str(one[member]) for one in items)
-        raise NotFound(f"there is no {noun} {name!r}; there are: {have or 'none yet'}")
+        if not items:
+            raise NotFound(f"there is no {noun} {name!r}, and no other; make one: celaje volume create --size 8G")
+        have = ", ".join(f"{name_of(one)} ({one[member]})" if name_of(one) else str(one[member]) for one in items)
+        raise NotFound(f"there is no {noun} {name!r}; there are: {have}")
     if len(matching) > 1:
         these = ", ".join(str(one[member]) for one in matching)
         raise UsageError(f"{name!r} is the name of several {noun}s; choose by identifier: {these}")

@@ -83,7 +83,8 @@ def _image(client: Client, name: str) -> Shape:
             found = client("describe_images", Filters=[{"Name": "name", "Values": [name]}])["Images"]
         if not found:
             have = sorted({str(one["Name"]) for one in client("describe_images")["Images"]})
-            raise NotFound(f"there is no image {name!r}; there are: {', '.join(have) or 'none'}")
+            hint = f"there are: {', '.join(have)}" if have else "see what becomes of them: celaje image ls"
+            raise NotFound(f"there is no image {name!r}; {hint}")
         found.sort(key=lambda one: (one["State"] != "available", one["Public"], one["CreationDate"]))
         why = found[0].get("StateReason", {}).get("Message", "")
         if found[0]["State"] not in ("available", "pending"):
