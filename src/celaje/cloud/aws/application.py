@@ -124,7 +124,8 @@ class Application:
         pieces: list[bytes] = []
         size = 0
         while True:
-            message = await asyncio.wait_for(receive(), self.patience)
+            async with asyncio.timeout(self.patience):
+                message = await receive()
             if message["type"] != "http.request":
                 raise _ClientGone
             if size <= BODY:

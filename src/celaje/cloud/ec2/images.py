@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
@@ -20,6 +20,7 @@ from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, remove_tags, set_tags, tags_of
 from celaje.cloud.state.volumes import Volume, attached_to
@@ -263,17 +264,24 @@ def describe_images(call: Call, request: ec2.DescribeImagesRequestTypeDef) -> An
     return {"Images": [described(one.image, one.tags) for one in shown], "NextToken": token}
 
 
+_NAMED = select(Image).where(Image.id.in_(IDENTIFIERS))
+_VISIBLE = select(Image).where(
+    Image.region == bindparam("region"),
+    Image.state != "deregistered",
+    or_(Image.account == bindparam("account"), Image.public),
+)
+
+
 def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
-    query = select(Image).where(
-        Image.region == call.region,
-        Image.state != "deregistered",
-        or_(Image.account == call.account, Image.public),
-    )
     if not wanted:
-        return call.session.scalars(query).all()
+        return call.session.scalars(_VISIBLE, {"account": call.account, "region": call.region}).all()
     for identifier in wanted:
         checked_id(identifier, "ami", "InvalidAMIID")
-    rows = call.session.scalars(query.where(Image.id.in_(list(wanted)))).all()
+    rows = [
+        row
+        for (row,) in rows_of(call.session, _NAMED, list(wanted))
+        if row.region == call.region and row.state != "deregistered" and (row.public or row.account == call.account)
+    ]
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
         verb = "do not exist" if len(missing) > 1 else "does not exist"

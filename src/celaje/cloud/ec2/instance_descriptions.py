@@ -20,6 +20,7 @@ from celaje.cloud.ec2.network_interfaces import Described, described, of_instanc
 from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.instances import CODES, Instance
 from celaje.cloud.state.networks import NetworkInterface
+from celaje.cloud.state.prepared import owned
 from celaje.cloud.state.tags import answered_tags, tags_of
 from celaje.cloud.state.volumes import VolumeAttachment, attached_to
 
@@ -236,6 +237,8 @@ def describe_instances(call: Call, request: ec2.DescribeInstancesRequestTypeDef)
 
 def _candidates(call: Call, request: ec2.DescribeInstancesRequestTypeDef) -> Sequence[Instance]:
     """Those of the caller that the filters may match; what can be asked of the database is."""
+    if not request.get("Filters"):
+        return owned(call.session, Instance, call.account, call.region)
     query = select(Instance).where(Instance.account == call.account, Instance.region == call.region)
     for name, column in (
         ("instance-id", Instance.id),

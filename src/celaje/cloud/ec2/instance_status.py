@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.instance_lookup import find_instances, state_of
 from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.instances import CODES, RUNNING, Instance
+from celaje.cloud.state.prepared import owned
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
@@ -52,8 +51,7 @@ def describe_instance_status(call: Call, request: ec2.DescribeInstanceStatusRequ
     if identifiers:
         rows = find_instances(call, identifiers)
     else:
-        held = select(Instance).where(Instance.account == call.account, Instance.region == call.region)
-        rows = list(call.session.scalars(held))
+        rows = owned(call.session, Instance, call.account, call.region)
     everything = request.get("IncludeAllInstances", False)
     matches = _FILTERS.matcher(request.get("Filters"))
     found = [row for row in rows if (everything or row.state == RUNNING) and matches(row)]

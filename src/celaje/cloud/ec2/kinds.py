@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sqlalchemy import select
-
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.state.base import Resource
+from celaje.cloud.state.prepared import owned
 from celaje.cloud.state.tags import tags_of
 
 RowType = TypeVar("RowType", bound=Resource)
@@ -56,8 +55,7 @@ class Kind(Generic[RowType]):
         """The caller's resources of those identifiers, all if there are none. AwsError as `find`."""
         if identifiers:
             return [self.find(call, identifier) for identifier in dict.fromkeys(identifiers)]
-        query = select(self.table).where(self.table.account == call.account, self.table.region == call.region)
-        return list(call.session.scalars(query))
+        return owned(call.session, self.table, call.account, call.region)
 
     def listed(
         self,

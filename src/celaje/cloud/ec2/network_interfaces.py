@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.errors import AwsError
@@ -18,6 +18,7 @@ from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface, Subnet
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
 from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
 
@@ -31,7 +32,23 @@ INTERFACES = Kind(
     "networkInterface ID",
 )
 _GUESSES = 8
-_AT_ONCE = 500
+_OF_INSTANCES = (
+    select(NetworkInterface)
+    .where(NetworkInterface.instance.in_(IDENTIFIERS))
+    .order_by(NetworkInterface.device_index)
+)
+_GROUPS = (
+    select(InterfaceGroup.interface, SecurityGroup.id, SecurityGroup.name)
+    .join(SecurityGroup, SecurityGroup.id == InterfaceGroup.security_group)
+    .where(InterfaceGroup.interface.in_(IDENTIFIERS))
+    .order_by(InterfaceGroup.interface, InterfaceGroup.position)
+)
+_ELASTIC = select(ElasticAddress).where(ElasticAddress.interface.in_(IDENTIFIERS))
+_USED = (
+    select(NetworkInterface.subnet, func.count())
+    .where(NetworkInterface.subnet.in_(IDENTIFIERS))
+    .group_by(NetworkInterface.subnet)
+)
 
 
 def allocate(
@@ -70,9 +87,8 @@ def allocate(
 def free_addresses(session: Session, subnets: Sequence[Subnet]) -> dict[str, int]:
     """How many addresses each subnet could still give, by its id."""
     used: dict[str, int] = {subnet.id: 0 for subnet in subnets}
-    rows = session.scalars(select(NetworkInterface.subnet).where(NetworkInterface.subnet.in_(list(used))))
-    for subnet_id in rows:
-        used[subnet_id] += 1
+    for subnet_id, count in rows_of(session, _USED, list(used)):
+        used[subnet_id] = count
     return {
         subnet.id: ipaddress.IPv4Network(subnet.cidr).num_addresses
         - RESERVED_AT_START
@@ -170,32 +186,17 @@ def detach(session: Session, interface: NetworkInterface) -> None:
 
 def of_instances(session: Session, instance_ids: Iterable[str]) -> dict[str, list[NetworkInterface]]:
     """The interfaces that are attached to each instance, by device index."""
-    wanted = list(dict.fromkeys(instance_ids))
-    found: dict[str, list[NetworkInterface]] = {instance: [] for instance in wanted}
-    for at in range(0, len(wanted), _AT_ONCE):
-        rows = session.scalars(
-            select(NetworkInterface)
-            .where(NetworkInterface.instance.in_(wanted[at : at + _AT_ONCE]))
-            .order_by(NetworkInterface.device_index)
-        )
-        for interface in rows:
-            found[interface.instance].append(interface)
+    found: dict[str, list[NetworkInterface]] = {instance: [] for instance in instance_ids}
+    for (interface,) in rows_of(session, _OF_INSTANCES, list(found)):
+        found[interface.instance].append(interface)
     return found
 
 
 def groups_of(session: Session, interface_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     """(id, name) of the groups that each interface is in, in the order in which they were named."""
-    wanted = list(dict.fromkeys(interface_ids))
-    found: dict[str, list[tuple[str, str]]] = {interface: [] for interface in wanted}
-    for at in range(0, len(wanted), _AT_ONCE):
-        rows = session.execute(
-            select(InterfaceGroup.interface, SecurityGroup.id, SecurityGroup.name)
-            .join(SecurityGroup, SecurityGroup.id == InterfaceGroup.security_group)
-            .where(InterfaceGroup.interface.in_(wanted[at : at + _AT_ONCE]))
-            .order_by(InterfaceGroup.interface, InterfaceGroup.position)
-        )
-        for interface, group_id, name in rows:
-            found[interface].append((group_id, name))
+    found: dict[str, list[tuple[str, str]]] = {interface: [] for interface in interface_ids}
+    for interface, group_id, name in rows_of(session, _GROUPS, list(found)):
+        found[interface].append((group_id, name))
     return found
 
 
@@ -232,12 +233,7 @@ def described(session: Session, interfaces: Sequence[NetworkInterface]) -> dict[
 
 
 def _elastic_of(session: Session, interface_ids: Sequence[str]) -> dict[str, ElasticAddress]:
-    found = {}
-    for at in range(0, len(interface_ids), _AT_ONCE):
-        part = interface_ids[at : at + _AT_ONCE]
-        for address in session.scalars(select(ElasticAddress).where(ElasticAddress.interface.in_(part))):
-            found[address.interface] = address
-    return found
+    return {address.interface: address for (address,) in rows_of(session, _ELASTIC, interface_ids)}
 
 
 def _describe(

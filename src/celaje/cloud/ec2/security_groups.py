@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
@@ -20,6 +20,7 @@ from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.vpcs import VPCS, default_vpc
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import InterfaceGroup
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
 from celaje.cloud.state.security_groups import (
     ALL_PROTOCOLS,
     DEFAULT_NAME,
@@ -322,16 +323,22 @@ def describe_security_groups(call: Call, request: ec2.DescribeSecurityGroupsRequ
     return {"SecurityGroups": [_described(group) for group in found], "NextToken": token}
 
 
+_RULES = (
+    select(SecurityGroupRule)
+    .where(SecurityGroupRule.security_group.in_(IDENTIFIERS))
+    .order_by(SecurityGroupRule.created, SecurityGroupRule.id)
+)
+_NAMES = select(SecurityGroup.id, SecurityGroup.name).where(
+    SecurityGroup.account == bindparam("account"), SecurityGroup.region == bindparam("region")
+)
+
+
 def _with_rules(call: Call, rows: Sequence[SecurityGroup]) -> list[_Found]:
     tags = tags_of(call.session, [row.id for row in rows])
     rules: dict[str, list[SecurityGroupRule]] = {row.id: [] for row in rows}
-    query = select(SecurityGroupRule).where(
-        SecurityGroupRule.account == call.account, SecurityGroupRule.region == call.region
-    )
-    for rule in call.session.scalars(query.order_by(SecurityGroupRule.created, SecurityGroupRule.id)):
-        if rule.security_group in rules:
-            rules[rule.security_group].append(rule)
-    names = {row.id: row.name for row in GROUPS.rows(call)}
+    for (rule,) in rows_of(call.session, _RULES, list(rules)):
+        rules[rule.security_group].append(rule)
+    names = dict(call.session.execute(_NAMES, {"account": call.account, "region": call.region}).all())
     return [_Found(row, tags[row.id], rules[row.id], names) for row in rows]
 
 

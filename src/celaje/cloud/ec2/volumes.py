@@ -17,6 +17,7 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
 from celaje.cloud.state.volumes import Volume, VolumeAttachment, VolumeModification
@@ -199,11 +200,11 @@ def describe_volumes(call: Call, request: ec2.DescribeVolumesRequestTypeDef) -> 
 
 def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Volume]:
     """All volumes of the caller, or those wanted. AwsError for one that is not there."""
-    query = select(Volume).where(Volume.account == call.account, Volume.region == call.region)
     if not wanted:
-        return call.session.scalars(query).all()
+        return owned(call.session, Volume, call.account, call.region)
     for identifier in wanted:
         checked_id(identifier, "vol", "InvalidVolumeID")
+    query = select(Volume).where(Volume.account == call.account, Volume.region == call.region)
     rows = call.session.scalars(query.where(Volume.id.in_(list(wanted)))).all()
     missing = set(wanted) - {row.id for row in rows}
     if missing:
@@ -211,13 +212,15 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Volume]:
     return rows
 
 
+_ATTACHMENTS = select(VolumeAttachment).where(VolumeAttachment.volume.in_(IDENTIFIERS))
+
+
 def _joined(session: Session, volumes: Iterable[Volume]) -> list[_Found]:
     volumes = list(volumes)
     identifiers = [volume.id for volume in volumes]
-    attachments: dict[str, VolumeAttachment] = {}
-    for at in range(0, len(identifiers), 500):
-        rows = select(VolumeAttachment).where(VolumeAttachment.volume.in_(identifiers[at : at + 500]))
-        attachments |= {row.volume: row for row in session.scalars(rows)}
+    attachments: dict[str, VolumeAttachment] = {
+        row.volume: row for (row,) in rows_of(session, _ATTACHMENTS, identifiers)
+    }
     tags = tags_of(session, identifiers)
     return [_Found(volume, attachments.get(volume.id), tags[volume.id]) for volume in volumes]
 

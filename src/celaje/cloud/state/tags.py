@@ -8,8 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base
-
-_AT_ONCE = 500  # identifiers in one query: a database has a limit
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
 
 
 class Tag(Base):
@@ -25,14 +24,14 @@ class Tag(Base):
     region: Mapped[str]
 
 
+_TAGS = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(IDENTIFIERS)).order_by(Tag.key)
+
+
 def tags_of(session: Session, resources: Iterable[str]) -> dict[str, dict[str, str]]:
     """Key to value, by the resource's identifier; those without tags have an empty one."""
     found: dict[str, dict[str, str]] = {resource: {} for resource in resources}
-    wanted = list(found)
-    for at in range(0, len(wanted), _AT_ONCE):
-        rows = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(wanted[at : at + _AT_ONCE]))
-        for resource, key, value in session.execute(rows.order_by(Tag.key)):
-            found[resource][key] = value
+    for resource, key, value in rows_of(session, _TAGS, list(found)):
+        found[resource][key] = value
     return found
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base, Resource
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
 
 
 class Volume(Resource, Base):
@@ -81,11 +82,16 @@ def root_volume(session: Session, instance: str) -> Volume | None:
     ).one_or_none()
 
 
+_ATTACHED = (
+    select(VolumeAttachment)
+    .where(VolumeAttachment.instance.in_(IDENTIFIERS))
+    .order_by(VolumeAttachment.is_root.desc(), VolumeAttachment.device)
+)
+
+
 def attached_to(session: Session, instances: list[str]) -> dict[str, list[VolumeAttachment]]:
     """The attachments of each of `instances`, the root first, then by device."""
     found: dict[str, list[VolumeAttachment]] = {instance: [] for instance in instances}
-    for at in range(0, len(instances), 500):
-        rows = select(VolumeAttachment).where(VolumeAttachment.instance.in_(instances[at : at + 500]))
-        for row in session.scalars(rows.order_by(VolumeAttachment.is_root.desc(), VolumeAttachment.device)):
-            found[row.instance].append(row)
+    for (row,) in rows_of(session, _ATTACHED, list(found)):
+        found[row.instance].append(row)
     return found
