@@ -42,7 +42,6 @@ class MetadataMaterial:
 
     signers: Mapping[str, Signer]
     volumes: Mapping[str, list[VolumeAttachment]] = field(default_factory=dict)
-    store_devices: Mapping[str, list[str]] = field(default_factory=dict)
     tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     credentials: Mapping[str, HeldCredentials] = field(default_factory=dict)
 
@@ -108,12 +107,11 @@ def metadata_facts(
 
 
 def _devices(instance: Instance, material: MetadataMaterial) -> dict[str, str]:
-    """ami is the root device's name, ebs1 … the other volumes', ephemeral0 … the instance store's."""
+    """ami is the root device's name, ebs1 … the other volumes'. Disks of the instance store are left out, as EC2 leaves
+    those on NVMe out."""
     volumes = [one.device for one in material.volumes.get(instance.id, []) if not one.is_root]
     names = {"ami": instance.root_device, "root": instance.root_device}
     names |= {f"ebs{at}": device.removeprefix("/dev/") for at, device in enumerate(volumes, 1)}
-    stores = material.store_devices.get(instance.id, [])
-    names |= {f"ephemeral{at}": device.removeprefix("/dev/") for at, device in enumerate(stores)}
     return {f"block-device-mapping/{name}": device for name, device in names.items()}
 
 
