@@ -21,8 +21,10 @@ import datetime
 import fcntl
 import gc
 import hmac
+import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -38,6 +40,7 @@ from celaje import __version__, bounded_log, durable_file, paths
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
+from celaje.cloud.aws.message import INSIDE
 from celaje.cloud.credentials_file import write_credentials
 from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state
 from celaje.cloud.iam.signers import StoredSigners
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
-_LOOPBACK = "127.0.0.1"
 _COLLECTED = (50_000, 20, 50)  # objects made until the youngest are looked at, and how often that till the older are
 DATABASE, LOCK, DAEMON, LOG = "state.sqlite3", "lock", "daemon.json", "log"
 
@@ -110,7 +112,7 @@ def opened_database(directory: Path, settings: Settings) -> Database:
 
 
 class Daemon:
-    """The cloud in `directory`. Made: it answers. `close` ends it in order. Guests find its API at `guests_port`."""
+    """The cloud in `directory`. Made: it answers. `close` ends it in order."""
 
     def __init__(self, directory: Path, settings: Settings, *, any_key: bool = False) -> None:
         self._directory = directory
@@ -120,6 +122,10 @@ class Daemon:
             stack.callback(listener.close)
             address, port = listener.getsockname()[:2]
             self.settings = msgspec.structs.replace(settings, port=port)
+            listeners = [listener]
+            if not ipaddress.ip_address(address).is_unspecified:  # otherwise it listens there already
+                listeners.append(bound(INSIDE, port))
+                stack.callback(listeners[1].close)
             self._database = opened_database(directory, self.settings)
             stack.callback(self._database.close)
             self._store: ObjectStore = home_store(paths.home())
@@ -127,28 +133,17 @@ class Daemon:
             with self._database.read() as session:
                 token_key = hmac.digest(session_key(session), b"page tokens", "sha256")
             self._signers = StoredSigners(self._database)
-            services = registry(self._store)
-
-            def serve(listener: socket.socket, any_key: bool) -> None:
-                gateway = Gateway(
-                    services,
-                    Dispatcher(self._database, self._wake_one),
-                    self._signers,
-                    self.settings,
-                    any_key=any_key,
-                    token_key=token_key,
-                )
-                server = ApiServer(Application(gateway), [listener])
-                server.start()
-                stack.callback(server.stop)
-
-            serve(listener, any_key)
-            self.guests_port = port
-            if any_key:
-                # Guests come from this host's loopback too, and are nobody to take made-up keys from.
-                for_guests = bound(_LOOPBACK, 0)
-                self.guests_port = for_guests.getsockname()[1]
-                serve(for_guests, any_key=False)
+            gateway = Gateway(
+                registry(self._store),
+                Dispatcher(self._database, self._wake_one),
+                self._signers,
+                self.settings,
+                any_key=any_key,
+                token_key=token_key,
+            )
+            self._server = ApiServer(Application(gateway), listeners)
+            self._server.start()
+            stack.callback(self._server.stop)
             _await_answer(address, port)
             running = Running(
                 process=os.getpid(),
@@ -166,7 +161,7 @@ class Daemon:
         self._store.sweep_beside()
         from celaje.cloud.reconcile.controllers import Reconciliation
 
-        self._reconciliation = Reconciliation(self._database, self.settings, self._directory, self.guests_port)
+        self._reconciliation = Reconciliation(self._database, self.settings, self._directory)
         self._reconciliation.start()
         # An answer about a thousand instances makes so many objects that collections would take a third of its time.
         gc.collect()
@@ -240,6 +235,8 @@ def main(words: list[str]) -> int:
             if chosen.port is not None:
                 settings = msgspec.structs.replace(settings, port=chosen.port)
             (directory / DAEMON).unlink(missing_ok=True)  # of one that was killed
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # connections, and files of S3 beside them
             wait = _until_ended()
             daemon = Daemon(directory, settings, any_key=chosen.auth == "open")
             _to_log(directory)

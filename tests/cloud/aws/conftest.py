@@ -59,6 +59,7 @@ class Served:
 
     directory: Path
     database: Database
+    address: str = "127.0.0.1"
     port: int = 0
     requests: list[tuple[Call, Mapping[str, Any]]] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Served:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def client(self, service: str, key: str = KEY, secret: str = SECRET, **options: Any) -> Any:
         """A client of boto3's; each is made once, and closed with the server."""
@@ -273,10 +274,12 @@ def actions_of(served: Served) -> list[Actions]:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, change: Callable[[dict[str, Any]], None] = lambda options: None) -> Iterator[Served]:
+def serving(
+    directory: Path, change: Callable[[dict[str, Any]], None] = lambda options: None, address: str = "127.0.0.1"
+) -> Iterator[Served]:
     database = Database(directory / "state.sqlite3")
     database.prepare()
-    served = Served(directory, database)
+    served = Served(directory, database, address)
     options: dict[str, Any] = {}
     change(options)
     patience = options.pop("patience", 30.0)
@@ -284,7 +287,7 @@ def serving(directory: Path, change: Callable[[dict[str, Any]], None] = lambda o
         Registry(actions_of(served)), Dispatcher(database, served.woken.append), Keys(), Settings(), **options
     )
     served.gateway = gateway
-    listener = bound("127.0.0.1", 0)
+    listener = bound(address, 0)
     served.port = listener.getsockname()[1]
     server = ApiServer(Application(gateway, patience=patience), [listener])
     served.server = server

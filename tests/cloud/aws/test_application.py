@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.cloud.aws.conftest import ACCOUNT, MOMENT, Served
+from celaje.cloud.aws.message import INSIDE
+from tests.cloud.aws.conftest import ACCOUNT, MOMENT, Served, serving
 
 
 def test_ec2_is_parsed_and_answered(served: Served) -> None:
@@ -148,3 +152,27 @@ def test_the_rest_json_protocol(served: Served) -> None:
     block = ebs.get_snapshot_block(SnapshotId="snap-1", BlockIndex=3, BlockToken="t")
     assert block["BlockData"].read() == b"b" * 1000
     assert block["DataLength"] == 1000
+
+
+@pytest.mark.parametrize("piece", [b"a: b\r\n" * 2000, b"a" * 16384])
+def test_a_head_without_an_end_is_refused(served: Served, piece: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+        with pytest.raises(OSError):
+            for _ in range(10_000):
+                connection.sendall(piece)
+
+
+def test_many_requests_at_once_are_no_long_head(served: Served) -> None:
+    one = b"GET /here?list-type=2 HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1000 + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+        connection.sendall(one * 199 + one.replace(b"\r\nX", b"\r\nConnection: close\r\nX"))
+        with connection.makefile("rb") as answers:
+            assert answers.read().count(b"HTTP/1.1 ") == 200
+
+
+def test_what_comes_to_the_address_of_instances_is_known_for_theirs(tmp_path: Path) -> None:
+    with serving(tmp_path, lambda options: options.update(any_key=True), INSIDE) as inside:
+        with pytest.raises(ClientError, match="Instances need keys"):
+            inside.client("sts", "test", "test").get_caller_identity()
+        assert inside.client("sts").get_caller_identity()["Account"] == ACCOUNT

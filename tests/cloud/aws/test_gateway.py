@@ -218,3 +218,21 @@ def signed_headers(key: str, secret: str, host: str) -> dict[str, str]:
 )
 def test_buckets_in_host_names(host: str, bucket: str | None) -> None:
     assert bucket_of_host(host) == bucket
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin"])
+def test_an_open_server_answers_no_image_of_a_web_page(open_served: Served, site: str) -> None:
+    good = signed_headers("test", "test", "localhost:4566")
+    body = b"Action=DescribeVolumes"
+    assert send(open_served, "POST", "/", {**good, "Sec-Fetch-Site": site}, body).status == 403
+    assert send(open_served, "POST", "/", {**good, "Sec-Fetch-Site": "none"}, body).status == 200
+
+
+def test_an_open_server_wants_real_keys_from_instances(open_served: Served) -> None:
+    assert open_served.gateway is not None
+    for key, secret, status in (("test", "test", 403), (ACCOUNT, "x", 403), (KEY, SECRET, 200)):
+        headers = [(name.lower(), value) for name, value in signed_headers(key, secret, "localhost").items()]
+        request = HttpRequest("POST", "/", "", headers, b"Action=DescribeVolumes", "127.0.0.1", inside=True)
+        assert open_served.gateway.answer(request).status == status
+    anonymous = HttpRequest("GET", "/here", "list-type=2", [("host", "localhost")], inside=True)
+    assert open_served.gateway.answer(anonymous).status == 403

@@ -69,3 +69,29 @@ def test_a_link_whose_time_is_over_says_so(served: Served) -> None:
 def test_a_link_of_one_method_is_none_of_another(served: Served) -> None:
     put(served, b"linked")
     assert fetched(link(served), "DELETE")[0] == 403
+
+
+def test_a_link_to_an_upload_of_a_form_acts_in_no_other_service(served: Served) -> None:
+    kind = "application/x-www-form-urlencoded"
+    url = link(served, "put_object", ContentType=kind).replace("content-type=application%2Fx-www-form-urlencoded&", "")
+    form = {"Content-Type": kind}
+    before = len(served.requests)
+    for body in (b"Action=CreateRole&Version=2010-05-08&RoleName=r&AssumeRolePolicyDocument=x", b"Action=DeleteVolume"):
+        assert fetched(url, "PUT", body, **form)[0] in (400, 401, 403)
+    assert len(served.requests) == before
+
+
+def test_a_link_does_what_it_was_made_for_only(served: Served) -> None:
+    put(served, b"linked")
+    for other in ("&attributes", "&retention", "&legal-hold=", "&acl"):
+        assert fetched(link(served) + other)[0] == 403
+    assert fetched(link(served, "put_object") + "&encryption", "PUT", b"x", **{"Content-Type": ""})[0] == 403
+
+
+def test_a_link_may_say_its_content_type_twice_and_may_list_a_bucket(served: Served) -> None:
+    url = link(served, "put_object", ContentType="text/x-mine")
+    assert fetched(url, "PUT", b"x", **{"Content-Type": "text/x-mine"})[0] == 200
+    assert fetched(url, "PUT", b"x", **{"Content-Type": "text/x-other"})[0] == 403
+    client = served.client("s3", config=Config(signature_version="s3", s3={"addressing_style": "path"}))
+    listed = client.generate_presigned_url("list_objects_v2", {"Bucket": "here"})
+    assert fetched(listed)[0] == 200

@@ -35,7 +35,7 @@ def documents(served_cloud: ServedCloud, tmp_path: Path) -> Documents:
     register_tiny_image(served_cloud.database, served_cloud.root.account, REGION)
     with served_cloud.database.write() as session:
         session.merge(Host(id=LOCAL, memory=1 << 30, cpus=1 << 20, architectures="riscv64", noted=NOW))
-    return Documents(served_cloud.settings, tmp_path, served_cloud.port)
+    return Documents(served_cloud.settings, tmp_path)
 
 
 def launched(ec2: Any, **request: Any) -> str:
@@ -68,11 +68,8 @@ def test_an_interface_has_the_place_that_clients_are_told(
     assert f"{found.host_name}.{found.network.domain}" == shown["PrivateDnsName"]
     assert [group.name for group in found.groups] == [shown["SecurityGroups"][0]["GroupId"]]
     [service] = found.services
-    assert (service.address, service.port, service.host_port) == (
-        "169.254.169.250",
-        served_cloud.settings.port,
-        served_cloud.port,
-    )
+    assert (service.address, service.host_port) == ("169.254.169.250", served_cloud.settings.port)
+    assert service.host_address == "127.169.254.250"  # where the API knows guests from who owns the host
     assert found.bandwidth.to_guest == 5_000_000_000 // 8
 
 

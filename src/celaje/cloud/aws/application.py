@@ -28,13 +28,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from celaje.cloud.aws.body_pipe import BodyPipe
 from celaje.cloud.aws.direct_transfer import ClientGone, Connection, send_file, timed_out
 from celaje.cloud.aws.gateway import BODY, Gateway
-from celaje.cloud.aws.message import HttpAnswer, HttpRequest
+from celaje.cloud.aws.message import INSIDE, HttpAnswer, HttpRequest
 from celaje.cloud.aws.streams import PIECE, FileRange, FileRanges, Pieces
 from celaje.errors import HostError
 
 PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
 KEEP_ALIVE = 75.0  # seconds that a connection may be idle between requests
 _SMALL = 64 << 10  # bytes of a body of S3 that is read before its thread begins
+HEAD = 64 << 10  # bytes of a request's head after the piece that it begins in
+CONNECTIONS = 2048  # that may be open; half of them by instances, who must not keep the owner out
 _CONNECTION = "celaje.connection"  # in a request's scope: what long bodies go through directly
 THREADS = 16  # for requests whose body is whole
 STREAMING_THREADS = 48  # for those of S3, which may wait for their clients
@@ -214,6 +216,7 @@ def _request(scope: _Scope) -> HttpRequest:
         headers=[(name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]],
         source=client[0] if client else "127.0.0.1",
         secure=scope.get("scheme") == "https",
+        inside=(scope.get("server") or ("",))[0].removeprefix("::ffff:") == INSIDE,
     )
 
 
@@ -249,19 +252,45 @@ def _has_body(request: HttpRequest) -> bool:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP on one connection that is closed if the first request's headers do not come in time (uvicorn's own timeout
-    begins after the first answer), and broken off if nothing of an answer is taken for as long."""
+    """HTTP on one connection. It is closed if a request's head does not come in time (uvicorn's own timeout is only about
+    the time between requests) or has no end, or if there are too many; and broken off if nothing of an answer is taken
+    for as long."""
 
     patience = PATIENCE
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    _begun = 0  # messages
+    _head: int | None = None  # bytes of a head that is not complete
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))  # uvloop's are none by their class
-        self._deadline = self.loop.call_later(self.patience, transport.close)
+        inside = self.server is not None and self.server[0].removeprefix("::ffff:") == INSIDE
+        if len(self.connections) > (CONNECTIONS // 2 if inside else CONNECTIONS):
+            transport.close()
+            return
+        self._deadline = self.loop.call_later(self.patience, self._late)
+
+    def data_received(self, data: bytes) -> None:
+        begun = self._begun
+        super().data_received(data)
+        if self._head is None or self._begun != begun:
+            return
+        self._head += len(data)
+        if self._head > HEAD and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun += 1
+        self._head = 0
+        if self._deadline is None:  # a later request of the connection; the first one's began with it
+            self._deadline = self.loop.call_later(self.patience, self._late)
 
     def on_headers_complete(self) -> None:
+        self._head = None
         _cancel(self._deadline)
+        self._deadline = None
         super().on_headers_complete()
         if self.scheme == "http":
             # The application's task has the scope, and has not run yet.
@@ -279,6 +308,12 @@ class _Protocol(HttpToolsProtocol):
         _cancel(self._deadline)
         _cancel(self._stalled)
         super().connection_lost(exc)
+
+    def _late(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:  # nobody reads the head meanwhile
+            self._deadline = self.loop.call_later(self.patience, self._late)
 
     def _look(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()

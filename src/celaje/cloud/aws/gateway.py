@@ -48,7 +48,8 @@ class Gateway:
     """Answers requests with the actions of `registry`.
 
     `any_key`: made-up keys are taken as well (`celaje up --auth open`), but only from this very host: from a loopback
-    address, with a loopback name in Host, and without Origin, so that no page in a browser can use them.
+    address, with a loopback name in Host, and from no page in a browser; and never from a guest, whom networks bring to
+    an address of the API's own (message.py).
     """
 
     def __init__(
@@ -147,6 +148,9 @@ class Gateway:
                 "UnsupportedOperation",
                 f"celaje has no service '{service[:40]}'; it has {', '.join(model.MODELS)}",
             )
+        if isinstance(signed, ClaimedLink) and service != "s3":
+            # Made for one object, it says nothing of a body: a form must not act in its maker's name.
+            raise Denial(Reason.VERSION_2)
         now = self._clock()
         verified = self._verified(request, signed, now)
         if not verified.caller.account and service != "s3":
@@ -198,6 +202,8 @@ class Gateway:
         if self._any_key and verified.key is None:
             # Nothing was proven, so only who is on this host may ask.
             host = host_name(request.header("host") or "")
+            if request.inside:
+                raise AwsError("AccessDenied", "Instances need keys of an account or a role, with --auth open too", 403)
             if not (_is_loopback(request.source) and _is_loopback(host)):
                 raise AwsError(
                     "AccessDenied",
@@ -205,7 +211,8 @@ class Gateway:
                     f"localhost, not '{host[:100]}'",
                     403,
                 )
-            if request.header("origin") is not None:
+            # Browsers send no Origin with images, links and forms of GET, but say of those where they come from.
+            if request.header("origin") is not None or request.header("sec-fetch-site") not in (None, "none"):
                 raise AwsError("AccessDenied", "With --auth open, requests of web pages (Origin) are refused", 403)
         return verified
 

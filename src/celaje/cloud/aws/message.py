@@ -7,11 +7,17 @@ from urllib.parse import unquote_to_bytes
 
 from celaje.cloud.aws.streams import RequestBody, ResponseBody
 
+INSIDE = "127.169.254.250"
+"""The loopback address to which networks bring what instances send to the API, at the port that it has elsewhere. Their
+processes connect as any program of this host does: without an address of their own, guests would look like its owner.
+"""
+
 
 @dataclass(slots=True)
 class HttpRequest:
     """`path` and `query` are as the client sent them, percent-encoded. `headers` have names in lower case, in the
-    order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: it came through TLS.
+    order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: it came through TLS. `inside`: it came
+    to INSIDE, from an instance.
     """
 
     method: str
@@ -21,6 +27,7 @@ class HttpRequest:
     body: bytes = b""
     source: str = "127.0.0.1"
     secure: bool = False
+    inside: bool = False
     _index: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,4 +64,4 @@ class HttpAnswer:
     body: ResponseBody = b""
 
 
-__all__ = ["HttpAnswer", "HttpRequest", "RequestBody", "decoded"]
+__all__ = ["INSIDE", "HttpAnswer", "HttpRequest", "RequestBody", "decoded"]

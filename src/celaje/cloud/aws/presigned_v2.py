@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from celaje.cloud.aws.denials import Denial, Reason
 from celaje.cloud.aws.identity import Credential
 from celaje.cloud.aws.message import HttpRequest
+from celaje.cloud.aws.routing import selecting_parameters
 
 _SUBRESOURCES = frozenset(
     "accelerate acl analytics cors delete inventory lifecycle location logging metrics notification object-lock "
@@ -27,6 +28,7 @@ _SUBRESOURCES = frozenset(
     "response-content-encoding response-content-language response-content-type response-expires".split()
 )
 _OWN = ("AWSAccessKeyId", "Expires", "Signature")
+_UNSIGNED = ("list-type",)  # tells ListObjectsV2 from ListObjects, which tell the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +69,39 @@ def verify_link(
     """Denial if `credential` has not signed the link, or its time is over. `bucket` is the one that the request's host
     names, None where the path does."""
     until = datetime.datetime.fromtimestamp(link.expires, datetime.UTC)
-    stated = _string_to_sign(request, bucket, link)
-    computed = base64.b64encode(hmac.digest(credential.secret.encode(), stated.encode(), hashlib.sha1)).decode("ascii")
-    if not hmac.compare_digest(computed.encode(), link.signature.encode()):
+    # Subresources younger than version 2 are not signed: whoever has a link must not turn it into another operation.
+    younger = selecting_parameters("s3") - _SUBRESOURCES - set(_UNSIGNED)
+    for name, _ in request.parameters():
+        if name in younger:
+            raise Denial(Reason.NOT_SIGNED, name)
+    paths = [request.path]
+    if bucket is None and request.path.count("/") == 1:
+        paths.append(request.path + "/")  # how boto3 signs links to buckets
+    for path in paths:
+        stated = _string_to_sign(request, (f"/{bucket}" if bucket else "") + path, link)
+        computed = base64.b64encode(hmac.digest(credential.secret.encode(), stated.encode(), hashlib.sha1))
+        if hmac.compare_digest(computed, link.signature.encode()):
+            break
+    else:
         raise Denial(Reason.MISMATCH, access_key=link.access_key, string_to_sign=stated, signature=link.signature)
     if until < now:
         raise Denial(Reason.EXPIRED_LINK, moment=until, now=now)
 
 
-def _string_to_sign(request: HttpRequest, bucket: str | None, link: ClaimedLink) -> str:
+def _string_to_sign(request: HttpRequest, resource: str, link: ClaimedLink) -> str:
     given = request.parameters()
     headers: dict[str, list[str]] = {}
-    for name, value in [*request.headers, *((name.lower(), value) for name, value in given)]:
+    for name, value in request.headers:
         if name.startswith("x-amz-") or name in ("content-md5", "content-type"):
             headers.setdefault(name, []).append(value.strip())
+    parameters: dict[str, list[str]] = {}
+    for name, value in given:
+        name = name.lower()
+        if name not in headers and (name.startswith("x-amz-") or name in ("content-md5", "content-type")):
+            parameters.setdefault(name, []).append(value.strip())
+    headers |= parameters
     plain = [",".join(headers.pop(name, [])) for name in ("content-md5", "content-type")]
     amz = "".join(f"{name}:{','.join(values)}\n" for name, values in sorted(headers.items()))
-    resource = (f"/{bucket}" if bucket else "") + request.path
     parts = sorted((name, value) for name, value in given if name in _SUBRESOURCES)
     named = {piece.partition("=")[0] for piece in request.query.split("&") if "=" in piece}
     shown = "&".join(f"{name}={value}" if name in named else name for name, value in parts)

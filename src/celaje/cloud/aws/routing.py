@@ -134,6 +134,10 @@ class _RestRouter:
         for candidates in self._by_method.values():
             candidates.sort(key=lambda candidate: candidate.rank)
 
+    def selecting(self) -> frozenset[str]:
+        candidates = (each for those in self._by_method.values() for each in those)
+        return frozenset(name for each in candidates for name, _ in each.literals)
+
     def route(self, request: HttpRequest) -> Routed:
         dialect = DIALECTS[self.service.name]
         path = request.path
@@ -189,6 +193,12 @@ class _RestRouter:
 @functools.cache
 def _rest_router(name: str) -> _RestRouter:
     return _RestRouter(model.service(name))
+
+
+@functools.cache
+def selecting_parameters(service: str) -> frozenset[str]:
+    """The parameters of a query by which operations of a REST service are told apart."""
+    return _rest_router(service).selecting()
 
 
 def bucket_of_host(host: str) -> str | None:

@@ -311,6 +311,8 @@ def _all_signed(request: HttpRequest, signed: Claimed, s3: bool) -> None:
         for name, _ in request.headers:
             if name.startswith("x-amz-") and name not in signed.signed_headers:
                 raise Denial(Reason.NOT_SIGNED, name)
+    elif request.header("x-amz-target") is not None and "x-amz-target" not in signed.signed_headers:
+        raise Denial(Reason.NOT_SIGNED, "x-amz-target")  # it names the operation
 
 
 def _spellings(request: HttpRequest, signed: Claimed, s3: bool) -> list[tuple[str, str]]:
@@ -340,7 +342,9 @@ def _canonical_query(query: str, presigned: bool) -> str:
     pairs = []
     for piece in _pieces(query, presigned):
         name, _, value = piece.partition("=")
-        pairs.append((quote(unquote_to_bytes(name), safe="-_.~"), quote(unquote_to_bytes(value), safe="-_.~")))
+        # A plus means a space to who reads it: taken for itself here, it could stand in for a %2B that was signed.
+        name, value = (unquote_to_bytes(text.replace("+", " ")) for text in (name, value))
+        pairs.append((quote(name, safe="-_.~"), quote(value, safe="-_.~")))
     pairs.sort()
     return "&".join(f"{name}={value}" for name, value in pairs)
 

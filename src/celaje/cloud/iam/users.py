@@ -146,6 +146,7 @@ def create_access_key(call: Call, request: iam.CreateAccessKeyRequestTypeDef) ->
     if len(_keys_of(call, owner)) >= KEYS_PER_USER:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {KEYS_PER_USER}", 409)
     key = new_access_key(call.session, call.account, owner, call.now)
+    call.session.flush()  # it is active then
     call.wake(CREDENTIALS)
     return {"AccessKey": _described_key(key, name) | {"SecretAccessKey": key.secret}}
 

@@ -48,10 +48,10 @@ class Preparation:
 
 
 class Reconciliation:
-    """The controllers of the cloud in `directory`. `guests_port` is the port of this host where guests find the API."""
+    """The controllers of the cloud in `directory`."""
 
-    def __init__(self, database: Database, settings: Settings, directory: Path, guests_port: int) -> None:
-        documents = Documents(settings, directory, guests_port)
+    def __init__(self, database: Database, settings: Settings, directory: Path) -> None:
+        documents = Documents(settings, directory)
         self._instances = InstancesController(database, self.wake, documents.one, CpuShares(delegated_group()))
         self._public = PublicImagesController(
             database, self.wake, settings.images, settings.regions, directory / BUILD_LOG

@@ -6,13 +6,13 @@ and what changes in it while the machine runs is handed to the network by the co
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from celaje.cloud.aws.message import INSIDE
 from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.network_interfaces import Described, described, of_instances
 from celaje.cloud.ec2.security_groups import network_groups
@@ -29,11 +29,7 @@ MTU = 9001  # inside a VPC
 
 
 def interface_documents(
-    session: Session,
-    settings: Settings,
-    guests_port: int,
-    instances: Sequence[Instance],
-    material: MetadataMaterial,
+    session: Session, settings: Settings, instances: Sequence[Instance], material: MetadataMaterial
 ) -> dict[str, messages.Attach]:
     """The document of each instance, by its id. Instances without an interface have none."""
     interfaces = {
@@ -47,9 +43,7 @@ def interface_documents(
         if interface is None:
             continue
         documents[instance.id] = _document(
-            messages.Service(
-                API_ADDRESS, settings.port, _reached(settings.address, guests_port, settings.port), guests_port
-            ),
+            settings,
             instance,
             interface,
             descriptions[interface.id],
@@ -60,7 +54,9 @@ def interface_documents(
     return documents
 
 
-def _places(session: Session, interfaces: Iterable[NetworkInterface]) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
+def _places(
+    session: Session, interfaces: Iterable[NetworkInterface]
+) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
     held = list(interfaces)
     vpcs = session.scalars(select(Vpc).where(Vpc.id.in_({one.vpc for one in held})))
     subnets = session.scalars(select(Subnet).where(Subnet.id.in_({one.subnet for one in held})))
@@ -68,7 +64,7 @@ def _places(session: Session, interfaces: Iterable[NetworkInterface]) -> tuple[M
 
 
 def _document(
-    api: messages.Service,
+    settings: Settings,
     instance: Instance,
     interface: NetworkInterface,
     description: Described,
@@ -87,7 +83,7 @@ def _document(
         subnet=subnet.cidr,
         address=interface.private_address,
         groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
-        services=(api,),
+        services=(messages.Service(API_ADDRESS, settings.port, INSIDE, settings.port),),
         public_address=description.public_address,
         public_name=description.public_name,
         bandwidth=messages.Bandwidth(bandwidth, bandwidth),
@@ -102,10 +98,3 @@ def vpc_groups(session: Session, vpc: str) -> list[messages.SecurityGroup]:
         messages.SecurityGroup(group.name, tuple(messages.Rule(**asdict(rule)) for rule in group.rules))
         for group in network_groups(session, ids).values()
     ]
-
-
-def _reached(address: str, port: int, main_port: int) -> str:
-    """Where the API is reached by this host itself: a port of its own for guests is on loopback."""
-    if port != main_port or ipaddress.ip_address(address).is_unspecified:
-        return "127.0.0.1"
-    return address

@@ -39,12 +39,10 @@ LOOK_SECONDS = 30.0
 
 
 class Documents:
-    """Makes the documents of instances' interfaces. Threads may share it. `guests_port` is the port of this host where
-    guests find the API."""
+    """Makes the documents of instances' interfaces. Threads may share it."""
 
-    def __init__(self, settings: Settings, directory: Path, guests_port: int) -> None:
+    def __init__(self, settings: Settings, directory: Path) -> None:
         self._settings = settings
-        self._guests_port = guests_port
         self._signers = {region: Signer(directory, region) for region in settings.regions}
         self.sessions = RoleSessions()
 
@@ -63,7 +61,7 @@ class Documents:
             tags=tags_of(session, tagged),
             credentials=self.sessions.of(session, instances, datetime.datetime.now(datetime.UTC)),
         )
-        return interface_documents(session, self._settings, self._guests_port, instances, material)
+        return interface_documents(session, self._settings, instances, material)
 
     def one(self, session: Session, instance: Instance) -> Attach:
         """That of one instance. NotFound if it has no interface."""
