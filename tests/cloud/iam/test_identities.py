@@ -29,6 +29,7 @@ def test_a_users_key_signs_for_its_account_until_it_is_taken_away(owner, iam):
     made = iam.create_user(UserName="Ada", Path="/staff/", Tags=[{"Key": "team", "Value": "red"}])["User"]
     assert made["Arn"] == f"arn:aws:iam::{owner.account}:user/staff/Ada"
     key = iam.create_access_key(UserName="ada")["AccessKey"]
+    assert key["Status"] == "Active"
     ada = Owner(owner.cloud, owner.account, key["AccessKeyId"], key["SecretAccessKey"])
     identity = ada.client("sts").get_caller_identity()
     assert (identity["Account"], identity["Arn"], identity["UserId"]) == (owner.account, made["Arn"], made["UserId"])
