@@ -252,8 +252,8 @@ def _has_body(request: HttpRequest) -> bool:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP on one connection. It is closed if a request's head does not come in time (uvicorn's own timeout is only about
-    the time between requests) or has no end, or if there are too many; and broken off if nothing of an answer is taken
+    """HTTP on one connection. It is closed if a head does not come in time (uvicorn's own timeout is only about the
+    time between requests) or has no end, or if there are too many; and broken off if nothing of an answer is taken
     for as long."""
 
     patience = PATIENCE
