@@ -343,8 +343,8 @@ def _canonical_query(query: str, presigned: bool) -> str:
     for piece in _pieces(query, presigned):
         name, _, value = piece.partition("=")
         # A plus means a space to who reads it: taken for itself here, it could stand in for a %2B that was signed.
-        name, value = (unquote_to_bytes(text.replace("+", " ")) for text in (name, value))
-        pairs.append((quote(name, safe="-_.~"), quote(value, safe="-_.~")))
+        plain = (unquote_to_bytes(text.replace("+", " ")) for text in (name, value))
+        pairs.append(tuple(quote(text, safe="-_.~") for text in plain))
     pairs.sort()
     return "&".join(f"{name}={value}" for name, value in pairs)
 
