@@ -7,7 +7,7 @@
 #   make test-full   the tests with the long repetitions and the image debian-13, which it builds if it is not there;
 #                  CELAJE_REPETITIONS=500 make test TESTS=… for one of them
 #   make lint      ruff, mypy, the floors of the house
-#   make bench     celaje and QEMU side by side, where QEMU is installed
+#   make bench     celaje beside QEMU and moto's server, where they are installed
 #   make wheels    proof that every runtime dependency comes as a wheel
 
 PYTHON ?= python3

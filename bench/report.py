@@ -73,6 +73,18 @@ MEASURES = {
     "volume_speed_random-write": ("a hydrated volume's speed over our raw file's, random-write, %", 0.01),
     "volume_speed_random-read-of-4": ("a hydrated volume's speed over our raw file's, random-read-of-4, %", 0.01),
     "volume_speed_random-write-of-4": ("a hydrated volume's speed over our raw file's, random-write-of-4, %", 0.01),
+    "api_rate_over_moto": ("requests a second of ten calls of the cloud's API over moto's server, %", 0.01),
+    "api_thousand_over_moto": ("the same of DescribeInstances over 1,000 instances, %", 0.01),
+    "cloud_first_up_seconds": ("`celaje up` to the first answer, a new cloud, ms", 1e-3),
+    "cloud_up_seconds": ("the same, a cloud that was there, ms", 1e-3),
+    "run_instances_seconds": ("RunInstances, to its answer, ms", 1e-3),
+    "launch_to_ssh_seconds": ("RunInstances to the SSH banner, t3.micro, ms", 1e-3),
+    "vm_run_to_ssh_seconds": ("`celaje vm run` to the SSH banner, the same size, ms", 1e-3),
+    "launch_over_bar": ("a launch over 1.3 times that and half a second, %", 0.01),
+    "forty_reached_seconds": ("40 instances, from the first RunInstances to SSH of all, s", 1.0),
+    "forty_describe_seconds": ("DescribeInstances while 40 idle instances run, ms", 1e-3),
+    "forty_bytes": ("memory of everything while 40 idle instances run, MB", 1e6),
+    "forty_adopted_seconds": ("a daemon's start to 40 instances running and adopted, ms", 1e-3),
 }
 
 
