@@ -11,6 +11,7 @@ import os
 import sys
 from importlib import import_module
 
+from celaje.cli.terminal_text import printable
 from celaje.errors import CelajeError, UsageError
 
 # Words -> (module, what it does). A module has `run(words: list[str]) -> int`: the words after the command's own name
@@ -194,5 +195,5 @@ def main(words: list[str] | None = None) -> int:
 
             traceback.print_exc()
         text, status = explain(error)
-        print(f"celaje: {' '.join(text.split())}", file=sys.stderr)
+        print(f"celaje: {printable(' '.join(text.split()))}", file=sys.stderr)
         return status

@@ -2,11 +2,15 @@
 
 The shell's script asks `celaje completion --words WORD …`, which prints what could come next, one a line. It asks
 nobody but this host: a cloud that does not answer within a moment completes nothing.
+
+Names are given by whoever may tag a resource, an instance's role for one. What a shell could take for anything but a
+word is no candidate: bash puts candidates into the line as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 
 from celaje.cli.arguments import Parser
@@ -16,9 +20,7 @@ from celaje.errors import CelajeError
 SCRIPTS = {
     "bash": """\
 _celaje() {
-    local IFS=$'\\n'
-    COMPREPLY=( $(compgen -W "$(celaje completion --words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" \\
-        -- "${COMP_WORDS[COMP_CWORD]}") )
+    mapfile -t COMPREPLY < <(celaje completion --words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }
 complete -o default -F _celaje celaje""",
     "zsh": """\
@@ -35,6 +37,7 @@ EPILOG = """\
   bash:  eval "$(celaje completion bash)"      in ~/.bashrc
   zsh:   eval "$(celaje completion zsh)"       in ~/.zshrc, after compinit
   fish:  celaje completion fish | source       in ~/.config/fish/config.fish"""
+_WORD = re.compile(r"[\w./@][\w./@:%+=,-]*\Z")
 
 
 def run(words: list[str]) -> int:
@@ -61,7 +64,11 @@ def candidates(words: list[str]) -> list[str]:
         names = _NAMES.get(" ".join(command))
         with contextlib.suppress(CelajeError):
             following = set(names()) if names else set()
-    return sorted(word for word in following if word.startswith(begun))
+    return sorted(word for word in following if word.startswith(begun) and _WORD.match(word))
+
+
+def _named(name: str, identifier: str) -> str:
+    return name if _WORD.match(name) else identifier
 
 
 def _machines() -> Iterable[str]:
@@ -82,7 +89,7 @@ def _instances() -> Iterable[str]:
 
     for one in instances(ec2()):
         if one["State"]["Name"] != "terminated":
-            yield name_of(one) or one["InstanceId"]
+            yield _named(name_of(one), one["InstanceId"])
 
 
 def _reachable() -> Iterable[str]:
@@ -93,7 +100,7 @@ def _reachable() -> Iterable[str]:
 def _volumes() -> Iterable[str]:
     from celaje.cli.cloud_client import ec2, name_of
 
-    return [name_of(one) or one["VolumeId"] for one in ec2().all("describe_volumes", "Volumes")]
+    return [_named(name_of(one), one["VolumeId"]) for one in ec2().all("describe_volumes", "Volumes")]
 
 
 def _snapshots() -> Iterable[str]:

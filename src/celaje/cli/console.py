@@ -8,6 +8,7 @@ import time
 from celaje.cli.arguments import Parser
 from celaje.cli.cloud_client import ec2
 from celaje.cli.instances import found
+from celaje.cli.terminal_text import console_text
 
 LOOK_SECONDS = 0.5
 
@@ -27,7 +28,7 @@ def run(words: list[str]) -> int:
         if said != shown:
             at = said.find(shown[-1024:])
             new = said if not shown or at < 0 else said[at + len(shown[-1024:]) :]
-            sys.stdout.write(new)
+            sys.stdout.write(console_text(new) if sys.stdout.isatty() else new)
             sys.stdout.flush()
             shown = said
         if not chosen.follow:

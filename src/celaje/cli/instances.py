@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from celaje.cli.cloud_client import Client, Shape, name_of
+from celaje.cli.terminal_text import printable
 from celaje.errors import CelajeError, NotFound, UsageError
 
 GONE = ("shutting-down", "terminated")
@@ -44,7 +45,7 @@ def _one(known: list[Shape], name: str) -> Shape:
 
 def label(one: Shape) -> str:
     """What an instance is called, and its identifier."""
-    name = name_of(one)
+    name = printable(name_of(one))
     return f"{name} ({one['InstanceId']})" if name else str(one["InstanceId"])
 
 

@@ -15,6 +15,7 @@ from celaje.cli.arguments import Parser
 from celaje.cli.cloud_client import NOT_RUNNING, Running, cloud_directory, running
 from celaje.cli.patience import patience
 from celaje.cli.table import table
+from celaje.cli.terminal_text import console_text
 from celaje.errors import HostError, UsageError
 
 START_SECONDS = 60.0
@@ -105,7 +106,8 @@ def _show(position: int) -> int:
         if os.fstat(file.fileno()).st_size < position:
             position = 0
         file.seek(position)
-        sys.stdout.write(file.read().decode(errors="replace"))
+        text = file.read().decode(errors="replace")
+        sys.stdout.write(console_text(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
         return file.tell()
     return position
