@@ -12,8 +12,10 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.tag_specifications import tags_for
+from celaje.cloud.ec2 import quotas
 from celaje.cloud.ec2.key_material import KeyMaterial, imported_key, made_key
 from celaje.cloud.ec2.kinds import Kind, Tagged
+from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.key_pairs import KeyPair
 from celaje.cloud.state.tags import answered_tags, remove_tags, set_tags, tags_of
@@ -59,6 +61,7 @@ def _refuse_taken(session: Session, call: Call, name: str) -> None:
 
 def _add(session: Session, call: Call, name: str, key: KeyMaterial, tags: dict[str, str]) -> dict[str, object]:
     _refuse_taken(session, call, name)
+    refuse_beyond(session, call, KeyPair, quotas.KEY_PAIRS, "key pairs")
     pair = KeyPair(
         id=new_id("key"),
         account=call.account,

@@ -10,7 +10,9 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
+from celaje.cloud.ec2 import quotas
 from celaje.cloud.ec2.network_interfaces import INTERFACES, Described, allocate, described, release, set_groups
+from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.subnets import SUBNETS
 from celaje.cloud.ec2.zones import private_name
@@ -60,6 +62,8 @@ def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequ
         raise AwsError("PrivateIpAddressLimitExceeded", "An interface here has one private address")
     wanted = request.get("PrivateIpAddress") or (addresses[0].get("PrivateIpAddress") if addresses else None)
     tags = tags_for(request.get("TagSpecifications"), "network-interface")
+    most = quotas.NETWORK_INTERFACES
+    refuse_beyond(call.session, call, NetworkInterface, most, "network interfaces", "NetworkInterfaceLimitExceeded")
     interface = allocate(
         call.session,
         account=call.account,

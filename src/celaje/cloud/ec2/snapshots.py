@@ -12,8 +12,9 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_by_type, tags_for
-from celaje.cloud.ec2 import volumes
+from celaje.cloud.ec2 import quotas, volumes
 from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
 from celaje.cloud.state.instances import TERMINATED, Instance
@@ -52,6 +53,7 @@ def add(call: Call, volume: Volume, description: str, tags: dict[str, str]) -> S
     """A new snapshot's row, pending; the controller takes it. AwsError for a volume without contents."""
     if volume.state not in ("available", "in-use") and not (volume.state == "creating" and volume.made):
         raise AwsError("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")
+    refuse_beyond(call.session, call, Snapshot, quotas.SNAPSHOTS, "snapshots", "SnapshotLimitExceeded")
     snapshot = Snapshot(
         id=new_id("snap"),
         account=call.account,

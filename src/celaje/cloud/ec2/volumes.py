@@ -14,8 +14,9 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
-from celaje.cloud.ec2 import volume_kinds
+from celaje.cloud.ec2 import quotas, volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
 from celaje.cloud.state.snapshots import Snapshot
@@ -122,6 +123,7 @@ def create_volume(call: Call, request: ec2.CreateVolumeRequestTypeDef) -> Answer
     zone = request.get("AvailabilityZone")
     if not zone and request.get("AvailabilityZoneId"):
         raise AwsError("MissingParameter", "Name the zone by AvailabilityZone; zone ids are not taken here.")
+    refuse_beyond(call.session, call, Volume, quotas.VOLUMES, "volumes", "VolumeLimitExceeded")
     given = request.get("SnapshotId")
     volume = add(
         call,

@@ -1,0 +1,26 @@
+"""How many of a kind an account may have in a region: AWS's defaults where they are numbers of things, so that a client
+which makes them in a loop fills neither the database nor the disk.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from celaje.cloud.aws.action import Call
+from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.state.base import Resource
+
+VOLUMES = 5_000
+SNAPSHOTS = 10_000
+KEY_PAIRS = 5_000
+NETWORK_INTERFACES = 5_000
+
+
+def refuse_beyond(
+    session: Session, call: Call, table: type[Resource], most: int, noun: str, code: str = "ResourceLimitExceeded"
+) -> None:
+    """AwsError if the caller has `most` of them already."""
+    there = select(func.count()).select_from(table).where(table.account == call.account, table.region == call.region)
+    if (session.scalar(there) or 0) >= most:
+        raise AwsError(code, f"You have reached the limit of {most} {noun} in {call.region}; delete some first.")
