@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from celaje.cli.arguments import Parser
-from celaje.cli.cloud_client import ec2, name_of
+from celaje.cli.cloud_client import Shape, ec2, name_of
 from celaje.cli.instances import instances
 from celaje.cli.table import table
 
@@ -18,12 +18,14 @@ def run(words: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="also those that are terminated")
     parser.add_argument("--json", action="store_true", help="as the API describes them")
     chosen = parser.parse_args(words)
-    found = [one for one in instances(ec2()) if chosen.all or one["State"]["Name"] != "terminated"]
+    client = ec2()
+    found = [one for one in instances(client) if chosen.all or one["State"]["Name"] != "terminated"]
     if chosen.json:
         print(json.dumps(found, indent=2, default=str))
     elif not found:
         print("There are no instances; this launches the first: celaje launch --name web")
     else:
+        names = {one["ImageId"]: str(one["Name"]) for one in client.all("describe_images", "Images")}
         rows = [
             (
                 name_of(one),
@@ -33,10 +35,16 @@ def run(words: list[str]) -> int:
                 one["Placement"]["AvailabilityZone"],
                 one.get("PrivateIpAddress", ""),
                 one.get("PublicIpAddress", ""),
-                one["ImageId"],
-                one.get("StateReason", {}).get("Message", ""),
+                names.get(one["ImageId"], str(one["ImageId"])),
+                _reason(one),
             )
             for one in found
         ]
         print(table(HEADINGS, rows))
     return 0
+
+
+def _reason(one: Shape) -> str:
+    """Why it is what it is, without the code, which AWS's messages begin with."""
+    told: Shape = one.get("StateReason", {})
+    return str(told.get("Message", "")).removeprefix(f"{told.get('Code')}: ")

@@ -6,10 +6,11 @@ import argparse
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
-from celaje.errors import HostError, UsageError
+from celaje.errors import HostError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.reach import SshTarget
@@ -69,7 +70,10 @@ def _instance(name: str) -> SshTarget:
     if running() is None and "AWS_ENDPOINT_URL" not in os.environ:
         from celaje.host.record import MachineDirectory
 
-        raise MachineDirectory.of(name).not_found()
+        directory = MachineDirectory.of(name)
+        if directory.exists():
+            return _without_its_cloud(name)
+        raise NotFound(f"{directory.not_found()}; no cloud runs here that may know it: celaje up --detach")
     client = ec2()
     (one,) = found(client, [name])
     if one["State"]["Name"] != "running":
@@ -79,6 +83,23 @@ def _instance(name: str) -> SshTarget:
         raise HostError(f"{label(one)} has no public address; give it one: aws ec2 associate-address")
     key = key_file(client_account(client), client.access.region, one.get("KeyName", ""))
     return SshTarget(public, one["InstanceId"], cloud_directory() / "known_hosts", key if key.exists() else None)
+
+
+def _without_its_cloud(name: str) -> SshTarget:
+    """An instance that runs on while its cloud is down."""
+    from celaje.cli.cloud_client import cloud_directory
+    from celaje.host import reach
+    from celaje.host.reach import SshTarget
+
+    reach.reachable(name)
+    return SshTarget(name, name, cloud_directory() / "known_hosts", only_key(cloud_directory()))
+
+
+def only_key(cloud: Path) -> Path | None:
+    """Nobody tells which key pair an instance has while its cloud is down: if one is kept, it is that; otherwise ssh's
+    own, or the one that -i says."""
+    keys = list((cloud / "keys").glob("*.pem"))
+    return keys[0] if len(keys) == 1 else None
 
 
 def _own(target: SshTarget, user: str, command: list[str]) -> int:
