@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from celaje.cloud.aws import application
 from celaje.cloud.aws.message import INSIDE
 from tests.cloud.aws.conftest import ACCOUNT, MOMENT, Served, serving
 
@@ -175,3 +176,22 @@ def test_what_comes_to_the_address_of_instances_is_known_for_theirs(tmp_path: Pa
         with pytest.raises(ClientError, match="Instances need keys"):
             inside.client("sts", "test", "test").get_caller_identity()
         assert inside.client("sts").get_caller_identity()["Account"] == ACCOUNT
+
+
+def test_a_body_without_an_end_is_let_go(served: Served) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+        connection.sendall(head + b"Content-Length: 1000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            connection.sendall(bytes(1_000_000_000))
+
+
+def test_bodies_of_many_clients_are_not_held_without_a_bound(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "READ_AT_ONCE", 100_000)
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+        connection.sendall(head + b"Content-Length: 200000\r\n\r\n" + b"x" * 150_000)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
+    assert served.client("sts").get_caller_identity()["Account"] == ACCOUNT

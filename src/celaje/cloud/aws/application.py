@@ -34,6 +34,8 @@ from celaje.errors import HostError
 
 PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
 KEEP_ALIVE = 75.0  # seconds that a connection may be idle between requests
+LONGEST_READ = 4 * BODY  # bytes of a body too large that are read for its client to see why; then it is let go
+READ_AT_ONCE = 64 * BODY  # bytes of bodies held while they come in: nobody knows yet who their clients are
 _SMALL = 64 << 10  # bytes of a body of S3 that is read before its thread begins
 HEAD = 64 << 10  # bytes of a request's head after the piece that it begins in
 CONNECTIONS = 2048  # that may be open; half of them by instances, who must not keep the owner out
@@ -53,12 +55,20 @@ class _ClientGone(Exception):
     pass
 
 
+class _NotRead(Exception):
+    """A body that is read no further; `status` says why."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
 class Application:
     """`gateway` as an ASGI application."""
 
     def __init__(self, gateway: Gateway, *, patience: float = PATIENCE) -> None:
         self._gateway = gateway
         self.patience = patience
+        self._held = 0  # bytes of bodies that are coming in
         self._whole = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
         self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="s3")
 
@@ -72,6 +82,8 @@ class Application:
                 request.body = await self._read(receive)
             except TimeoutError:
                 answer = HttpAnswer(408, [("Connection", "close")])
+            except _NotRead as error:
+                answer = HttpAnswer(error.status, [("Connection", "close")])
             except _ClientGone:
                 return
             else:
@@ -106,6 +118,10 @@ class Application:
             pieces = iter([await self._read(receive)])
         except _ClientGone:
             return
+        except _NotRead as error:
+            busy = HttpAnswer(error.status, [("Connection", "close")])
+            await self._send(send, busy, request, self._streaming, connection)
+            return
         except TimeoutError:
             pieces = None
 
@@ -124,17 +140,27 @@ class Application:
     async def _read(self, receive: _Receive) -> bytes:
         """The whole body, or a byte more than is allowed."""
         pieces: list[bytes] = []
-        size = 0
-        while True:
-            async with asyncio.timeout(self.patience):
-                message = await receive()
-            if message["type"] != "http.request":
-                raise _ClientGone
-            if size <= BODY:
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-            if not message.get("more_body", False):
-                return b"".join(pieces)
+        held = size = 0
+        try:
+            while True:
+                async with asyncio.timeout(self.patience):
+                    message = await receive()
+                if message["type"] != "http.request":
+                    raise _ClientGone
+                piece = message.get("body", b"")
+                size += len(piece)
+                if held <= BODY:
+                    pieces.append(piece)
+                    held += len(piece)
+                    self._held += len(piece)
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+                if size > LONGEST_READ:
+                    raise _NotRead(413)
+                if self._held > READ_AT_ONCE:
+                    raise _NotRead(503)
+        finally:
+            self._held -= held
 
     async def _send(
         self,
