@@ -18,7 +18,7 @@ from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface, Subnet
-from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
+from celaje.cloud.state.prepared import IDENTIFIERS, rows_of, values_of
 from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
 
@@ -87,7 +87,7 @@ def allocate(
 def free_addresses(session: Session, subnets: Sequence[Subnet]) -> dict[str, int]:
     """How many addresses each subnet could still give, by its id."""
     used: dict[str, int] = {subnet.id: 0 for subnet in subnets}
-    for subnet_id, count in rows_of(session, _USED, list(used)):
+    for subnet_id, count in values_of(session, _USED, list(used)):
         used[subnet_id] = count
     return {
         subnet.id: ipaddress.IPv4Network(subnet.cidr).num_addresses
@@ -195,7 +195,7 @@ def of_instances(session: Session, instance_ids: Iterable[str]) -> dict[str, lis
 def groups_of(session: Session, interface_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     """(id, name) of the groups that each interface is in, in the order in which they were named."""
     found: dict[str, list[tuple[str, str]]] = {interface: [] for interface in interface_ids}
-    for interface, group_id, name in rows_of(session, _GROUPS, list(found)):
+    for interface, group_id, name in values_of(session, _GROUPS, list(found)):
         found[interface].append((group_id, name))
     return found
 

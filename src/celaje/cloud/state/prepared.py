@@ -5,7 +5,7 @@ told by parameters what they look for.
 
     _TAGS = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(IDENTIFIERS))
 
-    for resource, key, value in rows_of(session, _TAGS, resources): …
+    for resource, key, value in values_of(session, _TAGS, resources): …
 """
 
 from __future__ import annotations
@@ -31,6 +31,15 @@ def rows_of(session: Session, statement: Select[*Columns], identifiers: Sequence
     """The rows of `statement`, which names IDENTIFIERS; in its order for each AT_ONCE of them."""
     for at in range(0, len(identifiers), AT_ONCE):
         yield from session.execute(statement, {"identifiers": identifiers[at : at + AT_ONCE]})
+
+
+def values_of(session: Session, statement: Select[*Columns], identifiers: Sequence[str]) -> Iterator[Row[*Columns]]:
+    """`rows_of` for statements that name columns only: past the ORM, in half the time."""
+    if session.autoflush:
+        session.flush()
+    connection = session.connection()
+    for at in range(0, len(identifiers), AT_ONCE):
+        yield from connection.execute(statement, {"identifiers": identifiers[at : at + AT_ONCE]})
 
 
 def owned(session: Session, table: type[ResourceType], account: str, region: str) -> list[ResourceType]:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base
-from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
+from celaje.cloud.state.prepared import IDENTIFIERS, values_of
 
 
 class Tag(Base):
@@ -30,7 +30,7 @@ _TAGS = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(IDENTIFI
 def tags_of(session: Session, resources: Iterable[str]) -> dict[str, dict[str, str]]:
     """Key to value, by the resource's identifier; those without tags have an empty one."""
     found: dict[str, dict[str, str]] = {resource: {} for resource in resources}
-    for resource, key, value in rows_of(session, _TAGS, list(found)):
+    for resource, key, value in values_of(session, _TAGS, list(found)):
         found[resource][key] = value
     return found
 
