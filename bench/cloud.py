@@ -117,9 +117,9 @@ def cloud() -> Iterator[tuple[Path, dict[str, str], Server]]:
                 ],
             )
             yield place, environment, server
-        finally:
             terminate(server, [one["InstanceId"] for one in instances(server)])
             celaje(environment, "down")
+        finally:
             _end_rest(place)
 
 
@@ -149,7 +149,7 @@ def _processes(place: Path) -> list[int]:
 
 
 def _end_rest(place: Path) -> None:
-    """What outlives a cloud on purpose, such as the process that machines are forked from."""
+    """What outlives a cloud on purpose, such as the process that machines are forked from; everything, if it failed."""
     for process in _processes(place):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
@@ -250,6 +250,8 @@ def forty() -> dict[str, float]:
             "forty_bytes": float(sum(_proportional(process) for process in _processes(place))),
         }
         os.kill(server.process, signal.SIGKILL)  # the hardest case: nobody said goodbye
+        while Path(f"/proc/{server.process}").exists():
+            time.sleep(PAUSE)
         found |= _adopted(place, environment)
         with ThreadPoolExecutor(FORTY) as pool:
             list(pool.map(lambda one: banner(one[2]), launched))
