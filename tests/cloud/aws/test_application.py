@@ -95,6 +95,13 @@ def test_a_repeated_token_gets_the_first_answer_and_other_parameters_are_refused
     assert other["VolumeId"] != first["VolumeId"]
 
 
+def test_a_token_that_is_too_long_to_keep_is_refused(served: Served) -> None:
+    ec2 = served.client("ec2")
+    ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, ClientToken="x" * 64)
+    with pytest.raises(ClientError, match="at most 64"):
+        ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, ClientToken="x" * 65)
+
+
 def test_a_refused_request_does_not_use_its_token_up(served: Served) -> None:
     client = served.client("ec2")
     with pytest.raises(ClientError):

@@ -12,6 +12,8 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.state import idempotency
 from celaje.cloud.state.database import Database
 
+_TOKEN = 64  # characters of an idempotency token of EC2, which is kept for a day
+
 
 class Dispatcher:
     """Runs actions on `database`; `wake` tells a controller, by its name, that there is something to do."""
@@ -51,6 +53,8 @@ class Dispatcher:
         token = members.get(token_member) if token_member is not None else None
         if not token or token_member is None:
             return action.handler(call, members)
+        if call.service == "ec2" and len(str(token)) > _TOKEN:  # the models of other services say it themselves
+            raise AwsError("InvalidParameterValue", f"{token_member} may have at most {_TOKEN} characters")
         operation = f"{call.service}:{call.operation}"
         digest = parameters_digest(members, token_member)
         earlier = idempotency.remembered(call.session, call.account, call.region, operation, str(token), call.now)
