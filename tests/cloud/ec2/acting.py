@@ -1,4 +1,4 @@
-"""Calling an action as the dispatcher does: in one transaction, for one account."""
+"""Calling an action as the dispatcher does: in one transaction, for one account, with an answer that can be written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celaje.cloud.aws import model
 from celaje.cloud.aws.action import Answer, Call, Caller
+from celaje.cloud.aws.codec import codec
+from celaje.cloud.aws.model import snake_case
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
 
 NOW = datetime.datetime(2026, 11, 25, 12, 0, 0, 0, datetime.UTC)
 OWNER, OTHER = "111111111111", "222222222222"
+OPERATIONS = {snake_case(name): name for name in model.service("ec2").operations}
 
 
 class Actor:
@@ -37,5 +41,7 @@ class Actor:
                 settings=Settings(),
             )
             answer = action(call, request)
+            if action.__name__ in OPERATIONS:  # not a test's own; what the model has not fails
+                codec("ec2", OPERATIONS[action.__name__]).write(answer, "test")
             self.woken |= call.woken
             return answer

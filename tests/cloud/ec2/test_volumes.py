@@ -345,6 +345,22 @@ def test_a_mapping_that_contradicts_is_refused(act: Actor, mapping: dict[str, ob
     assert act(volumes.describe_volumes)["Volumes"] == []
 
 
+def test_all_volumes_of_an_instance_are_kept_but_those_left_out(act: Actor, database: Database) -> None:
+    machine = launch(act, public_image(act), [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5}}])
+    with database.write() as session:
+        for volume in session.query(Volume):
+            volume.made, volume.state = True, "in-use"
+    of_machine = {"InstanceId": machine}
+    taken = act(snapshots.create_snapshots, InstanceSpecification=of_machine, Description="both")["Snapshots"]
+    assert sorted((one["VolumeSize"], one["State"], one["Description"]) for one in taken) == [
+        (1, "pending", "both"),
+        (5, "pending", "both"),
+    ]
+    without_root = of_machine | {"ExcludeBootVolume": True}
+    (data,) = act(snapshots.create_snapshots, InstanceSpecification=without_root)["Snapshots"]
+    assert data["VolumeSize"] == 5
+
+
 def test_an_image_is_made_of_an_instances_volumes(act: Actor, database: Database) -> None:
     machine = launch(act, public_image(act), [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5}}])
     with database.write() as session:

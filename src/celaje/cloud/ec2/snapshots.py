@@ -81,6 +81,20 @@ def create_snapshot(call: Call, request: ec2.CreateSnapshotRequestTypeDef) -> An
     return described(add(call, volume, _checked_description(request.get("Description")), tags), tags)
 
 
+_INFO = (
+    "SnapshotId",
+    "VolumeId",
+    "State",
+    "StartTime",
+    "Progress",
+    "OwnerId",
+    "Description",
+    "VolumeSize",
+    "Encrypted",
+    "Tags",
+)
+
+
 @ACTIONS.action
 def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> Answer:
     """Of all volumes of an instance."""
@@ -106,7 +120,9 @@ def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> 
         if request.get("CopyTagsFromSource") == "volume":
             copied = tags_of(call.session, [volume.id])[volume.id] | tags
         taken.append((add(call, volume, description, copied), copied))
-    return {"Snapshots": [described(snapshot, given) for snapshot, given in taken]}
+    # SnapshotInfo, which CreateSnapshots answers, knows less than the Snapshot of all other actions.
+    answers = [described(snapshot, given) for snapshot, given in taken]
+    return {"Snapshots": [{name: one[name] for name in _INFO} for one in answers]}
 
 
 @ACTIONS.action
