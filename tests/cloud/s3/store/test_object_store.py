@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -247,3 +248,9 @@ def test_uploads_of_one_key_are_listed_in_the_order_they_began(store: ObjectStor
             break
         key, upload = page.entries[-1].key, page.entries[-1].identifier
     assert told == [begun[1], begun[0], begun[2]]
+
+
+def test_what_is_stored_is_for_its_owner_only(tmp_path: Path) -> None:
+    with contextlib.closing(ObjectStore(tmp_path / "s3")):
+        for file in (tmp_path / "s3").rglob("*"):
+            assert file.stat().st_mode & 0o077 == 0, file
