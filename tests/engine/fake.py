@@ -136,7 +136,7 @@ class FakeEngine:
         """There is nothing to give back."""
 
     def statistics(self) -> dict[str, int | float]:
-        return {"instructions": sum(hart.runs for hart in self.scripted), "guest_seconds": 0.5}
+        return {"instructions": sum(hart.runs for hart in self.scripted), "guest_seconds": 0.5, "decoded_bytes": 0}
 
     def close(self) -> None:
         self.closed = True

@@ -9,7 +9,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from celaje.network import client, messages
 from celaje.network.buffers import Buffer
@@ -51,7 +51,7 @@ class AttachedGuest:
 
     def turn(self, seconds: float = 0.0) -> None:
         """Take what came, waiting at most so long for it."""
-        ready, _, _ = select.select([self.link], [], [], seconds)
+        ready = readable([self], seconds)
         for _ in range(64 if ready else 0):
             try:
                 message = self.link.recv(70_000)
@@ -74,14 +74,21 @@ class AttachedGuest:
         self.link.close()
 
 
+def readable(guests: Iterable[AttachedGuest], seconds: float) -> bool:
+    """Whether something has come for one of them, waiting at most so long: by poll(2), as there may be thousands."""
+    poller = select.poll()
+    for one in guests:
+        poller.register(one.link, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
 def until(condition: Callable[[], object], *guests: AttachedGuest) -> None:
     """Let the guests go on until the condition holds."""
     ends = time.monotonic() + HANGS_SECONDS
     while not condition():
         assert time.monotonic() < ends, "it never came true"
         wait = min(0.02, *(max(0.0, one.guest.deadline() - time.monotonic()) for one in guests if not one.gone), 0.02)
-        ready, _, _ = select.select([one.link for one in guests if not one.gone], [], [], 0 if wait == NEVER else wait)
-        del ready
+        readable([one for one in guests if not one.gone], 0.0 if wait == NEVER else wait)
         for one in guests:
             if not one.gone:
                 one.turn()

@@ -8,6 +8,7 @@ are in the cloud's `credentials` file, in the form of AWS's own; where AWS_ACCES
 from __future__ import annotations
 
 import configparser
+import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,15 +97,24 @@ def cloud_directory() -> Path:
 
 
 def running() -> Running | None:
-    """The cloud that has said where it answers, None if none has, or its process has gone."""
+    """The cloud that has said where it answers, None if none has or its process has gone: it locks a file as long as it
+    lives, and the kernel unlocks that however it ends."""
+    directory = cloud_directory()
     try:
-        found = msgspec.json.decode((cloud_directory() / "daemon.json").read_bytes(), type=Running)
+        found = msgspec.json.decode((directory / "daemon.json").read_bytes(), type=Running)
         os.kill(found.process, 0)
+        descriptor = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, msgspec.MsgspecError):
         return None
-    except PermissionError:
-        pass
-    return found
+    except PermissionError:  # the number is another's process's now
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return found
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def credentials(account: str) -> tuple[str, str]:

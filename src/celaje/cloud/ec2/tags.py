@@ -25,6 +25,7 @@ from celaje.cloud.ec2.security_group_rules import RULES
 from celaje.cloud.ec2.security_groups import GROUPS
 from celaje.cloud.ec2.subnets import SUBNETS
 from celaje.cloud.ec2.vpcs import VPCS
+from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.tags import Tag, set_tags, tags_of
 
 if TYPE_CHECKING:
@@ -73,8 +74,13 @@ def _types_of(call: Call, resources: list[str]) -> dict[str, str]:
 
 
 def _changed(call: Call, types: dict[str, str]) -> None:
-    if "instance" in types.values():
-        call.wake("networks")  # instances see their own tags in their metadata
+    """Instances whose metadata has their tags are told."""
+    instances = [resource for resource, resource_type in types.items() if resource_type == "instance"]
+    if any(
+        call.session.get_one(Instance, identifier).metadata_options.instance_metadata_tags == "enabled"
+        for identifier in instances
+    ):
+        call.wake("networks")
 
 
 @ACTIONS.action

@@ -264,6 +264,7 @@ class ChunksController:
     def step(self) -> float | None:
         """Sweep, if nothing is being made just now."""
         try:
+            self._store.layout.make(self._store.files)
             return None if self._store.sweep() is not None else self.BUSY_SECONDS
         except HostError as error:
             log.warning("chunks cannot be swept: %s", error)

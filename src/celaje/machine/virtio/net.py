@@ -268,10 +268,12 @@ class VirtioNet(VirtioDevice):
                 if self._lost is not None:
                     self._lost()
             elif not more:
-                for ready, events in poll.poll():
-                    if ready == self._waker:
-                        os.eventfd_read(self._waker)
-                    elif events & (select.POLLHUP | select.POLLERR) and not mask & select.POLLIN:
+                found = dict(poll.poll())
+                if found.pop(self._waker, 0):
+                    os.eventfd_read(self._waker)
+                    continue  # the guest may have given buffers meanwhile, for what came before the end of the wire
+                for events in found.values():
+                    if events & (select.POLLHUP | select.POLLERR) and not mask & select.POLLIN:
                         self._hung_up(watched)  # otherwise who receives finds out, after what has still come
 
     def _hung_up(self, backend: NetBackend | None) -> None:
