@@ -117,7 +117,7 @@ def test_a_volume_is_creating_until_its_file_is_there(act: Actor) -> None:
         ({"VolumeType": "io1", "Iops": 500}, "InvalidParameterValue", "ratio of 62.5"),
         ({"VolumeType": "gp3", "Iops": 2999}, "InvalidParameterValue", "too low"),
         ({"VolumeType": "gp3", "Throughput": 1000}, "InvalidParameterValue", "Throughput"),
-        ({"VolumeType": "gp9"}, "InvalidParameterValue", "gp9"),
+        ({"VolumeType": "gp9"}, "UnknownVolumeType", "gp9"),
         ({"Encrypted": True}, "UnsupportedOperation", "not encrypted"),
         ({"SnapshotId": "snap-1"}, "InvalidSnapshotID.Malformed", "snap-1"),
         ({"SnapshotId": "snap-0123456789abcdef0"}, "InvalidSnapshot.NotFound", "snap-0123456789abcdef0"),
@@ -272,8 +272,12 @@ def test_everybody_sees_a_public_image_and_nobody_else_changes_it(act: Actor) ->
     assert shown["ImageId"] == image.id
     assert shown["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] == "snap-00000000000000001"
     assert act(images.describe_images, Owners=["self"])["Images"] == []
-    with refused("AuthFailure"):
-        act(images.deregister_image, ImageId=image.id)
+    for actor in (act, Actor(act.database, OTHER)):  # it is of that account's name, and still nobody's to change
+        with refused("AuthFailure"):
+            actor(images.deregister_image, ImageId=image.id)
+        with refused("AuthFailure"):
+            actor(snapshots.delete_snapshot, SnapshotId="snap-00000000000000001")
+        assert actor(images.describe_images, Owners=["self"])["Images"] == []
 
 
 def test_an_image_that_is_not_ready_says_so(act: Actor, database: Database) -> None:

@@ -48,9 +48,10 @@ def readable(call: Call, identifier: str) -> Image:
 
 
 def found(call: Call, identifier: str) -> Image:
-    """The caller's own image. AwsError as `readable`; a public one of another's is not the caller's to change."""
+    """The caller's own image. AwsError as `readable`; a public one of another's is not the caller's to change, and
+    celaje's own are nobody's."""
     image = readable(call, identifier)
-    if image.account != call.account:
+    if image.account != call.account or image.revision:
         raise AwsError("AuthFailure", f"Not authorized for image:{identifier}", 403)
     return image
 
@@ -299,7 +300,7 @@ def _owned(call: Call, image: Image, owners: Sequence[str] | None) -> bool:
     if not owners:
         return True
     names = {image.account, alias(image)}
-    if image.account == call.account:
+    if image.account == call.account and not image.revision:
         names.add("self")
     return not names.isdisjoint(owners)
 

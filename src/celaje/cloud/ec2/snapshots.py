@@ -32,9 +32,9 @@ LONGEST_DESCRIPTION = 255
 
 def found(call: Call, identifier: str) -> Snapshot:
     """The caller's own snapshot of that identifier. AwsError InvalidSnapshotID.Malformed, InvalidSnapshot.NotFound; a
-    public one of another's can be read and not changed (AuthFailure)."""
+    public one of another's, or of celaje's own images, can be read and not changed (AuthFailure)."""
     snapshot = volumes.readable_snapshot(call, identifier)
-    if snapshot.account != call.account:
+    if snapshot.account != call.account or snapshot.host_image:
         raise AwsError("AuthFailure", f"Not authorized for snapshot:{identifier}", 403)
     return snapshot
 
@@ -213,10 +213,10 @@ def _owned(call: Call, snapshot: Snapshot, owners: Sequence[str] | None) -> bool
     if not owners:
         return True
     names = {snapshot.account}
-    if snapshot.account == call.account:
-        names.add("self")
     if snapshot.host_image:
         names.add("amazon")
+    elif snapshot.account == call.account:
+        names.add("self")
     return not names.isdisjoint(owners)
 
 

@@ -61,7 +61,7 @@ def checked(name: str, size: int, iops: int | None, throughput: int | None) -> P
     kind = KINDS.get(name)
     if kind is None:
         known = ", ".join(KINDS)
-        raise AwsError("InvalidParameterValue", f"Invalid volume type '{name[:100]}'; expected one of {known}")
+        raise AwsError("UnknownVolumeType", f"Unsupported volume type '{name[:100]}' for volume creation: use {known}")
     least, most = kind.size
     if size > most:
         raise AwsError(
