@@ -116,7 +116,9 @@ def test_a_file_system_moves_with_its_disk_and_grows_with_it(guest: Guest, disk:
     wait = "until [ -b /dev/sda ]; do usleep 20000; done; "
     first = disk("vol-moving")
     guest.scsi.attach(first, 7)
-    guest.answer(wait + "mke2fs /dev/sda >/dev/null 2>&1; mount -t ext4 /dev/sda /mnt || mount -t ext2 /dev/sda /mnt")
+    # The node is there before the kernel has looked for partitions, and who claims the disk meanwhile is refused.
+    guest.answer(wait + "until mke2fs /dev/sda >/dev/null 2>&1; do usleep 20000; done")
+    assert guest.answer("mount -t ext4 /dev/sda /mnt || mount -t ext2 /dev/sda /mnt") == ""
     digest = guest.answer("dd if=/dev/urandom of=/mnt/noise bs=64k count=20 2>/dev/null; sha256sum < /mnt/noise")
     assert len(digest.split()[0]) == 64
     guest.answer("umount /mnt")
