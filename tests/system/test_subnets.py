@@ -39,9 +39,9 @@ def key(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], Path]) -
     return path
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, built_image: Callable[[str], Path]) -> Iterator[Path]:
-    with place(tmp_path_factory.mktemp("subnets") / "home", built_image("debian-mini").resolve()) as made:
+@pytest.fixture
+def home(tmp_path: Path, built_image: Callable[[str], Path]) -> Iterator[Path]:
+    with place(tmp_path / "home", built_image("debian-mini").resolve()) as made:
         yield made
 
 
