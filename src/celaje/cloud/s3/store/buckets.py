@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from celaje.cloud.s3.store.contents import Reaper
 from celaje.cloud.s3.store.database import Database
 from celaje.cloud.s3.store.group_commit import GroupCommit, Pending
-from celaje.cloud.s3.store.records import Bucket, encode
+from celaje.cloud.s3.store.records import Bucket, BucketSettings, decode_settings, encode
 from celaje.cloud.s3.store.refusals import (
     bucket_already_exists,
     bucket_already_owned,
@@ -29,10 +30,10 @@ class Buckets:
     def __init__(self, database: Database, commit: GroupCommit, reaper: Reaper) -> None:
         self._commit = commit
         self._reaper = reaper
-        rows = database.reader.execute("SELECT number, name, account, region, created, tags FROM buckets")
+        rows = database.reader.execute("SELECT number, name, account, region, created, tags, settings FROM buckets")
         self._by_name = {
-            name: Bucket(number, name, account, region, created, _decode_tags(tags))
-            for number, name, account, region, created, tags in rows
+            name: Bucket(number, name, account, region, created, _decode_tags(tags), decode_settings(settings))
+            for number, name, account, region, created, tags, settings in rows
         }
 
     def get(self, name: str) -> Bucket | None:
@@ -43,7 +44,14 @@ class Buckets:
         """An account's, by name."""
         return sorted((each for each in list(self._by_name.values()) if each.account == account), key=lambda b: b.name)
 
-    def create(self, name: str, account: str, region: str, tags: Tags = ()) -> Pending[Bucket]:
+    def create(
+        self,
+        name: str,
+        account: str,
+        region: str,
+        tags: Tags = (),
+        settings: BucketSettings = BucketSettings(),  # noqa: B008  it is frozen
+    ) -> Pending[Bucket]:
         """Make a bucket. The name is valid. BucketAlreadyExists; BucketAlreadyOwnedByYou."""
         created = time.time_ns() // 1_000_000
         made: list[Bucket] = []
@@ -53,11 +61,11 @@ class Buckets:
             if row is not None:
                 raise bucket_already_owned(name) if row[0] == account else bucket_already_exists(name)
             number = connection.execute(
-                "INSERT INTO buckets (name, account, region, created, tags) VALUES (?, ?, ?, ?, ?)",
-                (name, account, region, created, encode(tags)),
+                "INSERT INTO buckets (name, account, region, created, tags, settings) VALUES (?, ?, ?, ?, ?, ?)",
+                (name, account, region, created, encode(tags), encode(settings)),
             ).lastrowid
             assert number is not None
-            made.append(Bucket(number, name, account, region, created, tags))
+            made.append(Bucket(number, name, account, region, created, tags, settings))
             return made[0]
 
         def after(error: BaseException | None) -> None:
@@ -92,18 +100,36 @@ class Buckets:
     def tag(self, bucket: Bucket, tags: Tags) -> Pending[None]:
         """Give a bucket these tags and no others. NoSuchBucket."""
 
+        return self._change(bucket, tags, {})
+
+    def set(self, bucket: Bucket, **settings: object) -> Pending[None]:
+        """Give a bucket other settings, by the names of BucketSettings; the others stay. NoSuchBucket."""
+        return self._change(bucket, None, settings)
+
+    def _change(self, bucket: Bucket, tags: Tags | None, settings: Mapping[str, object]) -> Pending[None]:
+        made: list[Bucket] = []
+
         def work(connection: sqlite3.Connection) -> None:
-            changed = connection.execute(
-                "UPDATE buckets SET tags = ? WHERE number = ?", (encode(tags), bucket.number)
-            ).rowcount
-            if not changed:
+            row = connection.execute(
+                "SELECT tags, settings FROM buckets WHERE number = ?", (bucket.number,)
+            ).fetchone()
+            if row is None:
                 raise no_such_bucket(bucket.name)
+            # What another change has set meanwhile stays as well.
+            new = dataclasses.replace(
+                bucket,
+                tags=_decode_tags(row[0]) if tags is None else tags,
+                settings=msgspec.structs.replace(decode_settings(row[1]), **settings),
+            )
+            connection.execute(
+                "UPDATE buckets SET tags = ?, settings = ? WHERE number = ?",
+                (encode(new.tags), encode(new.settings), bucket.number),
+            )
+            made.append(new)
 
         def after(error: BaseException | None) -> None:
             if error is None:
-                self._by_name[bucket.name] = Bucket(
-                    bucket.number, bucket.name, bucket.account, bucket.region, bucket.created, tags
-                )
+                self._by_name[bucket.name] = made[-1]
 
         return self._commit.submit(work, after)
 

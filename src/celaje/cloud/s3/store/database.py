@@ -17,7 +17,7 @@ from pathlib import Path
 
 from celaje.errors import InputError
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE buckets (
@@ -26,7 +26,8 @@ CREATE TABLE buckets (
   account TEXT NOT NULL,
   region TEXT NOT NULL,
   created INTEGER NOT NULL,
-  tags BLOB NOT NULL
+  tags BLOB NOT NULL,
+  settings BLOB NOT NULL DEFAULT x'80'  -- a map in MessagePack, empty: all has its default
 );
 CREATE INDEX buckets_of_account ON buckets (account, name);
 CREATE TABLE objects (
@@ -67,6 +68,9 @@ CREATE TABLE parts (
   PRIMARY KEY (upload, number)
 ) WITHOUT ROWID;
 """
+
+# What makes each version of the one before it.
+_UPGRADES = {1: "ALTER TABLE buckets ADD COLUMN settings BLOB NOT NULL DEFAULT x'80';"}
 
 
 class Database:
@@ -109,7 +113,13 @@ class Database:
         (version,) = writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
             writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
+            return
+        while version in _UPGRADES:
+            writer.executescript(
+                f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;"
+            )
+            version += 1
+        if version != VERSION:
             raise InputError(
                 f"{self._path} is of version {version} of the object store, and this celaje knows {VERSION}; use the"
                 " celaje that wrote it"

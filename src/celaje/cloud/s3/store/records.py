@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 CONTENT_ID_SIZE = 16
 _SEGMENT_SIZE = CONTENT_ID_SIZE + 8
+
+
+# The switches of S3's public access block; all are on for a new bucket.
+PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+class Grant(msgspec.Struct, frozen=True, array_like=True):
+    """What an access control list gives: `grantee` is an account's number or the URI of a group, `permission` S3's word
+    (READ, WRITE, READ_ACP, WRITE_ACP, FULL_CONTROL)."""
+
+    grantee: str
+    permission: str
+
+
+class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is set of a bucket. Kept as a map without what has its default, so that a field more needs no migration.
+
+    `policy` as its owner wrote it, "" for none. `grants` None: the owner has FULL_CONTROL and nobody else has anything.
+    `blocked` are the switches of the public access block that are on, None where there is none.
+    """
+
+    policy: str = ""
+    grants: tuple[Grant, ...] | None = None
+    ownership: str | None = "BucketOwnerEnforced"
+    blocked: tuple[str, ...] | None = PUBLIC_ACCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +45,7 @@ class Bucket:
     region: str
     created: int
     tags: tuple[tuple[str, str], ...] = ()
+    settings: BucketSettings = field(default_factory=BucketSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +77,8 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     """What a client said of an object, and what is kept so that it can be told again.
 
     `headers`: content-type and the like, by their names in lower case. `metadata`: x-amz-meta-…, without that prefix.
-    `parts` and `upload`: of an object that was put together from parts.
+    `parts` and `upload`: of an object that was put together from parts. `owner`: the account that it belongs to, "" for
+    the bucket's; `grants`: its access control list, None where its owner alone has something.
     """
 
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -61,6 +88,8 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     upload: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     storage_class: str = "STANDARD"
+    owner: str = ""
+    grants: tuple[Grant, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +156,6 @@ def unpacked(row: bytes | None) -> tuple[Segment, ...]:
 
 encode = msgspec.msgpack.encode
 decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
+decode_settings = msgspec.msgpack.Decoder(BucketSettings).decode
 decode_plan = msgspec.msgpack.Decoder(UploadPlan).decode
 decode_checksum = msgspec.msgpack.Decoder(Checksum | None).decode
