@@ -82,6 +82,8 @@ def belongings(owner: Owner, name: str) -> dict[str, str]:
     found["eipassoc"] = ec2.associate_address(AllocationId=found["eipalloc"], NetworkInterfaceId=found["eni"])[
         "AssociationId"
     ]
+    template = ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"InstanceType": "t3.nano"})
+    found["lt"], found["lt name"] = template["LaunchTemplate"]["LaunchTemplateId"], name
     found |= _rows(owner, found["eni"], name)
     for kind in ("vpc", "i", "vol"):
         ec2.create_tags(Resources=[found[kind]], Tags=[{"Key": name, "Value": name}])

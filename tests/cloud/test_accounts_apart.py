@@ -52,6 +52,10 @@ KINDS = {
     "KeyNames": "key name",
     "KeyPairId": "key pair",
     "KeyPairIds": "key pair",
+    "LaunchTemplateId": "lt",
+    "LaunchTemplateIds": "lt",
+    "LaunchTemplateName": "lt name",
+    "LaunchTemplateNames": "lt name",
     "NetworkAclIds": "acl",
     "NetworkInterfaceId": "eni",
     "NetworkInterfaceIds": "eni",
@@ -83,7 +87,7 @@ KINDS = {
     "VpcId": "vpc",
     "VpcIds": "vpc",
 }
-OF_TAGS = ("vpc", "subnet", "sg", "sgr", "eni", "eipalloc", "key pair", "i", "vol", "snap", "ami", "acl", "rtb")
+OF_TAGS = ("vpc", "subnet", "sg", "sgr", "eni", "eipalloc", "key pair", "i", "vol", "snap", "ami", "acl", "rtb", "lt")
 GIVEN: dict[str, Any] = {
     "AssumeRolePolicyDocument": TRUST,
     "AvailabilityZone": "us-east-1a",

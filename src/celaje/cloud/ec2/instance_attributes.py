@@ -11,10 +11,11 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.instance_descriptions import InstanceView, views
-from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type, checked_user_data, decoded_user_data
+from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance, find_instances, find_live_instance
 from celaje.cloud.ec2.network_interfaces import set_groups
 from celaje.cloud.ec2.security_groups import checked_groups
+from celaje.cloud.ec2.user_data import checked_user_data, decoded_user_data
 from celaje.cloud.state.instances import STOPPED, Instance
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.volumes import VolumeAttachment

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import select
 
@@ -22,10 +20,12 @@ from celaje.cloud.ec2.instance_types import TYPES, InstanceType
 from celaje.cloud.ec2.key_pairs import public_key_line
 from celaje.cloud.ec2.launch_network import LaunchNetwork, chosen_network
 from celaje.cloud.ec2.launch_refusals import refuse_what_is_not_here
+from celaje.cloud.ec2.launch_templates import with_template
 from celaje.cloud.ec2.metadata_options import launch_options
 from celaje.cloud.ec2.placement import require_room
 from celaje.cloud.ec2.profiles import find_profile
 from celaje.cloud.ec2.public_addresses import assign_public
+from celaje.cloud.ec2.user_data import decoded_user_data
 from celaje.cloud.state.hosts import LOCAL, Host
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 ACTIONS = Actions("ec2")
 DEFAULT_TYPE = "t3.micro"
 MOST_INSTANCES = 1000  # of one request
-MOST_USER_DATA = 16_384  # bytes
 SHUTDOWN_BEHAVIOURS = ("stop", "terminate")
 _TAGGED = ("instance", "volume", "network-interface")
 
@@ -63,9 +62,11 @@ class _Launch:
 @ACTIONS.action
 def run_instances(call: Call, request: ec2.RunInstancesRequestTypeDef) -> Answer:
     """As many instances as there is room for, from MinCount to MaxCount; otherwise none, and nothing is left behind."""
+    merged, told = with_template(call, request)
+    request = cast("ec2.RunInstancesRequestTypeDef", merged)
     least, most = _counts(request)
     refuse_what_is_not_here(request)
-    launch = _checked(call, request, most)
+    launch = _checked(call, request, most, told)
     count = min(most, require_room(call.session, launch.kind, least, launch.network.subnet.zone))
     reservation = new_id("r")
     rows = [_add(call, request, launch, reservation, index) for index in range(count)]
@@ -89,7 +90,7 @@ def _counts(request: ec2.RunInstancesRequestTypeDef) -> tuple[int, int]:
     return least, min(most, MOST_INSTANCES)
 
 
-def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int) -> _Launch:
+def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int, told: Mapping[str, str]) -> _Launch:
     identifier = request.get("ImageId")
     if not identifier:
         raise AwsError("MissingParameter", "The request must contain the parameter ImageId")
@@ -100,6 +101,8 @@ def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int) -> 
     behaviour = request.get("InstanceInitiatedShutdownBehavior")
     if behaviour is not None:
         checked_behaviour(behaviour)
+    tags = tags_by_type(request.get("TagSpecifications"), *_TAGGED)
+    tags["instance"] |= told
     return _Launch(
         image=image,
         kind=kind,
@@ -110,7 +113,7 @@ def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int) -> 
         metadata_options=launch_options(request.get("MetadataOptions"), image.instance_metadata_v2_only),
         profile=find_profile(call, request.get("IamInstanceProfile")),
         credits=_credits(kind, request.get("CreditSpecification")),
-        tags=tags_by_type(request.get("TagSpecifications"), *_TAGGED),
+        tags=tags,
     )
 
 
@@ -144,24 +147,6 @@ def checked_behaviour(value: str) -> str:
             "terminate.",
         )
     return value
-
-
-def decoded_user_data(given: str | None) -> bytes | None:
-    """User data as the guest gets it. AwsError for what is no base64, or too long."""
-    if not given:
-        return None
-    try:
-        data = base64.b64decode("".join(given.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise AwsError("InvalidParameterValue", "Invalid BASE64 encoding of user data.") from error
-    return checked_user_data(data)
-
-
-def checked_user_data(data: bytes) -> bytes:
-    """`data`, if it is not too long. AwsError."""
-    if len(data) > MOST_USER_DATA:
-        raise AwsError("InvalidParameterValue", f"User data is limited to {MOST_USER_DATA} bytes")
-    return data
 
 
 def _credits(kind: InstanceType, given: ec2.CreditSpecificationRequestTypeDef | None) -> str:

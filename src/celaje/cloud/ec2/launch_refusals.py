@@ -15,7 +15,6 @@ _UNKNOWN = {
     "RamdiskId": "an image brings its initial RAM disk",
     "ElasticGpuSpecification": "AWS has ended it too",
     "ElasticInferenceAccelerators": "AWS has ended it too",
-    "LaunchTemplate": "give the parameters themselves",
     "InstanceMarketOptions": "every instance here is on demand",
     "LicenseSpecifications": "there are no licences here",
     "Ipv6AddressCount": "networks have IPv4 addresses only",

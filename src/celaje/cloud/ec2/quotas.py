@@ -15,6 +15,9 @@ VOLUMES = 5_000
 SNAPSHOTS = 10_000
 KEY_PAIRS = 5_000
 NETWORK_INTERFACES = 5_000
+LAUNCH_TEMPLATES = 5_000
+LAUNCH_TEMPLATE_VERSIONS = 10_000  # of one template
+VERSIONS_AT_ONCE = 200  # that a request deletes
 
 
 def refuse_beyond(

@@ -13,7 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import TAGS, checked_tags
-from celaje.cloud.ec2 import images, snapshots, volumes
+from celaje.cloud.ec2 import images, launch_templates, snapshots, volumes
 from celaje.cloud.ec2.addresses import ADDRESSES, INSTANCES
 from celaje.cloud.ec2.dhcp_options import DHCP_OPTIONS
 from celaje.cloud.ec2.internet_gateways import GATEWAYS
@@ -44,6 +44,7 @@ _TYPES: dict[str, tuple[str, Callable[[Call, str], object]]] = {
     "i": ("instance", INSTANCES.find),
     "igw": ("internet-gateway", GATEWAYS.find),
     "key": ("key-pair", KEY_PAIRS.find),
+    "lt": ("launch-template", launch_templates.find),
     "rtb": ("route-table", ROUTE_TABLES.find),
     "sg": ("security-group", GROUPS.find),
     "sgr": ("security-group-rule", RULES.find),
@@ -110,7 +111,7 @@ def delete_tags(call: Call, request: Request) -> Answer:
     given = request.get("Tags")
     of_resources = delete(Tag).where(Tag.resource.in_(list(types)))
     if not given:
-        call.session.execute(of_resources)
+        call.session.execute(of_resources.where(~Tag.key.startswith("aws:")))
     for tag in given or ():
         key, value = tag.get("Key"), tag.get("Value")
         if not key:
@@ -152,9 +153,7 @@ def describe_tags(call: Call, request: ec2.DescribeTagsRequestTypeDef) -> Answer
     if only is not None:
         query = query.where(Tag.resource.in_(only))
     rows = (_Found(*row) for row in call.session.execute(query))
-    found, token = page(
-        call, request, filter(matches, rows), key=lambda tag: f"{tag.resource} {tag.key}", default=1000
-    )
+    found, token = page(call, request, filter(matches, rows), key=lambda tag: f"{tag.resource} {tag.key}", default=1000)
     return {
         "NextToken": token,
         "Tags": [

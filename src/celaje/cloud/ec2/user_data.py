@@ -1,0 +1,28 @@
+"""User data: what a launch hands to its guests."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from celaje.cloud.aws.errors import AwsError
+
+MOST_USER_DATA = 16_384  # bytes
+
+
+def decoded_user_data(given: str | None) -> bytes | None:
+    """User data as the guest gets it. AwsError for what is no base64, or too long."""
+    if not given:
+        return None
+    try:
+        data = base64.b64decode("".join(given.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise AwsError("InvalidParameterValue", "Invalid BASE64 encoding of user data.") from error
+    return checked_user_data(data)
+
+
+def checked_user_data(data: bytes) -> bytes:
+    """`data`, if it is not too long. AwsError."""
+    if len(data) > MOST_USER_DATA:
+        raise AwsError("InvalidParameterValue", f"User data is limited to {MOST_USER_DATA} bytes")
+    return data
