@@ -16,7 +16,7 @@ from celaje.cloud.reconcile import console_output
 from celaje.cloud.s3.actions import s3_actions
 from celaje.cloud.s3.store.object_store import ObjectStore
 
-PACKAGES = ("ec2", "iam", "sts", "ssm", "ebs")
+PACKAGES = ("ec2", "iam", "sts", "ssm", "ebs", "servicequotas")
 
 
 def actions_of(package: str) -> list[Actions]:

@@ -25,7 +25,10 @@ MODELS = {
     "ssm": "2014-11-06",
     "organizations": "2016-11-28",
     "ebs": "2019-11-02",
+    "servicequotas": "2019-06-24",
 }
+# Where botocore's directory has another name than credential scopes.
+_DIRECTORIES = {"servicequotas": "service-quotas"}
 Protocol = str  # "ec2", "query", "rest-xml", "json", "rest-json"
 
 
@@ -161,8 +164,8 @@ def snake_case(name: str) -> str:
 
 @functools.cache
 def service(name: str) -> Service:
-    """The model of `ec2`, `sts`, `iam`, `s3`, `ssm`, `organizations` or `ebs`; read once a process."""
+    """The model of one of MODELS; read once a process."""
     version = MODELS[name]
-    file = resources.files("botocore") / "data" / name / version / "service-2.json.gz"
+    file = resources.files("botocore") / "data" / _DIRECTORIES.get(name, name) / version / "service-2.json.gz"
     raw = msgspec.json.decode(gzip.decompress(file.read_bytes()), type=Service)
     return msgspec.structs.replace(raw, name=name)

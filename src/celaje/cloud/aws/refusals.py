@@ -148,5 +148,6 @@ DIALECTS: dict[str, Dialect] = {
     "ssm": ValidationDialect("ValidationException", "SerializationException"),
     "organizations": ValidationDialect("InvalidInputException", "SerializationException"),
     "ebs": ValidationDialect("ValidationException", "SerializationException"),
+    "servicequotas": ValidationDialect("IllegalArgumentException", "SerializationException"),
     "s3": S3Dialect(),
 }

@@ -13,6 +13,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.tag_specifications import tags_by_type
 from celaje.cloud.ec2 import images, network_interfaces
+from celaje.cloud.ec2.account_defaults import default_credits
 from celaje.cloud.ec2.block_devices import at_launch
 from celaje.cloud.ec2.instance_descriptions import reservations, views
 from celaje.cloud.ec2.instance_lookup import CONTROLLER, NETWORKS, VOLUMES
@@ -158,7 +159,7 @@ def _credits(kind: InstanceType, given: ec2.CreditSpecificationRequestTypeDef | 
             "InvalidParameterValue",
             f"Value ({asked[:64]}) for CpuCredits is invalid. It must be standard or unlimited.",
         )
-    return asked or ("standard" if kind.family == "t2" else "unlimited")
+    return asked or default_credits(kind.family)
 
 
 def _add(

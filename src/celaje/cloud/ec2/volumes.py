@@ -308,6 +308,19 @@ def describe_volume_attribute(call: Call, request: ec2.DescribeVolumeAttributeRe
 
 
 @ACTIONS.action
+def modify_volume_attribute(call: Call, request: ec2.ModifyVolumeAttributeRequestTypeDef) -> Answer:
+    """AutoEnableIO, to what it is."""
+    volume = found(call, request["VolumeId"])
+    if (request.get("AutoEnableIO") or {}).get("Value"):
+        raise AwsError(
+            "UnsupportedOperation",
+            f"I/O of the volume {volume.id} is never disabled in this cloud, so it cannot be enabled automatically; "
+            "leave AutoEnableIO at false.",
+        )
+    return {}
+
+
+@ACTIONS.action
 def modify_volume(call: Call, request: ec2.ModifyVolumeRequestTypeDef) -> Answer:
     """A larger size, another type or other performance, also while it is in use."""
     volume = found(call, request["VolumeId"])
