@@ -1,5 +1,4 @@
-"""An attached interface, with everything that belongs to it: its flows, its ports on the host, its rules, its link.
-"""
+"""An attached interface, with everything that belongs to it: its flows, its ports on the host, its rules, its link."""
 
 from __future__ import annotations
 
@@ -9,22 +8,22 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from celaje.errors import HostError
+from celaje.errors import HostError, InputError
 from celaje.network import ipv4, messages
 from celaje.network.buffers import Buffer
 from celaje.network.destinations import DNS_LINK_LOCAL, DNS_PORT, METADATA, METADATA_PORT, Opened
 from celaje.network.fingerprint import fingerprint
 from celaje.network.group_file import check_groups
 from celaje.network.group_rules import GroupRules
+from celaje.network.held_address import HeldAddress
 from celaje.network.interface import Interface, InterfaceConfig
 from celaje.network.link import Link
-from celaje.network.messages import Attach, HostPort, PublicPort, Service, Update
+from celaje.network.messages import Attach, Forward, HostPort, PublicPort, SecondaryAddress, Service, Update
 from celaje.network.metadata import InstanceFacts, MetadataHandler, MetadataService
 from celaje.network.nat import InterfaceFlows, Nat
 from celaje.network.network import Network, NetworkConfig, check_bandwidth, check_domain
 from celaje.network.notation import PROTOCOLS, address_number, mac_bytes, subnet_of
 from celaje.network.public_pool import PublicPool
-from celaje.network.public_ports import LOOPBACK, AdmittedPorts, PublicPorts
 from celaje.network.stream_service import dns_over_tcp
 from celaje.network.subnet import Subnet
 
@@ -68,34 +67,39 @@ class Attachment:
             groups=_names(request),
             to_guest=request.bandwidth.to_guest,
             from_guest=request.bandwidth.from_guest,
+            source_dest_check=request.source_dest_check,
         )
         self.interface: Interface = network.attach(interface, self._transmit)
         rules.say(said)
-        self.flows: InterfaceFlows = nat.attached(self.interface)
-        self.flows.opened = opened
+        self._others: dict[str, HeldAddress] = {}  # its secondary addresses
         try:
-            self._set_services()
+            self._first = self._held(self.interface, request.public_address, opened, request.forwards)
+        except BaseException:
+            network.detach(self.interface)
+            raise
+        try:
+            self._set_services(self._first)
             self._changed_metadata(request)()
             network.set_public_name(self.interface, request.public_name)
-            is_real = self._join_pool(request.public_address)
-            admitted = self._admitted(request.public_address)
-            self.ports = PublicPorts(self.flows, request.public_address, request.forwards, admitted, is_real)
+            self._set_secondary(request.secondary, opened)
         except BaseException:
             self._leave()
             raise
 
-    def _join_pool(self, public: str | None) -> bool:
-        """Whether the public address is one of the pool's, and this interface's now."""
-        if self._pool is None or public is None or not self._pool.has(address_number(public)):
-            return False
-        self.flows.exit = self._pool.add(address_number(public), self.interface)
-        return True
+    def _held(
+        self, interface: Interface, public: str | None, opened: Opened, forwards: Iterable[Forward] = ()
+    ) -> HeldAddress:
+        return HeldAddress(interface, self._nat, self._rules, self._pool, public, forwards, opened)
 
     def _leave(self) -> None:
-        if self._pool is not None:
-            self._pool.remove(self.interface)
-        self._nat.detached(self.interface)
+        for held in (self._first, *self._others.values()):
+            held.close()
         self._network.detach(self.interface)
+
+    @property
+    def flows(self) -> InterfaceFlows:
+        """Those of the first address."""
+        return self._first.flows
 
     def start(self, connection: socket.socket, received: Callable[[], None], closed: Callable[[], None]) -> None:
         """From now on `connection` carries frames. `received` follows each batch of them; `closed` is called when the
@@ -112,7 +116,8 @@ class Attachment:
             nat.loop, connection, lambda message: receive(interface, message), batch, self._congested, closed
         )
         # The link takes messages without us between from now on.
-        self.interface.transmit = self._link.transmit
+        for one in (interface, *interface.others.values()):
+            one.transmit = self._link.transmit
 
     def has_ended(self) -> bool:
         """Whether the machine has gone, though nobody was told yet."""
@@ -120,7 +125,6 @@ class Attachment:
 
     def close(self) -> None:
         """Detached: nothing of it is left but its address."""
-        self.ports.close()
         self._leave()
         if self._link is not None:
             self._link.close()
@@ -129,10 +133,11 @@ class Attachment:
         return False  # nobody is told anything before Attached
 
     def _congested(self, waits: bool) -> None:
-        if waits:
-            self.flows.congested = True
-        else:
-            self.flows.relieve()
+        for held in (self._first, *self._others.values()):
+            if waits:
+                held.flows.congested = True
+            else:
+                held.flows.relieve()
 
     # What can change.
 
@@ -146,13 +151,18 @@ class Attachment:
         if now.public_name is not None:
             check_domain(now.public_name)
         check_bandwidth(now.bandwidth.to_guest, now.bandwidth.from_guest)
-        cut = self._set_public_address(was.public_address, now.public_address)
+        former = self._first.public_address
+        cut = self._first.set_public_address(now.public_address)
         try:
-            self.ports.set_forwards(now.forwards)
-        except HostError:
-            self._set_public_address(now.public_address, was.public_address)
+            self._first.ports.set_forwards(now.forwards)
+            cut += self._set_secondary(now.secondary, opened)
+        except (HostError, InputError):
+            self._first.ports.set_forwards(was.forwards)
+            self._first.set_public_address(former)
+            self._set_secondary(was.secondary, self._first.flows.opened)
             raise
-        cut += self._nat.set_opened(self.flows, opened)
+        for held in (self._first, *self._others.values()):
+            cut += self._nat.set_opened(held.flows, opened)
         cut += self._rules.say(said)
         if _names(now) != self.interface.groups:
             cut += self._network.set_groups(self.interface, _names(now))
@@ -160,6 +170,7 @@ class Attachment:
             self._network.set_bandwidth(self.interface, now.bandwidth.to_guest, now.bandwidth.from_guest)
         if now.public_name != was.public_name:
             self._network.set_public_name(self.interface, now.public_name)
+        self._network.set_source_dest_check(self.interface, now.source_dest_check)
         tell()
         self.request = now
         self.rules_changed()
@@ -167,40 +178,39 @@ class Attachment:
 
     def rules_changed(self) -> None:
         """Of groups that this interface is in, perhaps: its ports and NAT's flows follow."""
-        try:
-            self.ports.set_admitted(self._admitted(self.request.public_address))
-        except HostError as error:
-            # The rules hold all the same; what is missing is a place on the host.
-            log.warning("%s: %s", self.request.interface, error)
-        self._nat.reconsider(self.flows)
+        for held in (self._first, *self._others.values()):
+            held.rules_changed()
 
-    def _admitted(self, public: str | None) -> AdmittedPorts:
-        """What the interface's rules admit at a public address."""
-        clients = LOOPBACK if public is not None and LOOPBACK.has(address_number(public)) else None
-        return self._rules.admitted(self.interface.groups, clients)
-
-    def _set_public_address(self, was: str | None, now: str | None) -> int:
-        """The interface has the public address `now`; how many flows of the former one were cut. HostError if it
-        cannot have it: then it has the former one."""
-        if now == was:
-            return 0
-        former_exit = self.flows.exit
-        is_real = self._join_pool(now)
-        try:
-            cut = self.ports.set_address(now, is_real, self._admitted(now))
-        except HostError:
-            self.flows.exit = former_exit
-            self._leave_pool(now if is_real else None)
-            self.ports.set_address(was, former_exit is not None, self._admitted(was))
-            raise
-        if not is_real:
-            self.flows.exit = None
-        self._leave_pool(was if former_exit is not None else None)
+    def _set_secondary(self, wanted: Iterable[SecondaryAddress], opened: Opened) -> int:
+        """These are the secondary addresses; how many flows of clients who came by other public ones were cut.
+        InputError or HostError for one that cannot be had: those before it are there then."""
+        said = {one.address: one for one in wanted}
+        for address in [one for one in self._others if one not in said]:
+            held = self._others.pop(address)
+            held.close()
+            self._network.remove_address(self.interface, held.interface)
+        cut = 0
+        for address, one in said.items():
+            known = self._others.get(address)
+            if known is None:
+                known = self._add_secondary(one, opened)
+            else:
+                cut += known.set_public_address(one.public_address)
+            self._network.set_public_name(known.interface, one.public_name)
         return cut
 
-    def _leave_pool(self, public: str | None) -> None:
-        if self._pool is not None and public is not None:
-            self._pool.remove_address(address_number(public))
+    def _add_secondary(self, said: SecondaryAddress, opened: Opened) -> HeldAddress:
+        other = self._network.add_address(self.interface, address_number(said.address))
+        try:
+            held = self._held(other, said.public_address, opened)
+        except BaseException:
+            self._network.remove_address(self.interface, other)
+            raise
+        self._set_services(held)
+        held.flows.services.update(self._first.flows.services)
+        held.flows.congested = self._first.flows.congested
+        self._others[said.address] = held
+        return held
 
     @staticmethod
     def _opened(subnet: Subnet, host_ports: Iterable[HostPort], services: Iterable[Service]) -> Opened:
@@ -213,9 +223,8 @@ class Attachment:
             ports[key] = (ipv4.text(address_number(service.host_address)), service.host_port)
         return Opened(ports)
 
-    def _set_services(self) -> None:
-        services = self.flows.services
-        interface = self.interface
+    def _set_services(self, held: HeldAddress) -> None:
+        services, interface = held.flows.services, held.interface
         dns = dns_over_tcp(lambda query, answer: self._network.resolve(interface, query, answer))
         services[self._config.dns, DNS_PORT] = dns
         services[DNS_LINK_LOCAL, DNS_PORT] = dns
@@ -239,7 +248,8 @@ class Attachment:
 
         def begin() -> None:
             self._service = service
-            self.flows.services[METADATA, METADATA_PORT] = service.serve
+            for held in (self._first, *self._others.values()):
+                held.flows.services[METADATA, METADATA_PORT] = service.serve
 
         return begin
 
@@ -266,7 +276,7 @@ class Attachment:
         )
 
     def listed_ports(self) -> tuple[PublicPort, ...]:
-        return self.ports.listed()
+        return tuple(port for held in (self._first, *self._others.values()) for port in held.ports.listed())
 
     @property
     def fingerprint(self) -> str:
@@ -297,11 +307,17 @@ class Attachment:
         """For statistics."""
         return {
             **self.interface.statistics.counters(),
-            "tracked flows": self._network.flows(self.interface),
-            "TCP connections": len(self.flows.streams),
-            "UDP flows": len(self.flows.datagrams),
+            "tracked flows": sum(map(self._network.flows, (self.interface, *self.interface.others.values()))),
+            "TCP connections": sum(len(held.flows.streams) for held in (self._first, *self._others.values())),
+            "UDP flows": sum(len(held.flows.datagrams) for held in (self._first, *self._others.values())),
             "waiting messages": self._link.waiting if self._link is not None else 0,
         }
+
+
+_CHANGED = (
+    *("groups", "other_groups", "forwards", "host_ports", "services", "bandwidth", "metadata"),
+    *("secondary", "source_dest_check"),
+)
 
 
 def _names(request: Attach) -> tuple[str, ...]:
@@ -310,11 +326,7 @@ def _names(request: Attach) -> tuple[str, ...]:
 
 def _updated(was: Attach, request: Update) -> Attach:
     """What an Attach would say now."""
-    said = {
-        name: value
-        for name in ("groups", "other_groups", "forwards", "host_ports", "services", "bandwidth", "metadata")
-        if (value := getattr(request, name)) is not None
-    }
+    said = {name: value for name in _CHANGED if (value := getattr(request, name)) is not None}
     for name in ("public_address", "public_name"):
         if getattr(request, name) is not msgspec.UNSET:
             said[name] = getattr(request, name)

@@ -1,10 +1,10 @@
 """ICMP (RFC 792): echo, and errors about packets.
 
-    0  1  type
-    1  1  code
-    2  2  checksum
-    4  4  echo: identifier, sequence number; fragmentation needed: 0, the next hop's MTU; otherwise 0
-    8  …  echo: data; errors: the packet's IP header and at least 8 bytes of what follows
+0  1  type
+1  1  code
+2  2  checksum
+4  4  echo: identifier, sequence number; fragmentation needed: 0, the next hop's MTU; otherwise 0
+8  …  echo: data; errors: the packet's IP header and at least 8 bytes of what follows
 """
 
 from __future__ import annotations

@@ -37,10 +37,16 @@ class InterfaceConfig:
     groups: tuple[str, ...] = ()  # names of security groups; in none, nothing is admitted inward, everything outward
     to_guest: int | None = None  # bandwidth in bytes a second; None: no limit
     from_guest: int | None = None
+    source_dest_check: bool = True  # False: the guest is a router, and may send from addresses that are not its own
 
 
 class Interface:
-    """An attached interface. What is public may be read by anybody and is written by the network."""
+    """An attached interface. What is public may be read by anybody and is written by the network.
+
+    Each further address that the same guest's card has is an Interface of its own in `others`: with its own flows and
+    rules' members, but the first one's MAC, link, bandwidth and statistics. So whoever has an
+    interface has one address.
+    """
 
     __slots__ = (
         "address",
@@ -53,9 +59,11 @@ class Interface:
         "inward",
         "mac",
         "name",
+        "others",
         "outward",
         "requests",
         "resume_at",
+        "source_dest_check",
         "statistics",
         "subnet",
         "tentative",
@@ -63,15 +71,15 @@ class Interface:
         "transmit",
     )
 
-    def __init__(
-        self, config: InterfaceConfig, address: int, subnet: Subnet, transmit: Transmit, now: float
-    ) -> None:
+    def __init__(self, config: InterfaceConfig, address: int, subnet: Subnet, transmit: Transmit, now: float) -> None:
         self.config = config
         self.name = config.name
         self.host_name = config.host_name or config.name
         self.mac = config.mac
         self.address = address
         self.subnet = subnet  # the same object for all that are in it
+        self.others: dict[int, Interface] = {}  # by address
+        self.source_dest_check = config.source_dest_check
         self.transmit = transmit
         self.statistics = Statistics()
         # Backpressure for a guest that sends faster than its bandwidth: whoever reads its messages stops until the
@@ -87,3 +95,11 @@ class Interface:
         self.outward: Policy = NOTHING
         self.flows: dict[bytes, Flow] = {}
         self.tentative: dict[bytes, Flow] = {}  # those of them that are not established
+
+    def further(self, address: int, now: float) -> Interface:
+        """One for a further address of the same card, in nobody's hands yet."""
+        other = Interface(self.config, address, self.subnet, self.transmit, now)
+        other.source_dest_check = self.source_dest_check
+        other.statistics, other.errors, other.requests = self.statistics, self.errors, self.requests
+        other.to_guest = self.to_guest
+        return other

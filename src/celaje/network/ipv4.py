@@ -1,10 +1,10 @@
 """IPv4 (RFC 791): addresses as numbers, and headers without options.
 
-    0   1  version 4, header length 5 words    8   1  TTL
-    1   1  DSCP and ECN                        9   1  protocol
-    2   2  total length                        10  2  header checksum
-    4   2  identification                      12  4  source
-    6   2  flags, fragment offset              16  4  destination
+0   1  version 4, header length 5 words    8   1  TTL
+1   1  DSCP and ECN                        9   1  protocol
+2   2  total length                        10  2  header checksum
+4   2  identification                      12  4  source
+6   2  flags, fragment offset              16  4  destination
 """
 
 from __future__ import annotations

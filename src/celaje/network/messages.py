@@ -109,6 +109,14 @@ class Bandwidth(_Part, frozen=True):
     from_guest: int | None = None
 
 
+class SecondaryAddress(_Part, frozen=True):
+    """One more private address of an interface, of its subnet; public ones as in Attach."""
+
+    address: str
+    public_address: str | None = None
+    public_name: str | None = None
+
+
 class MetadataFacts(_Part, frozen=True):
     """What the metadata address tells the machine about itself."""
 
@@ -149,6 +157,8 @@ class Attach(Message, frozen=True, tag="attach"):
     public_name: str | None = None  # a full name that DNS in the network knows: of the private address, as in EC2
     bandwidth: Bandwidth = Bandwidth()
     metadata: MetadataFacts | None = None
+    secondary: tuple[SecondaryAddress, ...] = ()
+    source_dest_check: bool = True  # False: the guest routes, so it sends from, and is sent, addresses not its own
 
 
 class ListInterfaces(Message, frozen=True, tag="list"):
@@ -175,6 +185,8 @@ class Update(Message, frozen=True, tag="update"):
     public_name: str | msgspec.UnsetType | None = msgspec.UNSET
     bandwidth: Bandwidth | None = None
     metadata: MetadataFacts | None = None
+    secondary: tuple[SecondaryAddress, ...] | None = None
+    source_dest_check: bool | None = None
 
 
 class ReadGroups(Message, frozen=True, tag="read-groups"):

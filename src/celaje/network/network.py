@@ -147,12 +147,32 @@ class Network:
         del self._by_host_name[host_name][interface.name]
         if not self._by_host_name[host_name]:
             del self._by_host_name[host_name]
+        for other in tuple(interface.others.values()):
+            self.remove_address(interface, other)
         self.set_public_name(interface, None)
         del self._switch.by_address[interface.address]
         if self._subnets.leave(interface.subnet):
             self._router.remove_subnet(interface.subnet)
         self._switch.waiting.discard(interface)
         self._firewall.detach(interface)
+
+    def add_address(self, interface: Interface, address: int) -> Interface:
+        """One more address of the interface's, of its subnet and nobody's: what stands for it (see Interface).
+        InputError where it cannot be had."""
+        self._check_free(interface.subnet, address)
+        other = interface.further(address, self._clock())
+        interface.others[address] = self._switch.by_address[address] = other
+        self._firewall.attach(other, interface.groups)
+        return other
+
+    def remove_address(self, interface: Interface, other: Interface) -> None:
+        """That address is nobody's any more, and its flows are gone."""
+        if interface.others.pop(other.address, None) is not other:
+            return
+        self.set_public_name(other, None)
+        del self._switch.by_address[other.address]
+        self._switch.waiting.discard(other)
+        self._firewall.detach(other)
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -232,8 +252,13 @@ class Network:
         return self._firewall.remove_security_groups(names)
 
     def set_groups(self, interface: Interface, groups: tuple[str, ...]) -> int:
-        """The interface is in these groups now; answers how many flows were cut."""
-        return self._firewall.set_groups(interface, groups)
+        """The interface is in these groups now, with all its addresses; answers how many flows were cut."""
+        return sum(self._firewall.set_groups(one, groups) for one in (interface, *interface.others.values()))
+
+    def set_source_dest_check(self, interface: Interface, checked: bool) -> None:
+        """Whether the guest may only send from its own addresses, and is only sent what is for them."""
+        for one in (interface, *interface.others.values()):
+            one.source_dest_check = checked
 
     def set_bandwidth(self, interface: Interface, to_guest: int | None, from_guest: int | None) -> None:
         """Bytes a second, at least 1,000; None: no limit."""
@@ -243,6 +268,8 @@ class Network:
         interface.resume_at = 0.0
         waited = [] if interface.to_guest is None else interface.to_guest.all()
         interface.to_guest = None if to_guest is None else Shaper(to_guest, now)
+        for other in interface.others.values():
+            other.to_guest = interface.to_guest
         for message in waited:
             self._switch.send(interface, [message], len(message), now)
 
@@ -330,13 +357,16 @@ class Network:
             raise InputError(
                 f"the interface {config.name!r} in the subnet {subnet} has no address; say one, or no subnet"
             )
+        self._check_free(subnet, address)
+        return address
+
+    def _check_free(self, subnet: Subnet, address: int) -> None:
         check_address(subnet, address)
         other = self._switch.by_address.get(address)
         if other is not None:
             raise InputError(
                 f"the address {ipv4.text(address)} belongs to {other.name!r}, which is attached; choose another one"
             )
-        return address
 
     def _dhcp_server(self, subnet: Subnet) -> DhcpServer:
         config = self.config

@@ -83,14 +83,16 @@ def check_attach(attach: messages.Attach) -> None:
         check_subnet(block)
     mac_bytes(attach.mac)
     said = [attach.address, attach.public_address]
+    said += [address for one in attach.secondary for address in (one.address, one.public_address)]
     said += [forward.address for forward in attach.forwards]
     said += [port.host_address for port in attach.host_ports]
     said += [address for service in attach.services for address in (service.address, service.host_address)]
     for address in said:
         if address is not None:
             address_number(address)
-    if attach.public_name is not None:
-        check_domain(attach.public_name)
+    for name in (attach.public_name, *(one.public_name for one in attach.secondary)):
+        if name is not None:
+            check_domain(name)
     for group in (*attach.groups, *attach.other_groups):
         security_group(group)
     if attach.subnet is not None:
@@ -100,7 +102,15 @@ def check_attach(attach: messages.Attach) -> None:
             raise InputError(
                 f"the interface {attach.interface!r} in the subnet {subnet} has no address; say one, or no subnet"
             )
-        check_address(subnet, address_number(attach.address))
+        own = [attach.address, *(one.address for one in attach.secondary)]
+        for address in own:
+            check_address(subnet, address_number(address))
+        if len(set(own)) != len(own):
+            raise InputError(f"the interface {attach.interface!r} has an address twice; say each once")
+    elif attach.secondary:
+        raise InputError(
+            f"the interface {attach.interface!r} has secondary addresses and no subnet; say its subnet and address"
+        )
 
 
 def _rule(rule: messages.Rule) -> Rule:

@@ -122,9 +122,7 @@ class NetworkProcess:
             )
         for block in request.network.blocks:
             self._blocks.add(subnet_of(block))
-        attachment = Attachment(
-            self.network, self._config, self.nat, self._rules, self._metadata, self._pool, request
-        )
+        attachment = Attachment(self.network, self._config, self.nat, self._rules, self._metadata, self._pool, request)
         self._assignments.write(self.network.assignments)
         return attachment
 

@@ -88,10 +88,11 @@ class Router:
         if request is None:
             interface.statistics.drop(Drop.MALFORMED)
             return
-        if request.sender_mac != interface.mac or request.sender not in (0, interface.address):
+        own = (interface.address, *interface.others)
+        if request.sender_mac != interface.mac or request.sender not in (0, *own):
             interface.statistics.drop(Drop.SPOOFED)
             return
-        if request.operation != arp.REQUEST or request.target == interface.address:
+        if request.operation != arp.REQUEST or request.target in own:
             return
         subnet = interface.subnet
         if request.target == subnet.router or (

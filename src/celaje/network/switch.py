@@ -164,8 +164,13 @@ class Switch:
             statistics.drop(Drop.OVERSIZED)
             return
         if source != interface.address:
-            self.router.foreign(interface, message, source, destination, total)
-            return
+            other = interface.others.get(source)
+            if other is not None:
+                interface = other
+            elif interface.source_dest_check or not source or not self._goes_to_a_guest(destination):
+                # A guest that routes does so among guests: no other network knows the way back.
+                self.router.foreign(interface, message, source, destination, total)
+                return
         flow = interface.flows.get(key)
         # Datagrams that nobody has answered yet change nothing either.
         if (
@@ -186,6 +191,9 @@ class Switch:
             self.send(peer, [message], size, now)
         else:
             self._pass(interface, peer, message, mac, ttl, now)
+
+    def _goes_to_a_guest(self, destination: int) -> bool:
+        return self._blocks.has(destination) and not self.router.is_own(destination)
 
     def send(self, interface: Interface, parts: list[Buffer], size: int, now: float) -> bool:
         """Sends a message of `size` bytes to the interface's guest, or lets it wait for its bandwidth; False if it
