@@ -20,7 +20,7 @@ from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
-from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
+from celaje.cloud.state.prepared import IDENTIFIERS, matching, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, remove_tags, set_tags, tags_of
 from celaje.cloud.state.volumes import Volume, attached_to
@@ -275,7 +275,7 @@ _VISIBLE = select(Image).where(
 
 def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
     if not wanted:
-        return call.session.scalars(_VISIBLE, {"account": call.account, "region": call.region}).all()
+        return [row for (row,) in matching(call.session, _VISIBLE, account=call.account, region=call.region)]
     for identifier in wanted:
         checked_id(identifier, "ami", "InvalidAMIID")
     rows = [

@@ -15,7 +15,7 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.state.base import Resource
-from celaje.cloud.state.prepared import owned
+from celaje.cloud.state.prepared import one, owned, owner
 from celaje.cloud.state.tags import tags_of
 
 RowType = TypeVar("RowType", bound=Resource)
@@ -46,10 +46,16 @@ class Kind(Generic[RowType]):
 
     def find(self, call: Call, identifier: str) -> RowType:
         """The caller's resource of that identifier. AwsError if it is malformed, or if there is none."""
-        row = call.session.get(self.table, checked_id(identifier, self.prefix, self.malformed))
+        row = one(call.session, self.table, checked_id(identifier, self.prefix, self.malformed))
         if row is None or (row.account, row.region) != (call.account, call.region):
             raise self.missing(identifier)
         return row
+
+    def check(self, call: Call, identifier: str) -> None:
+        """AwsError as `find`, for who asks of the resource only whether it is the caller's."""
+        checked_id(identifier, self.prefix, self.malformed)
+        if owner(call.session, self.table, identifier) != (call.account, call.region):
+            raise self.missing(identifier)
 
     def rows(self, call: Call, identifiers: Sequence[str] | None = None) -> list[RowType]:
         """The caller's resources of those identifiers, all if there are none. AwsError as `find`."""

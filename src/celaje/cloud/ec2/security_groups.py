@@ -20,7 +20,7 @@ from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.vpcs import VPCS, default_vpc
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import InterfaceGroup
-from celaje.cloud.state.prepared import IDENTIFIERS, rows_of
+from celaje.cloud.state.prepared import IDENTIFIERS, matching, rows_of
 from celaje.cloud.state.security_groups import (
     ALL_PROTOCOLS,
     DEFAULT_NAME,
@@ -338,7 +338,7 @@ def _with_rules(call: Call, rows: Sequence[SecurityGroup]) -> list[_Found]:
     rules: dict[str, list[SecurityGroupRule]] = {row.id: [] for row in rows}
     for (rule,) in rows_of(call.session, _RULES, list(rules)):
         rules[rule.security_group].append(rule)
-    names = dict(call.session.execute(_NAMES, {"account": call.account, "region": call.region}).all())
+    names = dict(matching(call.session, _NAMES, account=call.account, region=call.region))
     return [_Found(row, tags[row.id], rules[row.id], names) for row in rows]
 
 

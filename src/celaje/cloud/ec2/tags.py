@@ -26,6 +26,7 @@ from celaje.cloud.ec2.security_groups import GROUPS
 from celaje.cloud.ec2.subnets import SUBNETS
 from celaje.cloud.ec2.vpcs import VPCS
 from celaje.cloud.state.instances import Instance
+from celaje.cloud.state.prepared import IDENTIFIERS, values_of
 from celaje.cloud.state.tags import Tag, set_tags, tags_of
 
 if TYPE_CHECKING:
@@ -34,24 +35,24 @@ if TYPE_CHECKING:
 ACTIONS = Actions("ec2")
 RESOURCES_AT_ONCE = 1000
 
-# By the prefix of identifiers: AWS's word for the type, and what finds the caller's own or raises.
+# By the prefix of identifiers: AWS's word for the type, and what raises unless it is the caller's own.
 _TYPES: dict[str, tuple[str, Callable[[Call, str], object]]] = {
-    "acl": ("network-acl", NETWORK_ACLS.find),
+    "acl": ("network-acl", NETWORK_ACLS.check),
     "ami": ("image", images.found),
-    "dopt": ("dhcp-options", DHCP_OPTIONS.find),
-    "eipalloc": ("elastic-ip", ADDRESSES.find),
-    "eni": ("network-interface", INTERFACES.find),
-    "i": ("instance", INSTANCES.find),
-    "igw": ("internet-gateway", GATEWAYS.find),
-    "key": ("key-pair", KEY_PAIRS.find),
+    "dopt": ("dhcp-options", DHCP_OPTIONS.check),
+    "eipalloc": ("elastic-ip", ADDRESSES.check),
+    "eni": ("network-interface", INTERFACES.check),
+    "i": ("instance", INSTANCES.check),
+    "igw": ("internet-gateway", GATEWAYS.check),
+    "key": ("key-pair", KEY_PAIRS.check),
     "lt": ("launch-template", launch_templates.find),
-    "rtb": ("route-table", ROUTE_TABLES.find),
-    "sg": ("security-group", GROUPS.find),
-    "sgr": ("security-group-rule", RULES.find),
+    "rtb": ("route-table", ROUTE_TABLES.check),
+    "sg": ("security-group", GROUPS.check),
+    "sgr": ("security-group-rule", RULES.check),
     "snap": ("snapshot", snapshots.found),
-    "subnet": ("subnet", SUBNETS.find),
+    "subnet": ("subnet", SUBNETS.check),
     "vol": ("volume", volumes.found),
-    "vpc": ("vpc", VPCS.find),
+    "vpc": ("vpc", VPCS.check),
 }
 
 
@@ -68,8 +69,8 @@ def _types_of(call: Call, resources: list[str]) -> dict[str, str]:
         prefix, dash, _ = resource.partition("-")
         if not dash or prefix not in _TYPES:
             raise AwsError("InvalidID", f"The ID '{resource[:100]}' is not valid")
-        resource_type, find = _TYPES[prefix]
-        find(call, resource)
+        resource_type, check = _TYPES[prefix]
+        check(call, resource)
         found[resource] = resource_type
     return found
 
@@ -77,11 +78,12 @@ def _types_of(call: Call, resources: list[str]) -> dict[str, str]:
 def _changed(call: Call, types: dict[str, str]) -> None:
     """Instances whose metadata has their tags are told."""
     instances = [resource for resource, resource_type in types.items() if resource_type == "instance"]
-    if any(
-        call.session.get_one(Instance, identifier).metadata_options.instance_metadata_tags == "enabled"
-        for identifier in instances
-    ):
+    told = values_of(call.session, _OPTIONS, instances)
+    if any(options.instance_metadata_tags == "enabled" for (options,) in told):
         call.wake("networks")
+
+
+_OPTIONS = select(Instance.metadata_options).where(Instance.id.in_(IDENTIFIERS))
 
 
 @ACTIONS.action

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base
@@ -24,6 +24,10 @@ class Tag(Base):
     region: Mapped[str]
 
 
+_ADD = insert(Tag)
+_CHANGE = (
+    update(Tag).where(Tag.resource == bindparam("of"), Tag.key == bindparam("its_key")).values(value=bindparam("new"))
+)
 _TAGS = select(Tag.resource, Tag.key, Tag.value).where(Tag.resource.in_(IDENTIFIERS)).order_by(Tag.key)
 
 
@@ -44,10 +48,21 @@ def set_tags(
     session: Session, resource: str, resource_type: str, account: str, region: str, tags: Mapping[str, str]
 ) -> None:
     """Add `tags` to a resource, over those of the same keys. Limits are for who calls to check."""
-    for key, value in tags.items():
-        session.merge(
-            Tag(resource=resource, key=key, value=value, resource_type=resource_type, account=account, region=region)
-        )
+    if not tags:
+        return
+    present = tags_of(session, [resource])[resource]
+    of = {"resource": resource, "resource_type": resource_type, "account": account, "region": region}
+    added = [of | {"key": key, "value": value} for key, value in tags.items() if key not in present]
+    changed = [
+        {"of": resource, "its_key": key, "new": value}
+        for key, value in tags.items()
+        if present.get(key, value) != value
+    ]
+    connection = session.connection()
+    if added:
+        connection.execute(_ADD, added)
+    if changed:
+        connection.execute(_CHANGE, changed)
 
 
 def remove_tags(session: Session, resource: str) -> None:
