@@ -1,0 +1,216 @@
+"""Conditions: operators over what is known of a request (IAM User Guide, "Condition operators").
+
+All operators and all keys of a condition must hold; of a key's values one is enough, for a negated operator none may
+match. A key that the request does not have fails a test, but passes a negated one and one that says IfExists.
+ForAllValues holds where every value of the request passes (also where there is none), ForAnyValue where one does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from celaje.cloud.policy.patterns import Context, glob, has_variable, plain, resolved
+
+Condition = Callable[[Context], bool]
+# Whether one value of the request fits a value of the policy, which is made ready once.
+Fits = Callable[[str], bool]
+Ready = Callable[[str], Fits]
+
+_ALL, _ANY = "ForAllValues:", "ForAnyValue:"
+_IF_EXISTS = "IfExists"
+_MOST_DIGITS = 400
+
+
+class BadValue(ValueError):
+    """A value of a policy that its operator does not take."""
+
+
+def _never(text: str) -> bool:
+    return False
+
+
+def _equal(value: str) -> Fits:
+    value = plain(value)
+    return lambda text: text == value
+
+
+def _equal_folded(value: str) -> Fits:
+    value = plain(value).casefold()
+    return lambda text: text.casefold() == value
+
+
+def _like(value: str) -> Fits:
+    match = glob(value)
+    return lambda text: bool(match(text))
+
+
+def _arn(value: str) -> Fits:
+    """Six parts between colons, each with wildcards of its own."""
+    parts = [glob(part) for part in value.split(":", 5)]
+
+    def fits(text: str) -> bool:
+        given = text.split(":", 5)
+        return len(given) == len(parts) and all(match(part) for match, part in zip(parts, given, strict=True))
+
+    return fits
+
+
+def _number(text: str) -> float:
+    if len(text) > _MOST_DIGITS:
+        raise BadValue(f"{text[:20]}… is no number")
+    try:
+        number = float(text)
+    except ValueError:
+        raise BadValue(f"{text} is no number") from None
+    if not math.isfinite(number):
+        raise BadValue(f"{text} is no number")
+    return number
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970 of a date in ISO 8601, or of such seconds. A date alone is its beginning in UTC."""
+    try:
+        if text.isascii() and text.lstrip("-").isdigit():
+            return float(int(text[:20]))
+        moment = datetime.datetime.fromisoformat(text.upper())
+    except (ValueError, OverflowError):
+        raise BadValue(f"{text[:50]} is no date") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    try:
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        raise BadValue(f"{text[:50]} is no date") from None
+
+
+def _compared(read: Callable[[str], float], compare: Callable[[float, float], bool]) -> Ready:
+    def ready(value: str) -> Fits:
+        limit = read(value)
+
+        def fits(text: str) -> bool:
+            try:
+                return compare(read(text), limit)
+            except BadValue:
+                return False
+
+        return fits
+
+    return ready
+
+
+def _address(value: str) -> Fits:
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise BadValue(f"{value[:50]} is no range of addresses") from None
+
+    def fits(text: str) -> bool:
+        try:
+            return ipaddress.ip_address(text) in network
+        except ValueError:
+            return False
+
+    return fits
+
+
+def _bool(value: str) -> Fits:
+    wanted = value.lower()
+    if wanted not in ("true", "false"):
+        return _never
+    return lambda text: text.lower() == wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """`varies`: its values may have policy variables."""
+
+    ready: Ready
+    negated: bool = False
+    varies: bool = False
+
+
+_ORDERS: dict[str, tuple[Callable[[float, float], bool], bool]] = {
+    "Equals": (lambda given, limit: given == limit, False),
+    "NotEquals": (lambda given, limit: given == limit, True),
+    "LessThan": (lambda given, limit: given < limit, False),
+    "LessThanEquals": (lambda given, limit: given <= limit, False),
+    "GreaterThan": (lambda given, limit: given > limit, False),
+    "GreaterThanEquals": (lambda given, limit: given >= limit, False),
+}
+_OPERATORS = {
+    "StringEquals": _Operator(_equal, varies=True),
+    "StringNotEquals": _Operator(_equal, negated=True, varies=True),
+    "StringEqualsIgnoreCase": _Operator(_equal_folded, varies=True),
+    "StringNotEqualsIgnoreCase": _Operator(_equal_folded, negated=True, varies=True),
+    "StringLike": _Operator(_like, varies=True),
+    "StringNotLike": _Operator(_like, negated=True, varies=True),
+    "ArnEquals": _Operator(_arn, varies=True),
+    "ArnLike": _Operator(_arn, varies=True),
+    "ArnNotEquals": _Operator(_arn, negated=True, varies=True),
+    "ArnNotLike": _Operator(_arn, negated=True, varies=True),
+    "BinaryEquals": _Operator(_equal),
+    "Bool": _Operator(_bool, varies=True),
+    "IpAddress": _Operator(_address),
+    "NotIpAddress": _Operator(_address, negated=True),
+    **{f"Numeric{name}": _Operator(_compared(_number, test), negated) for name, (test, negated) in _ORDERS.items()},
+    **{f"Date{name}": _Operator(_compared(_moment, test), negated) for name, (test, negated) in _ORDERS.items()},
+}
+
+
+def compiled(block: Mapping[str, Mapping[str, Sequence[str]]], *, variables: bool) -> Condition | None:
+    """The condition of a statement: operator to key to values. None where nothing is asked. `variables`: the document
+    is of a version that has them. BadValue for an operator or a value that is none."""
+    tests = [
+        _test(operator, key.lower(), values, variables)
+        for operator, keys in block.items()
+        for key, values in keys.items()
+    ]
+    if not tests:
+        return None
+    if len(tests) == 1:
+        return tests[0]
+    return lambda context: all(test(context) for test in tests)
+
+
+def _test(name: str, key: str, values: Sequence[str], variables: bool) -> Condition:
+    every, some = name.startswith(_ALL), name.startswith(_ANY)
+    word = name.removeprefix(_ALL).removeprefix(_ANY)
+    if word == "Null" and not (every or some):
+        return _null(key, values)
+    optional = word.endswith(_IF_EXISTS)
+    operator = _OPERATORS.get(word.removesuffix(_IF_EXISTS))
+    if operator is None:
+        raise BadValue(f"{name[:60]} is no condition operator")
+    known = [operator.ready(value) for value in values if not (variables and operator.varies and has_variable(value))]
+    varying = [value for value in values if variables and operator.varies and has_variable(value)]
+    negated = operator.negated
+    without = optional or every or (negated and not some)
+
+    def passes(text: str, fits: Sequence[Fits]) -> bool:
+        return any(fit(text) for fit in fits) is not negated
+
+    def test(context: Context) -> bool:
+        given = context.get(key)
+        if given is None:
+            return without
+        fits = known
+        if varying:
+            now = (resolved(value, context) for value in varying)
+            fits = known + [operator.ready(value) for value in now if value is not None]
+        # Without a qualifier a key of several values is a positive test's if one fits, a negated one's if none does.
+        if every or (negated and not some):
+            return all(passes(text, fits) for text in given)
+        return any(passes(text, fits) for text in given)
+
+    return test
+
+
+def _null(key: str, values: Sequence[str]) -> Condition:
+    wanted = {value.lower() for value in values}
+    if not wanted <= {"true", "false"}:
+        raise BadValue("Null takes true or false")
+    return lambda context: ("true" if not context.get(key) else "false") in wanted

@@ -1,0 +1,310 @@
+"""What a document must be to be taken, and the sentences with which AWS refuses it.
+
+    IDENTITY   of users, groups, roles, sessions and boundaries: says resources, and names nobody
+    TRUST      of roles, who may assume them: names somebody, and says no resources
+    BUCKET     of buckets: names somebody, and says resources within the bucket; S3 has words of its own
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from celaje.cloud.policy.conditions import BadValue, compiled
+from celaje.cloud.policy.patterns import glob
+from celaje.errors import InputError
+
+_TOP = {"Version", "Id", "Statement"}
+_ELEMENTS = {
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
+}
+VERSIONS = ("2008-10-17", "2012-10-17")
+_VENDOR = re.compile(r"[A-Za-z0-9\-.*?]+\Z")
+_SID = re.compile(r"[A-Za-z0-9]*\Z")
+_PRINCIPALS = {"AWS", "Service", "Federated", "CanonicalUser"}
+_ACCOUNT = re.compile(r"[0-9]{12}\Z")
+_PRINCIPAL_ARN = re.compile(
+    r"arn:aws:(iam::[0-9]{12}:(root|(user|role)/[\x21-\x7e]+)|sts::[0-9]{12}:(assumed-role|federated-user)/[\x21-\x7e]+)\Z"
+)
+_PARTITIONS = ("aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "*")
+_IAM_PATHS = (
+    "user/",
+    "federated-user/",
+    "role/",
+    "group/",
+    "instance-profile/",
+    "mfa/",
+    "server-certificate/",
+    "policy/",
+    "sms-mfa/",
+    "saml-provider/",
+    "oidc-provider/",
+    "report/",
+    "access-report/",
+)
+_DEEPEST = 40
+
+
+class Kind(enum.Enum):
+    IDENTITY = enum.auto()
+    TRUST = enum.auto()
+    BUCKET = enum.auto()
+
+
+class PolicyError(InputError):
+    """A document that is no policy of its kind; the text is AWS's sentence."""
+
+
+def read(text: str) -> dict[str, Any]:
+    """The document as JSON. PolicyError if it is none, or says a name twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise PolicyError("Syntax errors in policy.")
+        return found
+
+    def no_constant(name: str) -> None:
+        raise PolicyError("Syntax errors in policy.")
+
+    try:
+        document = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        raise PolicyError("This policy contains invalid Json") from None
+    if not isinstance(document, dict):
+        raise PolicyError("Syntax errors in policy.")
+    return document
+
+
+def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The statements; a single one may stand without a list."""
+    found = document.get("Statement")
+    return [found] if isinstance(found, dict) else list(found or ())
+
+
+def listed(value: object) -> list[str]:
+    """One text or a list of them, as a list."""
+    return [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]  # checked to be a list
+
+
+def conditions_of(statement: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Operator to key to values as texts. PolicyError if it is not that."""
+    block = statement.get("Condition") or {}
+    if not isinstance(block, dict):
+        raise PolicyError("Syntax errors in policy.")
+    found: dict[str, dict[str, list[str]]] = {}
+    for operator, keys in block.items():
+        if not isinstance(keys, dict):
+            raise PolicyError("Syntax errors in policy.")
+        for key, values in keys.items():
+            texts = values if isinstance(values, list) else [values]
+            if not all(isinstance(each, str | bool | int | float) for each in texts):
+                raise PolicyError("Syntax errors in policy.")
+            found.setdefault(operator, {})[key] = [
+                str(each).lower() if isinstance(each, bool) else str(each) for each in texts
+            ]
+    return found
+
+
+def check(text: str, kind: Kind, *, bucket: str = "") -> None:
+    """PolicyError where the document is no policy of that kind; of a bucket's policy, for that bucket."""
+    if kind is Kind.BUCKET:
+        _check_bucket(text, bucket)
+        return
+    document = read(text)
+    _check_syntax(document)
+    statements = statements_of(document)
+    if kind is Kind.IDENTITY and document.get("Version") != VERSIONS[1]:
+        raise PolicyError("Policy document must be version 2012-10-17 or greater.")
+    sids = [statement["Sid"] for statement in statements if statement.get("Sid")]
+    if len(set(sids)) < len(sids):
+        raise PolicyError("Statement IDs (SID) in a single policy must be unique.")
+    for statement in statements:
+        if kind is Kind.IDENTITY:
+            _check_identity(statement)
+        else:
+            _check_trust(statement)
+
+
+def _check_syntax(document: Mapping[str, Any]) -> None:
+    syntax = PolicyError("Syntax errors in policy.")
+    if set(document) - _TOP or document.get("Version", VERSIONS[0]) not in VERSIONS:
+        raise syntax
+    statements = document.get("Statement")
+    if not isinstance(document.get("Id", ""), str) or not isinstance(statements, dict | list) or not statements:
+        raise syntax
+    for statement in statements_of(document):
+        if not isinstance(statement, dict) or set(statement) - _ELEMENTS:
+            raise syntax
+        if statement.get("Effect") not in ("Allow", "Deny") or not isinstance(statement.get("Sid", ""), str):
+            raise syntax
+        for pair in (("Action", "NotAction"), ("Resource", "NotResource"), ("Principal", "NotPrincipal")):
+            if set(pair) <= statement.keys():
+                raise syntax
+        for name in ("Action", "NotAction", "Resource", "NotResource"):
+            if name in statement and not _is_texts(statement[name]):
+                raise syntax
+        try:
+            compiled(conditions_of(statement), variables=document.get("Version") == VERSIONS[1])
+        except BadValue:
+            raise syntax from None
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _actions(statement: Mapping[str, Any]) -> list[str]:
+    return listed(statement.get("Action", statement.get("NotAction", [])))
+
+
+def _resources(statement: Mapping[str, Any]) -> list[str]:
+    return listed(statement.get("Resource", statement.get("NotResource", [])))
+
+
+def _check_actions(statement: Mapping[str, Any]) -> None:
+    actions = _actions(statement)
+    if not actions:
+        raise PolicyError("Policy statement must contain actions.")
+    for action in actions:
+        vendor, colon, name = action.partition(":")
+        if action == "*":
+            continue
+        if not colon or not vendor:
+            raise PolicyError("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
+        if ":" in name:
+            raise PolicyError("Actions/Condition can contain only one colon.")
+        if not _VENDOR.match(vendor):
+            raise PolicyError(f"Vendor {vendor[:100]} is not valid")
+
+
+def _check_identity(statement: Mapping[str, Any]) -> None:
+    if "Principal" in statement or "NotPrincipal" in statement:
+        raise PolicyError("Policy document should not specify a principal.")
+    _check_actions(statement)
+    resources = _resources(statement)
+    if not resources:
+        raise PolicyError("Policy statement must contain resources.")
+    for resource in resources:
+        if resource != "*":
+            _check_arn(resource)
+
+
+def _check_arn(resource: str) -> None:
+    if ":" not in resource:
+        raise PolicyError(f'Resource {resource[:200]} must be in ARN format or "*".')
+    parts = resource.split(":", 5)
+    if parts[0] not in ("arn", "*"):
+        raise PolicyError(f'Resource {resource[:200]} must be in ARN format or "*".')
+    if parts[1] not in _PARTITIONS:
+        filled = ":".join([parts[1], *(part or "*" for part in [*parts[2:], "", "", "", ""][:4])])
+        raise PolicyError(f'Partition "{parts[1][:50]}" is not valid for resource "arn:{filled[:200]}".')
+    if len(parts) < 3 or not parts[2]:
+        raise PolicyError("Resource vendor must be fully qualified and cannot contain regexes.")
+    if parts[2] == "iam" and len(parts) == 6:
+        if parts[3] not in ("", "*"):
+            raise PolicyError(f"IAM resource {resource[:200]} cannot contain region information.")
+        path = parts[5]
+        if not path.startswith(_IAM_PATHS) and "*" not in path.partition("/")[0] and path != "root":
+            raise PolicyError(f'IAM resource path must either be "*" or start with {", ".join(_IAM_PATHS)}.')
+    regional = parts[2] == "s3" and len(parts) == 6 and parts[3] not in ("", "*")
+    if regional and not parts[5].startswith("accesspoint/"):
+        raise PolicyError(f"Resource {resource[:200]} can not contain region information.")
+
+
+def _check_trust(statement: Mapping[str, Any]) -> None:
+    if "Resource" in statement or "NotResource" in statement:
+        raise PolicyError("Has prohibited field Resource")
+    _check_actions(statement)
+    if not ("Principal" in statement or "NotPrincipal" in statement):
+        raise PolicyError("Missing required field Principal")
+    if wrong := _wrong_principal(statement):
+        raise PolicyError(f"Invalid principal in policy: {wrong}")
+    if "Action" in statement and any(
+        not action.lower().startswith("sts:") and action != "*" for action in _actions(statement)
+    ):
+        raise PolicyError("AssumeRole policy may only specify STS AssumeRole actions.")
+
+
+def _wrong_principal(statement: Mapping[str, Any]) -> str:
+    """What in a Principal is none, "" if all is well."""
+    given = statement.get("Principal", statement.get("NotPrincipal"))
+    if given == "*":
+        return ""
+    if not isinstance(given, dict) or not given:
+        return f'"{str(given)[:100]}"'
+    for sort, values in given.items():
+        if sort not in _PRINCIPALS or not _is_texts(values) or not values:
+            return f'"{str(sort)[:50]}":"{str(values)[:200]}"'
+        for value in listed(values):
+            if sort == "AWS" and not (value == "*" or _ACCOUNT.match(value) or _PRINCIPAL_ARN.match(value)):
+                return f'"AWS":"{value[:200]}"'
+    return ""
+
+
+def _check_bucket(text: str, bucket: str) -> None:
+    if not text.lstrip().startswith("{"):
+        raise PolicyError("Policies must be valid JSON and the first byte must be '{'")
+    try:
+        document = read(text)
+    except PolicyError:
+        raise PolicyError("Policies must be valid JSON and the first byte must be '{'") from None
+    if unknown := set(document) - _TOP:
+        raise PolicyError(f"Unknown field {min(unknown)[:100]}")
+    if "Statement" not in document:
+        raise PolicyError("Missing required field Statement")
+    if document.get("Version", VERSIONS[0]) not in VERSIONS:
+        raise PolicyError("The policy must contain a valid version string")
+    statements = statements_of(document) if isinstance(document["Statement"], dict | list) else []
+    if not statements:
+        raise PolicyError("Could not parse the policy: Statement is empty!")
+    sids = [str(each["Sid"]) for each in statements if isinstance(each, dict) and each.get("Sid")]
+    if len(set(sids)) < len(sids):
+        raise PolicyError("Statement IDs (SID) in a single policy must be unique.")
+    for statement in statements:
+        if not isinstance(statement, dict):
+            raise PolicyError("Policies must be valid JSON and the first byte must be '{'")
+        _check_of_bucket(statement, bucket, variables=document.get("Version") == VERSIONS[1])
+
+
+def _check_of_bucket(statement: Mapping[str, Any], bucket: str, *, variables: bool) -> None:
+    if unknown := set(statement) - _ELEMENTS:
+        raise PolicyError(f"Unknown field {min(unknown)[:100]}")
+    if "Effect" not in statement:
+        raise PolicyError("Missing required field Effect")
+    if statement["Effect"] not in ("Allow", "Deny"):
+        raise PolicyError(f"Invalid effect: {str(statement['Effect'])[:100]}")
+    for names in (("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource")):
+        present = [name for name in names if name in statement]
+        if not present:
+            raise PolicyError(f"Missing required field {names[0]}")
+        if len(present) > 1 or (names[0] != "Principal" and not _is_texts(statement[present[0]])):
+            raise PolicyError(f"Policy has invalid {names[0].lower()}")
+    if _wrong_principal(statement):
+        raise PolicyError("Invalid principal in policy")
+    actions = _actions(statement)
+    for action in actions:
+        vendor, colon, name = action.partition(":")
+        if action != "*" and not (colon and vendor.lower() == "s3" and name and ":" not in name):
+            raise PolicyError("Policy has invalid action")
+    resources = _resources(statement)
+    if not actions:
+        raise PolicyError("Policy has invalid action")
+    # A pattern may be of more than this bucket, but must be of it.
+    if not resources or not all(glob(each.partition("/")[0])(f"arn:aws:s3:::{bucket}") for each in resources):
+        raise PolicyError("Policy has invalid resource")
+    try:
+        compiled(conditions_of(statement), variables=variables)
+    except (BadValue, PolicyError):
+        raise PolicyError("Policy has an invalid condition key") from None
