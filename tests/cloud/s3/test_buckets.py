@@ -142,8 +142,6 @@ def test_what_clients_ask_unasked_is_answered_as_by_s3(client: S3Client, bucket:
         with refused(code, 404):
             operation(Bucket=bucket)  # type: ignore[operator]  # methods of many types
     with refused("NotImplemented", 501):
-        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    with refused("NotImplemented", 501):
         client.put_bucket_policy(Bucket=bucket, Policy="{}")
 
 

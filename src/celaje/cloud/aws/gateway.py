@@ -130,7 +130,7 @@ class Gateway:
     def _error(self, error: AwsError, protocol: str, service: str, request_id: str, host_id: str) -> HttpAnswer:
         namespace = model.service(service).metadata.xml_namespace if service in model.MODELS else ""
         content_type, body = serialize_error(protocol, error, request_id, host_id, namespace)
-        headers = [("Content-Type", content_type)]
+        headers = [("Content-Type", content_type), *error.headers.items()]
         if protocol in ("json", "rest-json"):
             headers.append(("x-amzn-errortype", error.code))
         if error.status == 304:

@@ -13,6 +13,8 @@ from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
 from celaje.cloud.s3.objects import ObjectActions
 from celaje.cloud.s3.store.object_store import ObjectStore
+from celaje.cloud.s3.tagging import TaggingActions
+from celaje.cloud.s3.versioning import VersioningActions
 
 
 def s3_actions(store: ObjectStore) -> Actions:
@@ -24,6 +26,8 @@ def s3_actions(store: ObjectStore) -> Actions:
         MultipartActions(store),
         ListingActions(store),
         ConfigurationActions(store),
+        TaggingActions(store),
+        VersioningActions(store),
     )
     for group in groups:
         for name, function in vars(type(group)).items():

@@ -12,8 +12,9 @@ from celaje.cloud.s3.access import moment, refuse_unimplemented
 from celaje.cloud.s3.conditions import quoted
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
-from celaje.cloud.s3.store.records import Attributes, Checksum, StoredObject
+from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject
 from celaje.cloud.s3.store.refusals import invalid_request
+from celaje.cloud.s3.versions import answered_version
 
 # Members that a request has, an object keeps and an answer repeats.
 _KEPT = (
@@ -166,7 +167,7 @@ def default_algorithm() -> Algorithm:
 # --- answers ---
 
 
-def described(found: StoredObject, span: Span, request: Mapping[str, object]) -> dict[str, object]:
+def described(bucket: Bucket, found: StoredObject, span: Span, request: Mapping[str, object]) -> dict[str, object]:
     """What GET and HEAD answer beside the body."""
     attributes = found.attributes
     answer: dict[str, object] = {
@@ -178,6 +179,7 @@ def described(found: StoredObject, span: Span, request: Mapping[str, object]) ->
         **attributes.headers,
         "Metadata": attributes.metadata,
         "ContentRange": span.header,
+        "VersionId": answered_version(bucket, found),
     }
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class

@@ -1,5 +1,5 @@
 """What clients ask of a bucket unasked: configurations that no bucket has here, each answered as S3 does where it was
-never set; and tags, which it may have."""
+never set."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
-from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import bucket_of, owner_of
-from celaje.cloud.s3.names import key_of
-from celaje.cloud.s3.objects import refuse_other_versions
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.refusals import no_such_key
+from celaje.cloud.s3.versions import found_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -30,20 +27,13 @@ class ConfigurationActions:
 
     # --- what has a value anyway ---
 
-    def get_bucket_versioning(self, call: Call, request: s3.GetBucketVersioningRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return {}
-
     def get_bucket_acl(self, call: Call, request: s3.GetBucketAclRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
         return _owners_alone(call.account)
 
     def get_object_acl(self, call: Call, request: s3.GetObjectAclRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        refuse_other_versions(request)
-        key = key_of(request["Key"])
-        if self._store.objects.find(bucket, key) is None:
-            raise no_such_key(key)
+        found_object(self._store, bucket, request)
         return _owners_alone(call.account)
 
     def get_bucket_ownership_controls(
@@ -145,46 +135,6 @@ class ConfigurationActions:
 
     def delete_bucket_website(self, call: Call, request: s3.DeleteBucketWebsiteRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
-        return {}
-
-    # --- tags ---
-
-    def get_bucket_tagging(self, call: Call, request: s3.GetBucketTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        if not bucket.tags:
-            raise AwsError("NoSuchTagSet", "The TagSet does not exist", 404, {"BucketName": bucket.name})
-        return {"TagSet": tags.answered(bucket.tags)}
-
-    def put_bucket_tagging(self, call: Call, request: s3.PutBucketTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        given = tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_BUCKET)
-        self._store.buckets.tag(bucket, given).result()
-        return {}
-
-    def delete_bucket_tagging(self, call: Call, request: s3.DeleteBucketTaggingRequestTypeDef) -> Answer:
-        self._store.buckets.tag(bucket_of(self._store, call, request), ()).result()
-        return {}
-
-    def get_object_tagging(self, call: Call, request: s3.GetObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        refuse_other_versions(request)
-        key = key_of(request["Key"])
-        found = self._store.objects.find(bucket, key)
-        if found is None:
-            raise no_such_key(key)
-        return {"TagSet": tags.answered(found.attributes.tags)}
-
-    def put_object_tagging(self, call: Call, request: s3.PutObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        refuse_other_versions(request)
-        given = tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_OBJECT)
-        self._store.objects.tag(bucket, key_of(request["Key"]), given).result()
-        return {}
-
-    def delete_object_tagging(self, call: Call, request: s3.DeleteObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        refuse_other_versions(request)
-        self._store.objects.tag(bucket, key_of(request["Key"]), ()).result()
         return {}
 
 

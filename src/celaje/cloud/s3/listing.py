@@ -17,6 +17,8 @@ from celaje.cloud.s3.store.listing import Page
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import Bucket, StoredObject
 from celaje.cloud.s3.store.refusals import invalid_argument
+from celaje.cloud.s3.store.versions import NULL, is_version_id
+from celaje.cloud.s3.versions import told_version
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -104,23 +106,55 @@ class ListingActions:
             "Contents": [_described(found, asked.told, owner) for found in page.entries],
         }
     def list_object_versions(self, call: Call, request: s3.ListObjectVersionsRequestTypeDef) -> Answer:
-        """Each object of a bucket without versions is its one version, `null`."""
+        """Each object of a bucket that never had versions is its one version, `null`."""
         bucket = bucket_of(self._store, call, request)
         asked = _asked(request, "KeyMarker", "MaxKeys")
-        page = self._page(bucket, asked)
+        marker = request.get("VersionIdMarker") or None
+        if marker is not None and not asked.after:
+            raise invalid_argument(
+                "version-id-marker", marker[:200], "A version-id marker cannot be specified without a key marker."
+            )
+        if marker is not None and not is_version_id(marker):
+            raise invalid_argument("version-id-marker", marker[:200], "Invalid version id specified")
+        page = self._store.objects.versions_page(
+            bucket,
+            prefix=asked.prefix,
+            delimiter=asked.delimiter,
+            after=asked.after,
+            after_version="" if marker == NULL else marker,
+            limit=asked.limit,
+        )
+        last_is_version = bool(page.entries) and page.entries[-1][0].key == page.last
         return {
             **asked.answer(page.prefixes, page.last is not None),
             "Name": bucket.name,
             "KeyMarker": asked.told(asked.after),
-            "VersionIdMarker": request.get("VersionIdMarker", ""),
+            "VersionIdMarker": marker or "",
             "MaxKeys": asked.limit,
             "NextKeyMarker": asked.told(page.last) if page.last is not None else None,
-            "NextVersionIdMarker": "null" if page.last is not None else None,
+            "NextVersionIdMarker": told_version(page.entries[-1][0].version) if last_is_version else None,
             "Versions": [
-                {**_described(found, asked.told, call.account), "VersionId": "null", "IsLatest": True}
-                for found in page.entries
+                {
+                    **_described(found, asked.told, call.account),
+                    "VersionId": told_version(found.version),
+                    "IsLatest": newest,
+                }
+                for found, newest in page.entries
+                if not found.marker
+            ],
+            "DeleteMarkers": [
+                {
+                    "Key": asked.told(found.key),
+                    "VersionId": told_version(found.version),
+                    "IsLatest": newest,
+                    "LastModified": moment(found.modified),
+                    "Owner": owner_of(call.account),
+                }
+                for found, newest in page.entries
+                if found.marker
             ],
         }
+
     def list_multipart_uploads(self, call: Call, request: s3.ListMultipartUploadsRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         asked = _asked(request, "KeyMarker", "MaxUploads")

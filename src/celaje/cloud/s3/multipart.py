@@ -82,6 +82,7 @@ class MultipartActions:
         algorithm = ALGORITHMS[upload.plan.algorithm]
         with opened_source(self._store, call, request) as (_, opened):
             conditions.check_source(request, opened.object)
+            source = opened.object.version
             span = copied_span(opened.object, request.get("CopySourceRange"))
             if span.length > LARGEST_PUT:
                 raise too_large()
@@ -91,7 +92,10 @@ class MultipartActions:
                 received = self._store.range_again(opened, span.start, span.length, algorithm, part=True)
         part = self._store.uploads.put_part(upload, number, received).result()
         checksum = answered_checksum(part.checksum, kind=False) if upload.plan.declared else {}
-        return {"CopyPartResult": {"ETag": quoted(part.etag), "LastModified": moment(part.modified), **checksum}}
+        return {
+            "CopyPartResult": {"ETag": quoted(part.etag), "LastModified": moment(part.modified), **checksum},
+            "CopySourceVersionId": source or None,
+        }
 
     def complete_multipart_upload(self, call: Call, request: s3.CompleteMultipartUploadRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
@@ -129,6 +133,7 @@ class MultipartActions:
             "Bucket": bucket.name,
             "Key": request["Key"],
             "ETag": quoted(found.etag),
+            "VersionId": found.version or None,
             **answered_checksum(found.attributes.checksum),
         }
 

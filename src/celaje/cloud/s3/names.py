@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.store.refusals import invalid_argument
@@ -44,12 +44,10 @@ def key_of(text: str) -> bytes:
     return key
 
 
-def copy_source(text: str) -> tuple[str, bytes]:
-    """The bucket and key of x-amz-copy-source (`bucket/key` or `/bucket/key`, percent-encoded, perhaps with a
-    versionId). InvalidArgument."""
-    path, _, query = text.partition("?")
-    if query and query != "versionId=null":
-        raise invalid_argument("x-amz-copy-source", text, "Invalid version id specified")
+def copy_source(text: str) -> tuple[str, bytes, str | None]:
+    """The bucket, the key and the version of x-amz-copy-source (`bucket/key` or `/bucket/key`, percent-encoded, perhaps
+    with `?versionId=`). InvalidArgument."""
+    path, mark, query = text.partition("?versionId=")
     try:
         source = unquote_to_bytes(path).decode()
     except UnicodeDecodeError:
@@ -59,4 +57,4 @@ def copy_source(text: str) -> tuple[str, bytes]:
         raise invalid_argument(
             "x-amz-copy-source", text, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
         )
-    return bucket, key_of(key)
+    return bucket, key_of(key), unquote(query) if mark else None

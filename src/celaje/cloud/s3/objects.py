@@ -27,8 +27,9 @@ from celaje.cloud.s3.store.group_commit import Pending
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Change, Condition, Opened
 from celaje.cloud.s3.store.receive import Received
-from celaje.cloud.s3.store.records import Attributes, Bucket, StoredObject
-from celaje.cloud.s3.store.refusals import invalid_argument, invalid_request, no_such_key
+from celaje.cloud.s3.store.records import Attributes, Bucket
+from celaje.cloud.s3.store.refusals import invalid_request
+from celaje.cloud.s3.versions import answered_version, found_object, opened_object, told_version, wanted_version
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -53,8 +54,13 @@ class ObjectActions:
             condition(self._store.objects.find(bucket, key))  # before a long body; once more when it is put
         body = request_body(request.get("Body", b""))
         received = receive(self._store, body, declared_algorithm(request))
-        self._put(bucket, key, received, attributes, condition).result()
-        return {"ETag": quoted(received.md5.hex()), **answered_checksum(received.checksum)}
+        new = self._put(bucket, key, received, attributes, condition).result().after
+        assert new is not None
+        return {
+            "ETag": quoted(received.md5.hex()),
+            "VersionId": new.version or None,
+            **answered_checksum(received.checksum),
+        }
 
     def copy_object(self, call: Call, request: s3.CopyObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
@@ -70,7 +76,10 @@ class ObjectActions:
                     "The specified copy source is larger than the maximum allowable size for a copy source:"
                     f" {LARGEST_PUT}"
                 )
-            attributes = _copied_attributes(request, found.attributes, to_itself=(source, found.key) == (bucket, key))
+            # What is not the current version may well be copied over it.
+            named = "?versionId=" in str(request["CopySource"])
+            to_itself = (source.number, found.key) == (bucket.number, key) and not named
+            attributes = _copied_attributes(request, found.attributes, to_itself=to_itself)
             kept = found.attributes.checksum
             wanted = algorithm or (ALGORITHMS[kept.algorithm] if kept else default_algorithm())
             received = self._store.again(opened, wanted)
@@ -81,7 +90,9 @@ class ObjectActions:
                 "ETag": quoted(new.etag),
                 "LastModified": moment(new.modified),
                 **answered_checksum(received.checksum),
-            }
+            },
+            "VersionId": new.version or None,
+            "CopySourceVersionId": found.version or None,
         }
 
     def _put(
@@ -98,13 +109,11 @@ class ObjectActions:
 
     def get_object(self, call: Call, request: s3.GetObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        key = key_of(request["Key"])
-        refuse_other_versions(request)
-        opened = self._store.objects.open(bucket, key)
+        opened = opened_object(self._store, bucket, request)
         try:
             conditions.check_reading(request, opened.object)
             span = wanted_span(opened.object, request.get("Range"), request.get("PartNumber"))
-            answer = described(opened.object, span, request)
+            answer = described(bucket, opened.object, span, request)
             return {**answer, "Body": answer_body(opened, span)}
         except BaseException:
             opened.close()
@@ -112,25 +121,20 @@ class ObjectActions:
 
     def head_object(self, call: Call, request: s3.HeadObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        found = self._found(bucket, request)
+        found = found_object(self._store, bucket, request)
         conditions.check_reading(request, found)
         span = wanted_span(found, request.get("Range"), request.get("PartNumber"))
-        return described(found, span, request)
-
-    def _found(self, bucket: Bucket, request: Mapping[str, object]) -> StoredObject:
-        refuse_other_versions(request)
-        key = key_of(str(request["Key"]))
-        found = self._store.objects.find(bucket, key)
-        if found is None:
-            raise no_such_key(key)
-        return found
+        return described(bucket, found, span, request)
 
     def get_object_attributes(self, call: Call, request: s3.GetObjectAttributesRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        found = self._found(bucket, request)
+        found = found_object(self._store, bucket, request)
         attributes = found.attributes
         wanted = request["ObjectAttributes"]
-        answer: dict[str, object] = {"LastModified": moment(found.modified)}
+        answer: dict[str, object] = {
+            "LastModified": moment(found.modified),
+            "VersionId": answered_version(bucket, found),
+        }
         if "ETag" in wanted:
             answer["ETag"] = found.etag
         if "Checksum" in wanted:
@@ -147,11 +151,17 @@ class ObjectActions:
 
     def delete_object(self, call: Call, request: s3.DeleteObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        refuse_other_versions(request)
         refuse_unimplemented(request, ("MFA", "IfMatchLastModifiedTime", "IfMatchSize"))
         condition = conditions.of_deleting(request.get("IfMatch"))
-        self._store.objects.delete(bucket, key_of(request["Key"]), condition).result()
-        return {}
+        version = wanted_version(bucket, request.get("VersionId"))
+        change = self._store.objects.delete(bucket, key_of(request["Key"]), condition, version).result()
+        if version is not None:
+            there = change.before is not None and change.before.marker
+            return {"VersionId": request.get("VersionId"), "DeleteMarker": there or None}
+        marker = change.after
+        if marker is None:
+            return {}
+        return {"VersionId": told_version(marker.version), "DeleteMarker": True}
 
     def delete_objects(self, call: Call, request: s3.DeleteObjectsRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
@@ -163,24 +173,33 @@ class ObjectActions:
                 "The XML you provided was not well-formed or did not validate against our published schema: a list of"
                 f" 1 to {MOST_DELETED} objects was expected",
             )
-        deleted: list[dict[str, str]] = []
-        errors: list[dict[str, str]] = []
-        pending: list[tuple[str, Pending[Change]]] = []
+        deleted: list[dict[str, object]] = []
+        errors: list[dict[str, object]] = []
+        pending: list[tuple[dict[str, object], Pending[Change]]] = []
         for each in wanted:
+            named: dict[str, object] = {"Key": each["Key"], "VersionId": each.get("VersionId")}
             try:
-                refuse_other_versions(each)
                 refuse_unimplemented(each, ("LastModifiedTime", "Size"))
                 condition = conditions.of_deleting(each.get("ETag"))
-                pending.append((each["Key"], self._store.objects.delete(bucket, key_of(each["Key"]), condition)))
+                version = wanted_version(bucket, each.get("VersionId"))
+                key = key_of(each["Key"])
+                pending.append((named, self._store.objects.delete(bucket, key, condition, version)))
             except AwsError as refused:
-                errors.append({"Key": each["Key"], "Code": refused.code, "Message": refused.message})
-        for key, change in pending:
+                errors.append({**named, "Code": refused.code, "Message": refused.message})
+        for named, change in pending:
             try:
-                change.result()
-                deleted.append({"Key": key})
+                deleted.append({**named, **_marker_told(change.result())})
             except AwsError as refused:
-                errors.append({"Key": key, "Code": refused.code, "Message": refused.message})
+                errors.append({**named, "Code": refused.code, "Message": refused.message})
         return {"Deleted": None if request["Delete"].get("Quiet") else deleted, "Errors": errors or None}
+
+
+def _marker_told(change: Change) -> dict[str, object]:
+    """What a deletion's answer says of the delete marker that it has made, or deleted."""
+    marker = change.after or change.before
+    if marker is None or not marker.marker:
+        return {}
+    return {"DeleteMarker": True, "DeleteMarkerVersionId": told_version(marker.version)}
 
 
 def with_checksum(attributes: Attributes, received: Received) -> Attributes:
@@ -198,22 +217,20 @@ def with_checksum(attributes: Attributes, received: Received) -> Attributes:
 def opened_source(
     store: ObjectStore, call: Call, request: Mapping[str, object]
 ) -> Iterator[tuple[Bucket, Opened]]:
-    """The source of a copy, open while the block runs. NoSuchBucket, NoSuchKey, AccessDenied, InvalidArgument."""
-    name, key = copy_source(str(request["CopySource"]))
+    """The source of a copy, open while the block runs. NoSuchBucket, NoSuchKey, NoSuchVersion, AccessDenied,
+    InvalidArgument, InvalidRequest for a delete marker."""
+    name, key, version = copy_source(str(request["CopySource"]))
     owner = request.get("ExpectedSourceBucketOwner")
     bucket = named_bucket(store, call, name, None if owner is None else str(owner))
-    opened = store.objects.open(bucket, key)
+    opened = store.objects.open(bucket, key, wanted_version(bucket, version))
+    if opened.object.marker:
+        raise invalid_request(
+            "The source of a copy request may not specifically refer to a delete marker by version id."
+        )
     try:
         yield bucket, opened
     finally:
         opened.close()
-
-
-def refuse_other_versions(request: Mapping[str, object]) -> None:
-    """InvalidArgument for any version but the one that an object of a bucket without versions has."""
-    version = request.get("VersionId")
-    if version not in (None, "null"):
-        raise invalid_argument("versionId", str(version)[:200], "Invalid version id specified")
 
 
 def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *, to_itself: bool) -> Attributes:

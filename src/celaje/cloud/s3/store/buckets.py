@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -44,6 +44,14 @@ class Buckets:
         """An account's, by name."""
         return sorted((each for each in list(self._by_name.values()) if each.account == account), key=lambda b: b.name)
 
+    def __iter__(self) -> Iterator[Bucket]:
+        return iter(list(self._by_name.values()))
+
+    def versioning(self, bucket: Bucket) -> str:
+        """What the bucket's versioning is by now."""
+        now = self._by_name.get(bucket.name)
+        return (now if now is not None and now.number == bucket.number else bucket).settings.versioning
+
     def create(
         self,
         name: str,
@@ -79,8 +87,9 @@ class Buckets:
         going: list[bytes] = []
 
         def work(connection: sqlite3.Connection) -> None:
-            if connection.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket.number,)).fetchone():
-                raise bucket_not_empty(bucket.name)
+            for table in ("objects", "versions"):
+                if connection.execute(f"SELECT 1 FROM {table} WHERE bucket = ? LIMIT 1", (bucket.number,)).fetchone():
+                    raise bucket_not_empty(bucket.name, versions=bool(self.versioning(bucket)))
             of_bucket = "upload IN (SELECT id FROM uploads WHERE bucket = ?)"
             rows = connection.execute(f"SELECT content FROM parts WHERE {of_bucket}", (bucket.number,))
             going.extend(content for (content,) in rows)
@@ -110,9 +119,7 @@ class Buckets:
         made: list[Bucket] = []
 
         def work(connection: sqlite3.Connection) -> None:
-            row = connection.execute(
-                "SELECT tags, settings FROM buckets WHERE number = ?", (bucket.number,)
-            ).fetchone()
+            row = connection.execute("SELECT tags, settings FROM buckets WHERE number = ?", (bucket.number,)).fetchone()
             if row is None:
                 raise no_such_bucket(bucket.name)
             # What another change has set meanwhile stays as well.

@@ -5,6 +5,8 @@ binary order"), and takes any byte, NUL included. Objects lie in the tree of the
 neighbours and a page of a million keys costs as much as one of a thousand. Bodies of small objects are in a table of
 their own: in the objects' tree they would push the keys apart.
 
+`objects` has what a plain GET answers; what else its keys have had is in `versions` (versions.py).
+
 `contents` has every file that a row counts on; what is not in it may be swept away. A commit is durable when it
 returns (synchronous=FULL: the log is synced).
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from celaje.errors import InputError
 
-VERSION = 2
+VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE buckets (
@@ -39,6 +41,8 @@ CREATE TABLE objects (
   attributes BLOB NOT NULL,
   segments BLOB,
   body INTEGER,
+  version TEXT NOT NULL DEFAULT '',
+  rank INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (bucket, key)
 ) WITHOUT ROWID;
 CREATE TABLE bodies (
@@ -69,8 +73,30 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 """
 
+_VERSIONS = """
+CREATE TABLE versions (
+  bucket INTEGER NOT NULL REFERENCES buckets (number),
+  key BLOB NOT NULL,
+  size INTEGER NOT NULL,
+  etag TEXT NOT NULL,
+  modified INTEGER NOT NULL,
+  attributes BLOB NOT NULL,
+  segments BLOB,
+  body INTEGER,
+  version TEXT NOT NULL,
+  rank INTEGER NOT NULL,
+  marker INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (bucket, key, rank)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX versions_by_id ON versions (bucket, key, version);
+"""
+
 # What makes each version of the one before it.
-_UPGRADES = {1: "ALTER TABLE buckets ADD COLUMN settings BLOB NOT NULL DEFAULT x'80';"}
+_UPGRADES = {
+    1: "ALTER TABLE buckets ADD COLUMN settings BLOB NOT NULL DEFAULT x'80';",
+    2: "ALTER TABLE objects ADD COLUMN version TEXT NOT NULL DEFAULT '';"
+    f"ALTER TABLE objects ADD COLUMN rank INTEGER NOT NULL DEFAULT 0; {_VERSIONS}",
+}
 
 
 class Database:
@@ -112,12 +138,10 @@ class Database:
         writer.execute("PRAGMA wal_autocheckpoint = 4000")
         (version,) = writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_VERSIONS} PRAGMA user_version = {VERSION}; COMMIT;")
             return
         while version in _UPGRADES:
-            writer.executescript(
-                f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;"
-            )
+            writer.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
             version += 1
         if version != VERSION:
             raise InputError(

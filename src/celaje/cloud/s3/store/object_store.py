@@ -37,8 +37,9 @@ def home_store(home: Path) -> ObjectStore:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Objects and the bytes that they have, parts of unfinished uploads among the bytes; chunks of snapshots, and the
-    bytes that they take; and what is still free where they are. One accounting, since they share a disk."""
+    """Objects (each version is one) and the bytes that they have, parts of unfinished uploads among the bytes; chunks
+    of snapshots, and the bytes that they take; and what is still free where they are. One accounting, since they share
+    a disk."""
 
     objects: int
     size: int
@@ -69,7 +70,7 @@ class ObjectStore:
         self._commit = GroupCommit(self._database.writer)
         self._reaper = Reaper(self.contents)
         self.buckets = Buckets(self._database, self._commit, self._reaper)
-        self.objects = Objects(self._database, self._commit, self.contents, self._reaper)
+        self.objects = Objects(self._database, self._commit, self.contents, self._reaper, self.buckets)
         self.uploads = Uploads(self._database, self._commit, self.contents, self.objects)
         self._directory = directory
         self._sweeper: threading.Thread | None = None
@@ -140,7 +141,8 @@ class ObjectStore:
         """What the store has; counting chunks looks at each file."""
         reader = self._database.reader
         (objects, small) = reader.execute(
-            "SELECT count(*), coalesce(sum(CASE WHEN segments IS NULL THEN size ELSE 0 END), 0) FROM objects"
+            "SELECT count(*), coalesce(sum(CASE WHEN segments IS NULL THEN size ELSE 0 END), 0) FROM"
+            " (SELECT size, segments FROM objects UNION ALL SELECT size, segments FROM versions WHERE NOT marker)"
         ).fetchone()
         (large,) = reader.execute("SELECT coalesce(sum(size), 0) FROM contents").fetchone()
         sizes = [chunk.size for chunk in self.chunks or ()]
@@ -178,4 +180,3 @@ class ObjectStore:
         self._reaper.close()
         self._database.close()
         self._files.close(self._lock)
-

@@ -1,4 +1,4 @@
-"""The objects of the store: put, found, read, listed and deleted by key."""
+"""The objects of the store: put, found, read, listed and deleted by key, and by version where there are some."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import errno
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from celaje.cloud.s3.store.buckets import forget_contents
+import msgspec
+
+from celaje.cloud.s3.store import versions
+from celaje.cloud.s3.store.buckets import Buckets
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
 from celaje.cloud.s3.store.group_commit import After, GroupCommit, Pending, StoreFailed
@@ -25,22 +28,22 @@ from celaje.cloud.s3.store.records import (
     packed,
     unpacked,
 )
-from celaje.cloud.s3.store.refusals import no_such_bucket, no_such_key
+from celaje.cloud.s3.store.refusals import is_marker, no_such_bucket, no_such_key, no_such_version
+from celaje.cloud.s3.store.versions import COLUMNS
 
 Condition = Callable[[StoredObject | None], None]
 """Looks at what a key has at the very moment of a change, and raises if the change must not be."""
 
-_COLUMNS = "key, size, etag, modified, attributes, segments, body"
-_FIND = f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?"
+_FIND = f"SELECT {COLUMNS} FROM objects WHERE bucket = ? AND key = ?"
 _BODY = "SELECT content FROM bodies WHERE number = ?"
-_RANGE = range_query(f"{_COLUMNS} FROM objects", "bucket = ?", "key")
+_RANGE = range_query(f"{COLUMNS} FROM objects", "bucket = ?", "key")
 _TRIES = 16  # a row that is replaced again and again between a look at it and a look at its body
 
 
 def stored(row: Row) -> StoredObject:
-    """The object of a row of `_COLUMNS`."""
-    key, size, etag, modified, attributes, segments, body = row
-    return StoredObject(key, size, etag, modified, decode_attributes(attributes), unpacked(segments), body)  # type: ignore[arg-type]  # the schema says what the columns are
+    """The object of a row of COLUMNS."""
+    key, size, etag, modified, attributes, segments, *others = row
+    return StoredObject(key, size, etag, modified, decode_attributes(attributes), unpacked(segments), *others)  # type: ignore[arg-type]  # the schema says what the columns are
 
 
 class Opened:
@@ -74,7 +77,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a put or delete found: the object that the key had before."""
+    """What a put or delete did: `before` is what the key had, or the version that was deleted; `after` what it has
+    got, a delete marker included."""
 
     before: StoredObject | None
     after: StoredObject | None
@@ -83,28 +87,38 @@ class Change:
 class Objects:
     """Objects by bucket and key (1 to 1024 bytes, any)."""
 
-    def __init__(self, database: Database, commit: GroupCommit, contents: Contents, reaper: Reaper) -> None:
+    def __init__(
+        self, database: Database, commit: GroupCommit, contents: Contents, reaper: Reaper, buckets: Buckets
+    ) -> None:
         self._database = database
+        self._buckets = buckets
         self._commit = commit
         self._contents = contents
         self._reaper = reaper
 
     # --- reading ---
 
-    def find(self, bucket: Bucket, key: bytes) -> StoredObject | None:
-        """What the key has; None if nothing."""
+    def find(self, bucket: Bucket, key: bytes, version: str | None = None) -> StoredObject | None:
+        """What the key has; None if nothing. `version`: that one of it ("" for the null version), a marker too."""
+        if version is not None:
+            return versions.named(self._database.reader, (bucket.number, key), version)
         row = self._database.reader.execute(_FIND, (bucket.number, key)).fetchone()
         return None if row is None else stored(row)
 
-    def open(self, bucket: Bucket, key: bytes) -> Opened:
-        """The same, to read its body. NoSuchKey."""
+    def marker(self, bucket: Bucket, key: bytes) -> StoredObject | None:
+        """The delete marker that is the newest of a key; None if there is none."""
+        newest = versions.newest_other(self._database.reader, (bucket.number, key))
+        return newest if newest is not None and newest.marker and self.find(bucket, key) is None else None
+
+    def open(self, bucket: Bucket, key: bytes, version: str | None = None) -> Opened:
+        """What `find` finds, to read its body. NoSuchKey; NoSuchVersion."""
         for _ in range(_TRIES):
-            found = self.find(bucket, key)
+            found = self.find(bucket, key, version)
             if found is None:
-                raise no_such_key(key)
+                raise no_such_key(key) if version is None else no_such_version(key, version)
             if found.segments:
                 # Again, now that no file can go between the look and the pin.
-                found = self._pinned(bucket, key)
+                found = self._pinned(bucket, key, version)
                 if found is not None and found.segments:
                     return Opened(found, None, self._contents)
                 continue
@@ -115,11 +129,11 @@ class Objects:
                 return Opened(found, row[0], self._contents)
         raise StoreFailed(errno.EIO, f"the object {key!r} is replaced faster than it can be read, or its body is lost")
 
-    def _pinned(self, bucket: Bucket, key: bytes) -> StoredObject | None:
+    def _pinned(self, bucket: Bucket, key: bytes, version: str | None) -> StoredObject | None:
         found: list[StoredObject | None] = []
 
         def look() -> Sequence[bytes]:
-            found.append(self.find(bucket, key))
+            found.append(self.find(bucket, key, version))
             return [segment.content for segment in found[0].segments] if found[0] is not None else []
 
         self._contents.pin(look)
@@ -141,6 +155,53 @@ class Objects:
             return map(stored, rows_between(reader, _RANGE, bucket.number, first, end))
 
         return list_page(rows, lambda each: each.key, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+
+    def versions(
+        self, bucket: Bucket, first: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[StoredObject, bool]]:
+        """Every version of the keys from `first` on (and below `end`), a key's newest first, and whether it is that."""
+        before: bytes | None = None
+        number, query = bucket.number, versions.ALL[end is None]
+        asked = (number, first, number, first) if end is None else (number, first, end, number, first, end)
+        for row in self._database.reader.execute(query, asked):
+            found = versions.version_of(row)
+            yield found, found.key != before
+            before = found.key
+
+    def versions_page(
+        self,
+        bucket: Bucket,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: bytes = b"",
+        after_version: str | None = None,
+        limit: int = 1000,
+    ) -> Page[tuple[StoredObject, bool]]:
+        """A page of versions, and of each whether it is its key's newest. `after_version`: the page begins with those
+        of the key `after` that are older than it."""
+        rank = None if after_version is None else self._rank(bucket, after, after_version)
+
+        def rows(first: bytes, end: bytes | None) -> Iterator[tuple[StoredObject, bool]]:
+            for found, newest in self.versions(bucket, first, end):
+                if rank is None or found.key != after or found.rank > rank:
+                    yield found, newest
+
+        return list_page(
+            rows,
+            lambda each: each[0].key,
+            prefix=prefix,
+            delimiter=delimiter,
+            after=after,
+            inclusive=rank is not None,
+            limit=limit,
+        )
+
+    def _rank(self, bucket: Bucket, key: bytes, version: str) -> int | None:
+        if version:
+            return versions.rank_of_id(version)
+        null = self.find(bucket, key, "")
+        return None if null is None else null.rank
 
     # --- changing ---
 
@@ -181,26 +242,33 @@ class Objects:
         going: list[bytes],
     ) -> Change:
         """Inside a piece of work: let a key have `new`. Files that no row names any more are added to `going`."""
+        at = bucket.number, new.key
         before = _in(connection, bucket, new.key)
         if condition is not None:
             condition(before)
-        if before is not None:
-            _drop_bodies(connection, before, going)
+        state = self._buckets.versioning(bucket)
+        if state:
+            version, rank = versions.new_version(connection, at, state)
+            new = replace(new, version=version, rank=rank)
+            versions.set_aside(connection, at, state, before, going)
+        elif before is not None:
+            versions.drop_bodies(connection, before, going)
         number = None
         if body:
             number = connection.execute("INSERT INTO bodies (content) VALUES (?)", (body,)).lastrowid
         try:
             connection.execute(
-                f"INSERT OR REPLACE INTO objects (bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR REPLACE INTO objects (bucket, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    bucket.number,
-                    new.key,
+                    *at,
                     new.size,
                     new.etag,
                     new.modified,
                     encode(new.attributes),
                     packed(new.segments),
                     number,
+                    new.version,
+                    new.rank,
                 ),
             )
         except sqlite3.IntegrityError:
@@ -222,12 +290,20 @@ class Objects:
 
         return after
 
-    def delete(self, bucket: Bucket, key: bytes, condition: Condition | None = None) -> Pending[Change]:
-        """Take a key away; nothing if it is not there. What `condition` raises."""
+    def delete(
+        self, bucket: Bucket, key: bytes, condition: Condition | None = None, version: str | None = None
+    ) -> Pending[Change]:
+        """Take a key away; nothing if it is not there. In a bucket with versions what it had stays, and the key gets a
+        delete marker. `version`: that one goes for good, and the next newest is the key's again. What `condition`
+        raises of what is to go."""
         going: list[bytes] = []
-        return self._commit.submit(
-            lambda connection: self._delete(connection, bucket, key, condition, going), self.settled((), going)
-        )
+
+        def work(connection: sqlite3.Connection) -> Change:
+            if version is not None:
+                return self._delete_version(connection, bucket, key, version, condition, going)
+            return self._delete(connection, bucket, key, condition, going)
+
+        return self._commit.submit(work, self.settled((), going))
 
     def _delete(
         self,
@@ -237,26 +313,67 @@ class Objects:
         condition: Condition | None,
         going: list[bytes],
     ) -> Change:
+        at = bucket.number, key
         before = _in(connection, bucket, key)
         if condition is not None:
             condition(before)
+        state = self._buckets.versioning(bucket)
+        if state:
+            versions.set_aside(connection, at, state, before, going)
+            try:
+                return Change(before, versions.mark_deleted(connection, at, state))
+            except sqlite3.IntegrityError:
+                raise no_such_bucket(bucket.name) from None
         if before is not None:
-            _drop_bodies(connection, before, going)
-            connection.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket.number, key))
+            versions.remove(connection, at, before, going, before)
         return Change(before, None)
 
-    def tag(self, bucket: Bucket, key: bytes, tags: tuple[tuple[str, str], ...]) -> Pending[None]:
-        """Give an object these tags and no others. NoSuchKey."""
+    def _delete_version(
+        self,
+        connection: sqlite3.Connection,
+        bucket: Bucket,
+        key: bytes,
+        version: str,
+        condition: Condition | None,
+        going: list[bytes],
+    ) -> Change:
+        at = bucket.number, key
+        found = versions.named(connection, at, version)
+        if condition is not None:
+            condition(found)
+        if found is None:
+            return Change(None, None)
+        current = _in(connection, bucket, key)
+        versions.remove(connection, at, found, going, current)
+        if current is None or current.rank == found.rank:
+            versions.promote(connection, at)
+        return Change(found, None)
 
-        def work(connection: sqlite3.Connection) -> None:
-            found = _in(connection, bucket, key)
+    def tag(
+        self, bucket: Bucket, key: bytes, tags: tuple[tuple[str, str], ...], version: str | None = None
+    ) -> Pending[StoredObject]:
+        """Give an object these tags and no others. NoSuchKey; NoSuchVersion; MethodNotAllowed for a delete marker."""
+        return self.change(bucket, key, lambda old: msgspec.structs.replace(old, tags=tags), version)
+
+    def change(
+        self, bucket: Bucket, key: bytes, change: Callable[[Attributes], Attributes], version: str | None = None
+    ) -> Pending[StoredObject]:
+        """Give an object other attributes: what `change` makes of those that it has. The refusals of `tag`."""
+
+        def work(connection: sqlite3.Connection) -> StoredObject:
+            at = bucket.number, key
+            found = _in(connection, bucket, key) if version is None else versions.named(connection, at, version)
             if found is None:
-                raise no_such_key(key)
-            old = found.attributes
-            new = Attributes(old.headers, old.metadata, old.checksum, old.parts, old.upload, tags, old.storage_class)
-            connection.execute(
-                "UPDATE objects SET attributes = ? WHERE bucket = ? AND key = ?", (encode(new), bucket.number, key)
-            )
+                raise no_such_key(key) if version is None else no_such_version(key, version)
+            if found.marker:
+                raise is_marker(found.version)
+            new = replace(found, attributes=change(found.attributes))
+            for table in ("objects", "versions"):
+                connection.execute(
+                    f"UPDATE {table} SET attributes = ? WHERE bucket = ? AND key = ? AND rank = ?",
+                    (encode(new.attributes), *at, found.rank),
+                )
+            return new
 
         return self._commit.submit(work)
 
@@ -264,14 +381,6 @@ class Objects:
 def _in(connection: sqlite3.Connection, bucket: Bucket, key: bytes) -> StoredObject | None:
     row = connection.execute(_FIND, (bucket.number, key)).fetchone()
     return None if row is None else stored(row)
-
-
-def _drop_bodies(connection: sqlite3.Connection, before: StoredObject, going: list[bytes]) -> None:
-    if before.body is not None:
-        connection.execute("DELETE FROM bodies WHERE number = ?", (before.body,))
-    contents = [segment.content for segment in before.segments]
-    forget_contents(connection, contents)
-    going.extend(contents)
 
 
 def remember_content(connection: sqlite3.Connection, content: bytes, size: int) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+ENABLED, SUSPENDED = "Enabled", "Suspended"
+
 CONTENT_ID_SIZE = 16
 _SEGMENT_SIZE = CONTENT_ID_SIZE + 8
 
@@ -22,17 +24,59 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
     permission: str
 
 
+class CorsRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What pages of other origins may do. Origins may have one `*`, and so may headers that are allowed, which are in
+    lower case. `max_age` in seconds."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age: int | None = None
+    identifier: str | None = None
+
+
+class LifecycleFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which objects a rule is for: all that is said must hold. Sizes in bytes, both exclusive. `form`: how the client
+    wrote it (`Prefix` of the rule, or a member of its Filter, or And)."""
+
+    prefix: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    larger_than: int | None = None
+    smaller_than: int | None = None
+    form: str = "Filter"
+
+
+class LifecycleRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What becomes of objects in time. `date` in milliseconds since 1970; of noncurrent versions, the `newer` newest
+    are kept."""
+
+    identifier: str
+    enabled: bool
+    filter: LifecycleFilter
+    days: int | None = None
+    date: int | None = None
+    markers: bool | None = None
+    noncurrent_days: int | None = None
+    newer: int | None = None
+    abort_days: int | None = None
+
+
 class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is set of a bucket. Kept as a map without what has its default, so that a field more needs no migration.
 
     `policy` as its owner wrote it, "" for none. `grants` None: the owner has FULL_CONTROL and nobody else has anything.
     `blocked` are the switches of the public access block that are on, None where there is none.
+    `versioning` is Enabled or Suspended, "" where there never were versions.
     """
 
     policy: str = ""
     grants: tuple[Grant, ...] | None = None
     ownership: str | None = "BucketOwnerEnforced"
     blocked: tuple[str, ...] | None = PUBLIC_ACCESS
+    versioning: str = ""
+    cors: tuple[CorsRule, ...] = ()
+    lifecycle: tuple[LifecycleRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +139,10 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """`etag` without quotation marks; `modified` in milliseconds since 1970. The body is either a row of the database
-    (`body`) or the `segments` one after the other."""
+    (`body`) or the `segments` one after the other.
+
+    `version` is empty for the null version, which an object of a bucket without versions has. Of a key's versions the
+    newest has the least `rank`. `marker`: a delete marker, which has nothing else."""
 
     key: bytes
     size: int
@@ -104,6 +151,9 @@ class StoredObject:
     attributes: Attributes
     segments: tuple[Segment, ...] = ()
     body: int | None = None
+    version: str = ""
+    rank: int = 0
+    marker: bool = False
 
 
 class UploadPlan(msgspec.Struct, frozen=True, array_like=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from celaje.cloud.aws.errors import AwsError
 
 
@@ -10,9 +12,21 @@ def no_such_bucket(name: str) -> AwsError:
     return AwsError("NoSuchBucket", "The specified bucket does not exist", 404, {"BucketName": name})
 
 
-def no_such_key(key: bytes) -> AwsError:
+def no_such_key(key: bytes, headers: Mapping[str, str] | None = None) -> AwsError:
     """The bucket has no such object."""
-    return AwsError("NoSuchKey", "The specified key does not exist.", 404, {"Key": key.decode(errors="replace")})
+    fields = {"Key": key.decode(errors="replace")}
+    return AwsError("NoSuchKey", "The specified key does not exist.", 404, fields, headers)
+
+
+def is_marker(version: str, headers: Mapping[str, str] | None = None) -> AwsError:
+    """A delete marker has nothing that could be read or changed; it can be deleted."""
+    return AwsError(
+        "MethodNotAllowed",
+        "The specified method is not allowed against this resource.",
+        405,
+        {"ResourceType": "DeleteMarker", "VersionId": version or "null"},
+        {"Allow": "DELETE", **(headers or {})},
+    )
 
 
 def no_such_upload(identifier: str) -> AwsError:
@@ -47,9 +61,22 @@ def bucket_already_owned(name: str) -> AwsError:
     )
 
 
-def bucket_not_empty(name: str) -> AwsError:
-    """It has objects."""
-    return AwsError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409, {"BucketName": name})
+def bucket_not_empty(name: str, *, versions: bool = False) -> AwsError:
+    """It has objects, or other versions of objects."""
+    message = "The bucket you tried to delete is not empty"
+    if versions:
+        message += ". You must delete all versions in the bucket."
+    return AwsError("BucketNotEmpty", message, 409, {"BucketName": name})
+
+
+def no_such_version(key: bytes, version: str) -> AwsError:
+    """The key has no such version, or not any more."""
+    return AwsError(
+        "NoSuchVersion",
+        "The specified version does not exist.",
+        404,
+        {"Key": key.decode(errors="replace"), "VersionId": version or "null"},
+    )
 
 
 def access_denied() -> AwsError:

@@ -190,13 +190,14 @@ class Uploads:
             new = put_together(current, chosen)
             if verify is not None:
                 verify(new)
-            self._objects.replace(connection, bucket, new, None, condition, going)
+            made = self._objects.replace(connection, bucket, new, None, condition, going).after
+            assert made is not None
             named = {part.content for part in chosen}
             others = [part.content for part in there.values() if part.content not in named]
             forget_contents(connection, others)
             going.extend(others)
             _forget(connection, upload)
-            return new
+            return made
 
         return self._commit.submit(work, self._objects.settled((), going))
 
