@@ -56,14 +56,16 @@ def headers_of(error: ClientError) -> dict[str, str]:
 def test_each_put_is_a_version_that_can_be_read_and_deleted(client: S3Client, versioned: str, size: int) -> None:
     bodies = [os.urandom(size) for _ in range(3)]
     ids = [put(client, versioned, "key", body) for body in bodies]
-    assert len(set(ids)) == 3 and None not in ids
+    assert len(set(ids)) == 3
+    assert None not in ids
     assert get(client, versioned, "key") == bodies[2]
     for version, body in zip(ids, bodies, strict=True):
         assert get(client, versioned, "key", version) == body
     assert listed(client, versioned) == [("key", ids[at], at == 2, False) for at in (2, 1, 0)]
     # The newest goes for good, and the one before it is the key's again.
     deleted = client.delete_object(Bucket=versioned, Key="key", VersionId=ids[2])  # type: ignore[arg-type]
-    assert deleted["VersionId"] == ids[2] and "DeleteMarker" not in deleted
+    assert deleted["VersionId"] == ids[2]
+    assert "DeleteMarker" not in deleted
     assert get(client, versioned, "key") == bodies[1]
     client.delete_object(Bucket=versioned, Key="key", VersionId=ids[0])  # type: ignore[arg-type]
     assert listed(client, versioned) == [("key", ids[1], True, False)]
@@ -89,7 +91,7 @@ def test_a_deleted_key_has_a_marker_and_comes_back_with_its_deletion(client: S3C
     assert get(client, versioned, "key", version) == b"kept"
     assert listed(client, versioned) == [("key", version, False, False), ("key", marker, True, True)]
     undone = client.delete_object(Bucket=versioned, Key="key", VersionId=marker)
-    assert undone["DeleteMarker"] and undone["VersionId"] == marker
+    assert (undone["DeleteMarker"], undone["VersionId"]) == (True, marker)
     assert get(client, versioned, "key") == b"kept"
 
 
@@ -152,7 +154,8 @@ def test_many_versions_are_deleted_at_once(client: S3Client, versioned: str) -> 
     )
     first, second = answer["Deleted"]
     assert first == {"Key": "key", "VersionId": ids[0]}
-    assert second["Key"] == "other" and second["DeleteMarker"] and "VersionId" not in second
+    assert (second["Key"], second["DeleteMarker"]) == ("other", True)
+    assert "VersionId" not in second
     assert [(each["Code"], each["VersionId"]) for each in answer["Errors"]] == [("InvalidArgument", "?")]
     marker = second["DeleteMarkerVersionId"]
     answer = client.delete_objects(Bucket=versioned, Delete={"Objects": [{"Key": "other", "VersionId": marker}]})
@@ -184,7 +187,7 @@ def test_pages_of_versions_are_one_list(client: S3Client, versioned: str, page: 
     answer = client.list_object_versions(Bucket=versioned, Delimiter="/", MaxKeys=page)
     if page == 1000:
         assert [each["Prefix"] for each in answer["CommonPrefixes"]] == ["b/"]
-        assert len(answer["Versions"]) == 6 and len(answer["DeleteMarkers"]) == 2
+        assert (len(answer["Versions"]), len(answer["DeleteMarkers"])) == (6, 2)
 
 
 def test_a_listing_goes_on_although_its_marker_is_gone(client: S3Client, versioned: str) -> None:

@@ -11,8 +11,8 @@ class AwsError(CelajeError):
     """A refusal in AWS's terms.
 
     `code` is AWS's, as the service's documentation has it; `status` is the HTTP status. `fields` are further members of
-    the error where a protocol has them (S3's BucketName, for example), `headers` what the answer says beside it. Client errors are 400 to 499: SDKs try requests
-    again that were answered with 500 to 599.
+    the error where a protocol has them (S3's BucketName, for example), `headers` what the answer says beside it. Client
+    errors are 400 to 499: SDKs try requests again that were answered with 500 to 599.
     """
 
     def __init__(

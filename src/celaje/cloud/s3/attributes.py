@@ -90,10 +90,10 @@ def _text(request: Mapping[str, object], member: str) -> str | None:
 def _headers(request: Mapping[str, object]) -> dict[str, str]:
     kept = {member: text for member in _KEPT if (text := _text(request, member))}
     encoding = kept.pop("ContentEncoding", "")
-    # aws-chunked was of the transfer, not of the content.
-    codings = [each.strip() for each in encoding.split(",") if each.strip() not in ("", "aws-chunked")]
-    if codings:
-        kept["ContentEncoding"] = ",".join(codings)
+    if "aws-chunked" in encoding:  # that was of the transfer, not of the content
+        encoding = ", ".join(each.strip() for each in encoding.split(",") if each.strip() not in ("", "aws-chunked"))
+    if encoding:
+        kept["ContentEncoding"] = encoding
     return kept
 
 
@@ -189,7 +189,9 @@ def described(bucket: Bucket, found: StoredObject, span: Span, request: Mapping[
         answer["PartsCount"] = len(attributes.parts)
     if request.get("ChecksumMode") == "ENABLED":
         if span.part is not None and attributes.parts:
-            answer |= answered_checksum(attributes.parts[span.part - 1].checksum)
+            answer |= answered_checksum(attributes.parts[span.part - 1].checksum, kind=False)
+            if attributes.checksum is not None:
+                answer["ChecksumType"] = kind_of(attributes.checksum)  # of the object, as S3 has it
         elif span.length == found.size:
             answer |= answered_checksum(attributes.checksum)
     for member in _KEPT:

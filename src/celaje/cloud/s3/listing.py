@@ -91,7 +91,7 @@ class ListingActions:
         bucket = bucket_of(self._store, call, request)
         asked = _asked(request, "StartAfter", "MaxKeys")
         start, token = asked.after, request.get("ContinuationToken")
-        if token is not None:
+        if token:
             asked = replace(asked, after=_place(token))
         page = self._page(bucket, asked)
         owner = call.account if request.get("FetchOwner") else None

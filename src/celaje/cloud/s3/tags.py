@@ -43,7 +43,7 @@ def of_header(text: str | None) -> Tags:
     if not text:
         return ()
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError:
         raise invalid_argument(
             "x-amz-tagging",

@@ -33,7 +33,10 @@ def test_a_store_of_version_1_is_brought_to_this_one(tmp_path: Path) -> None:
     store.buckets.create("first", "111111111111", "us-east-1").result()
     store.close()
     connection = sqlite3.connect(tmp_path / "objects.sqlite3")
-    connection.executescript("ALTER TABLE buckets DROP COLUMN settings; PRAGMA user_version = 1;")
+    connection.executescript(
+        "ALTER TABLE buckets DROP COLUMN settings; ALTER TABLE objects DROP COLUMN version; DROP TABLE versions;"
+        "ALTER TABLE objects DROP COLUMN rank; PRAGMA user_version = 1;"
+    )
     connection.close()
     store = ObjectStore(tmp_path)
     found = store.buckets.get("first")

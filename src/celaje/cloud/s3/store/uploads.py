@@ -110,8 +110,8 @@ class Uploads:
 
     def begin(self, bucket: Bucket, key: bytes, plan: UploadPlan) -> Pending[Upload]:
         """A new upload. NoSuchBucket."""
-        initiated = time.time_ns() // 1_000_000
-        new = Upload(f"{initiated:012x}{os.urandom(26).hex()}", bucket.number, key, initiated, plan)
+        now = time.time_ns()
+        new = Upload(f"{now:016x}{os.urandom(24).hex()}", bucket.number, key, now // 1_000_000, plan)
 
         def work(connection: sqlite3.Connection) -> Upload:
             try:
