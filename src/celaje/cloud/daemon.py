@@ -161,7 +161,7 @@ class Daemon:
         self._store.sweep_beside()
         from celaje.cloud.reconcile.controllers import Reconciliation
 
-        self._reconciliation = Reconciliation(self._database, self.settings, self._directory)
+        self._reconciliation = Reconciliation(self._database, self.settings, self._directory, self._store)
         self._reconciliation.start()
         # An answer about a thousand instances makes so many objects that collections would take a third of its time.
         gc.collect()

@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Instances may have the host's memory but for `reserved_memory` (MiB), which the host keeps for itself, times
     `memory_overcommit`; it is the owner's risk to set that above 1, since a guest may touch all that it has. They may
     have `cpu_overcommit` vCPUs for each CPU of the host: those that idle cost nothing.
+
+    `lifecycle_day_seconds` is how long a day is in the lifecycle rules of S3's buckets: less, and one can watch.
     """
 
     regions: dict[str, tuple[str, ...]] = msgspec.field(
@@ -33,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reserved_memory: int = 1024
     memory_overcommit: float = 1.0
     cpu_overcommit: float = 64.0
+    lifecycle_day_seconds: float = 86_400.0
 
 
 def cloud_directory() -> Path:

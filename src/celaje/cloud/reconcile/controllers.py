@@ -13,9 +13,11 @@ from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.instances import InstancesController
 from celaje.cloud.reconcile.networks import Documents, NetworksController
+from celaje.cloud.reconcile.object_lifecycle import LifecycleController
 from celaje.cloud.reconcile.public_images import PublicImagesController
 from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import ChunksController, VolumesController
+from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
 from celaje.errors import CelajeError
@@ -50,7 +52,7 @@ class Preparation:
 class Reconciliation:
     """The controllers of the cloud in `directory`."""
 
-    def __init__(self, database: Database, settings: Settings, directory: Path) -> None:
+    def __init__(self, database: Database, settings: Settings, directory: Path, store: ObjectStore) -> None:
         documents = Documents(settings, directory)
         self._instances = InstancesController(database, self.wake, documents.one, CpuShares(delegated_group()))
         self._public = PublicImagesController(
@@ -66,6 +68,7 @@ class Reconciliation:
             ImagesController(database, self.wake),
             self._public,
             ChunksController(),
+            LifecycleController(store, settings.lifecycle_day_seconds),
             Preparation(documents),
         ]
         self._controllers = Controllers(controllers)

@@ -9,6 +9,7 @@ from celaje.cloud.aws.action import READING, Actions, Answer, Handler
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
+from celaje.cloud.s3.lifecycle import LifecycleActions
 from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
 from celaje.cloud.s3.objects import ObjectActions
@@ -26,6 +27,7 @@ def s3_actions(store: ObjectStore) -> Actions:
         MultipartActions(store),
         ListingActions(store),
         ConfigurationActions(store),
+        LifecycleActions(store),
         TaggingActions(store),
         VersioningActions(store),
     )

@@ -10,6 +10,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import moment, refuse_unimplemented
 from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.expiry import Calendar, expiration_told
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
 from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject
@@ -167,7 +168,9 @@ def default_algorithm() -> Algorithm:
 # --- answers ---
 
 
-def described(bucket: Bucket, found: StoredObject, span: Span, request: Mapping[str, object]) -> dict[str, object]:
+def described(
+    bucket: Bucket, found: StoredObject, span: Span, request: Mapping[str, object], calendar: Calendar
+) -> dict[str, object]:
     """What GET and HEAD answer beside the body."""
     attributes = found.attributes
     answer: dict[str, object] = {
@@ -180,6 +183,7 @@ def described(bucket: Bucket, found: StoredObject, span: Span, request: Mapping[
         "Metadata": attributes.metadata,
         "ContentRange": span.header,
         "VersionId": answered_version(bucket, found),
+        "Expiration": expiration_told(bucket, found, calendar) if request.get("VersionId") is None else None,
     }
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class

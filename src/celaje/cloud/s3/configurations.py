@@ -78,13 +78,6 @@ class ConfigurationActions:
     def get_bucket_cors(self, call: Call, request: s3.GetBucketCorsRequestTypeDef) -> Answer:
         raise self._absent(call, request, "NoSuchCORSConfiguration", "The CORS configuration does not exist")
 
-    def get_bucket_lifecycle_configuration(
-        self, call: Call, request: s3.GetBucketLifecycleConfigurationRequestTypeDef
-    ) -> Answer:
-        raise self._absent(
-            call, request, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
-        )
-
     def get_bucket_encryption(self, call: Call, request: s3.GetBucketEncryptionRequestTypeDef) -> Answer:
         raise self._absent(
             call,
@@ -126,10 +119,6 @@ class ConfigurationActions:
         return {}
 
     def delete_bucket_cors(self, call: Call, request: s3.DeleteBucketCorsRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return {}
-
-    def delete_bucket_lifecycle(self, call: Call, request: s3.DeleteBucketLifecycleRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
         return {}
 

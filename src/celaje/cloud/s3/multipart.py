@@ -20,6 +20,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, claimed_algorithm, receive, request_body
 from celaje.cloud.s3.conditions import plain_etag, quoted
+from celaje.cloud.s3.expiry import abortion_told, calendar_of, expiration_told
 from celaje.cloud.s3.names import key_of
 from celaje.cloud.s3.objects import opened_source
 from celaje.cloud.s3.ranges import copied_span
@@ -58,6 +59,7 @@ class MultipartActions:
             "Bucket": bucket.name,
             "Key": request["Key"],
             "UploadId": upload.identifier,
+            **abortion_told(bucket, upload, calendar_of(call)),
             **_declared(plan),
         }
 
@@ -134,6 +136,7 @@ class MultipartActions:
             "Key": request["Key"],
             "ETag": quoted(found.etag),
             "VersionId": found.version or None,
+            "Expiration": expiration_told(bucket, found, calendar_of(call)),
             **answered_checksum(found.attributes.checksum),
         }
 
@@ -174,6 +177,7 @@ class MultipartActions:
             "Initiator": owner_of(call.account),
             "Owner": owner_of(call.account),
             "StorageClass": upload.plan.attributes.storage_class,
+            **abortion_told(bucket, upload, calendar_of(call)),
             **_declared(upload.plan),
         }
 

@@ -20,6 +20,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
 from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.expiry import calendar_of, expiration_told
 from celaje.cloud.s3.names import copy_source, key_of
 from celaje.cloud.s3.ranges import wanted_span
 from celaje.cloud.s3.store.checksums import ALGORITHMS
@@ -59,6 +60,7 @@ class ObjectActions:
         return {
             "ETag": quoted(received.md5.hex()),
             "VersionId": new.version or None,
+            "Expiration": expiration_told(bucket, new, calendar_of(call)),
             **answered_checksum(received.checksum),
         }
 
@@ -93,6 +95,7 @@ class ObjectActions:
             },
             "VersionId": new.version or None,
             "CopySourceVersionId": found.version or None,
+            "Expiration": expiration_told(bucket, new, calendar_of(call)),
         }
 
     def _put(
@@ -113,7 +116,7 @@ class ObjectActions:
         try:
             conditions.check_reading(request, opened.object)
             span = wanted_span(opened.object, request.get("Range"), request.get("PartNumber"))
-            answer = described(bucket, opened.object, span, request)
+            answer = described(bucket, opened.object, span, request, calendar_of(call))
             return {**answer, "Body": answer_body(opened, span)}
         except BaseException:
             opened.close()
@@ -124,7 +127,7 @@ class ObjectActions:
         found = found_object(self._store, bucket, request)
         conditions.check_reading(request, found)
         span = wanted_span(found, request.get("Range"), request.get("PartNumber"))
-        return described(bucket, found, span, request)
+        return described(bucket, found, span, request, calendar_of(call))
 
     def get_object_attributes(self, call: Call, request: s3.GetObjectAttributesRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)

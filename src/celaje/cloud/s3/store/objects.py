@@ -29,7 +29,7 @@ from celaje.cloud.s3.store.records import (
     unpacked,
 )
 from celaje.cloud.s3.store.refusals import is_marker, no_such_bucket, no_such_key, no_such_version
-from celaje.cloud.s3.store.versions import COLUMNS
+from celaje.cloud.s3.store.versions import COLUMNS, Standing
 
 Condition = Callable[[StoredObject | None], None]
 """Looks at what a key has at the very moment of a change, and raises if the change must not be."""
@@ -167,6 +167,28 @@ class Objects:
             found = versions.version_of(row)
             yield found, found.key != before
             before = found.key
+
+    def standings(self, bucket: Bucket, prefix: bytes = b"") -> Iterator[Standing]:
+        """Every version of the keys with a prefix, a key's newest first, read in pages: others may change them."""
+        before: Standing | None = None
+        after: bytes = b""
+        after_version: str | None = None
+        while True:
+            page = self.versions_page(bucket, prefix=prefix, after=after, after_version=after_version)
+            for found, newest in page.entries:
+                if before is not None and before.version.key == found.key and not newest:
+                    now = Standing(found, before.newer + 1, before.version.modified, False)
+                    yield before if not before.alone else replace(before, alone=False)
+                else:
+                    if before is not None:
+                        yield before
+                    now = Standing(found, 0, None, True)
+                before = now
+            if page.last is None:
+                break
+            after, after_version = page.entries[-1][0].key, page.entries[-1][0].version
+        if before is not None:
+            yield before
 
     def versions_page(
         self,
@@ -348,6 +370,29 @@ class Objects:
         if current is None or current.rank == found.rank:
             versions.promote(connection, at)
         return Change(found, None)
+
+    def expire(
+        self, bucket: Bucket, version: StoredObject, due: Callable[[Standing], bool]
+    ) -> Pending[bool]:
+        """Take a version away if it is still due: what its key has is deleted as by a client, what is not current for
+        good. `due` is asked at the very moment of the change. Whether it went."""
+        going: list[bytes] = []
+
+        def work(connection: sqlite3.Connection) -> bool:
+            at = bucket.number, version.key
+            found = versions.named(connection, at, version.version)
+            if found is None or found.rank != version.rank or found.modified != version.modified:
+                return False
+            if not due(versions.standing(connection, at, found)):
+                return False
+            current = _in(connection, bucket, version.key)
+            if current is not None and current.rank == found.rank:
+                self._delete(connection, bucket, version.key, None, going)
+            else:
+                versions.remove(connection, at, found, going, current)
+            return True
+
+        return self._commit.submit(work, self.settled((), going))
 
     def tag(
         self, bucket: Bucket, key: bytes, tags: tuple[tuple[str, str], ...], version: str | None = None

@@ -37,19 +37,19 @@ class CorsRule(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LifecycleFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which objects a rule is for: all that is said must hold. Sizes in bytes, both exclusive. `form`: how the client
-    wrote it (`Prefix` of the rule, or a member of its Filter, or And)."""
+    """Which objects a rule is for: all that is said must hold. Sizes in bytes, both exclusive. `form`: how its owner
+    wrote it, which is how it is told again: "Prefix" (of the rule itself), "Filter", or "And" in a filter."""
 
-    prefix: str = ""
+    form: str
+    prefix: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     larger_than: int | None = None
     smaller_than: int | None = None
-    form: str = "Filter"
 
 
 class LifecycleRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What becomes of objects in time. `date` in milliseconds since 1970; of noncurrent versions, the `newer` newest
-    are kept."""
+    """What becomes of objects in time: `days` after they were put, or from `date` on (milliseconds since 1970); of
+    noncurrent versions the `newer` newest are kept; `markers`: delete markers that nothing is behind go."""
 
     identifier: str
     enabled: bool
@@ -77,6 +77,7 @@ class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     versioning: str = ""
     cors: tuple[CorsRule, ...] = ()
     lifecycle: tuple[LifecycleRule, ...] = ()
+    transition_minimum: str = "all_storage_classes_128K"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import binascii
 import os
 import sqlite3
 import time
+from dataclasses import dataclass
 
 from celaje.cloud.s3.store.buckets import forget_contents
 from celaje.cloud.s3.store.records import (
@@ -49,8 +50,26 @@ ALL = (
 )
 """Every version in a bucket of the keys from one on, with and without an end; the newest of each key first."""
 
+_OF_KEY = " UNION ALL ".join(f"SELECT rank, modified FROM {table} WHERE {_AT}" for table in ("objects", "versions"))
+_NEWER = f"SELECT modified FROM ({_OF_KEY}) WHERE rank < ? ORDER BY rank DESC LIMIT ?"
+_OLDER = f"SELECT 1 FROM ({_OF_KEY}) WHERE rank > ? LIMIT 1"
+
 Row = tuple[object, ...]
 At = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A version among those of its key: how many are newer (at most MOST_NEWER are counted), when it was replaced
+    (milliseconds since 1970; None for the newest), whether there is no other."""
+
+    version: StoredObject
+    newer: int
+    replaced: int | None
+    alone: bool
+
+
+MOST_NEWER = 101
 
 
 def version_of(row: Row) -> StoredObject:
@@ -97,6 +116,13 @@ def newest_other(connection: sqlite3.Connection, at: At) -> StoredObject | None:
     """The newest of what is not in `objects`: a delete marker, where a key has nothing."""
     row = connection.execute(_NEWEST, at).fetchone()
     return None if row is None else version_of(row)
+
+
+def standing(connection: sqlite3.Connection, at: At, found: StoredObject) -> Standing:
+    """Where a version stands by now."""
+    newer = connection.execute(_NEWER, (*at, *at, found.rank, MOST_NEWER)).fetchall()
+    older = connection.execute(_OLDER, (*at, *at, found.rank)).fetchone()
+    return Standing(found, len(newer), newer[0][0] if newer else None, not newer and older is None)
 
 
 def set_aside(
