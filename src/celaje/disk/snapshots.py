@@ -103,6 +103,15 @@ class Snapshots:
         # Before a chunk of it may go: a name that comes back after a loss of power must not find its chunks gone.
         self._files.sync_directory(self._layout.snapshots)
 
+    def copy(self, source: str, identifier: str, description: str = "") -> Snapshot:
+        """Publish what the snapshot `source` holds under another id, which nothing has. NotFound, InputError."""
+        path = self._layout.manifest(_checked(identifier))
+        with store_lock(self._files, self._layout, exclusive=False):
+            known = self.manifest(source)
+            copied = Manifest(identifier, "", known.size, time.time_ns(), shortened(description), known.names)
+            publish(self._files, path, copied.parts())
+        return _described(copied)
+
     def begin(self, volume: Volume, description: str = "", identifier: str | None = None) -> SnapshotTask:
         """Cut `volume` now; the task copies. `identifier` is one that nothing has, None: a new one. InputError if a
         snapshot of it is being taken already, NotFound if that is no identifier."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from celaje.cloud.ec2 import snapshots, volume_attachments, volumes
+from celaje.cloud.ec2 import snapshot_copies, snapshots, volume_attachments, volumes
 from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import GIB, ChunksController, VolumesController
 from celaje.cloud.state.database import Database
@@ -123,6 +123,27 @@ def test_a_snapshot_that_was_published_before_the_kill_is_completed_as_it_is(wor
 
     world.settle(completed)
     assert world.content(world.volume(SnapshotId=identifier)).rstrip(b"\0") == b"then"
+
+
+def test_a_copied_snapshot_has_the_chunks_of_its_source_and_outlives_it(world: World) -> None:
+    volume = world.volume()
+    world.write(volume, b"shared")
+    first = world.snapshot(volume)
+    asked = {"SourceRegion": "us-east-1", "SourceSnapshotId": first}
+    copied = str(world.act(snapshot_copies.copy_snapshot, **asked)["SnapshotId"])
+    world.act(snapshots.delete_snapshot, SnapshotId=first)  # its source goes only when it has been copied
+
+    def settled() -> bool:
+        with world.database.read() as session:
+            whole = session.get_one(Snapshot, copied).state == "completed"
+            return whole and session.get(Snapshot, first) is None
+
+    world.settle(settled)
+    assert world.store.snapshots.ids() == [copied]
+    swept = world.store.sweep(wait=True)
+    assert swept is not None
+    assert swept.chunks == 0
+    assert world.content(world.volume(SnapshotId=copied)).rstrip(b"\0") == b"shared"
 
 
 def test_deleted_volumes_and_snapshots_leave_nothing(world: World) -> None:

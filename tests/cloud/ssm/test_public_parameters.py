@@ -28,12 +28,14 @@ def image(served_cloud):
             "architecture": "riscv64",
             "state": "available",
             "public": True,
+            "revision": "1",
             "devices": [],
             "host_image": "testing-mini",
         }
         return Image(**(columns | changed))
 
-    images = [made(2), made(1), made(0, state="pending"), made(0, public=False, account="999999999999")]
+    images = [made(2), made(1), made(0, state="pending"), made(0, public=False, revision="", account="999999999999")]
+    images.append(made(0, revision="", account="999999999999"))  # somebody's own of that name, for everybody
     newest = images[1].id
     with served_cloud.database.write() as session:
         session.add_all(images)

@@ -20,6 +20,7 @@ from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
+from celaje.cloud.state.permissions import Permission, is_granted, revoke_all
 from celaje.cloud.state.prepared import IDENTIFIERS, matching, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, remove_tags, set_tags, tags_of
@@ -34,17 +35,22 @@ RESOLVED = "resolve:ssm:"
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
 
-def readable(call: Call, identifier: str) -> Image:
-    """An image that the caller may use: an own or a public one. AwsError InvalidAMIID.Malformed, .NotFound."""
+def readable(call: Call, identifier: str, region: str | None = None) -> Image:
+    """An image, of the request's region unless one is said, that the caller may use: an own one, a public one, or one
+    that is shared with the caller's account. AwsError InvalidAMIID.Malformed, .NotFound."""
     image = call.session.get(Image, checked_id(identifier, "ami", "InvalidAMIID"))
     if (
         image is None
-        or image.region != call.region
+        or image.region != (region or call.region)
         or image.state == "deregistered"
-        or not (image.public or image.account == call.account)
+        or not _may_use(call, image)
     ):
         raise AwsError("InvalidAMIID.NotFound", f"The image id '[{identifier}]' does not exist")
     return image
+
+
+def _may_use(call: Call, image: Image) -> bool:
+    return image.account == call.account or image.public or is_granted(call.session, image.id, call.account)
 
 
 def found(call: Call, identifier: str) -> Image:
@@ -56,12 +62,12 @@ def found(call: Call, identifier: str) -> Image:
     return image
 
 
-def launchable(call: Call, identifier: str) -> Image:
+def launchable(call: Call, identifier: str, region: str | None = None) -> Image:
     """An image that instances can be started of now, by its id or as `resolve:ssm:` and a public parameter's name.
     AwsError as `readable`, or InvalidAMIID.Unavailable with why."""
     if identifier.startswith(RESOLVED):
         identifier = _resolved(call, identifier.removeprefix(RESOLVED))
-    image = readable(call, identifier)
+    image = readable(call, identifier, region)
     if image.state != "available":
         why = f": {image.problem}" if image.problem else ""
         raise AwsError(
@@ -81,22 +87,14 @@ def _resolved(call: Call, name: str) -> str:
     return parameter.value
 
 
-@ACTIONS.action
-def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
-    """Of an instance's volumes: each is snapshotted at an instant of its own, as after a loss of power. Without
-    NoReboot a running instance is rebooted afterwards."""
-    name = request["Name"]
+def checked_name(call: Call, name: str) -> str:
+    """A new image's name. AwsError InvalidAMIName.Malformed, .Duplicate."""
     if not _NAME.fullmatch(name):
         raise AwsError(
             "InvalidAMIName.Malformed",
             "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
             "'(', ')', '.', '-', '/' and '_'",
         )
-    instance = call.session.get(Instance, checked_id(request["InstanceId"], "i", "InvalidInstanceID"))
-    if instance is None or (instance.account, instance.region) != (call.account, call.region):
-        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{request['InstanceId']}' does not exist")
-    if instance.state not in (RUNNING, STOPPING, STOPPED):
-        raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
     taken = call.session.scalars(
         select(Image).where(
             Image.account == call.account,
@@ -107,6 +105,19 @@ def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
     ).first()
     if taken is not None:
         raise AwsError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {taken.id}")
+    return name
+
+
+@ACTIONS.action
+def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
+    """Of an instance's volumes: each is snapshotted at an instant of its own, as after a loss of power. Without
+    NoReboot a running instance is rebooted afterwards."""
+    name = checked_name(call, request["Name"])
+    instance = call.session.get(Instance, checked_id(request["InstanceId"], "i", "InvalidInstanceID"))
+    if instance is None or (instance.account, instance.region) != (call.account, call.region):
+        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{request['InstanceId']}' does not exist")
+    if instance.state not in (RUNNING, STOPPING, STOPPED):
+        raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
     tags = tags_by_type(request.get("TagSpecifications"), "image", "snapshot")
     source = call.session.get(Image, instance.image)
     image = Image(
@@ -192,6 +203,7 @@ def deregister_image(call: Call, request: ec2.DeregisterImageRequestTypeDef) -> 
         raise AwsError("IncorrectState", f"The image {image.id} is pending; wait until it is available")
     image.state = "deregistered"
     remove_tags(call.session, image.id)
+    revoke_all(call.session, image.id)
     call.session.flush()
     results = []
     if request.get("DeleteAssociatedSnapshots"):
@@ -257,8 +269,12 @@ def describe_images(call: Call, request: ec2.DescribeImagesRequestTypeDef) -> An
     wanted = request.get("ImageIds")
     matches = _FILTERS.matcher(request.get("Filters"))
     rows = _visible(call, wanted)
+    if not wanted:
+        rows = [row for row in rows if _listed(call, row, request)]
     rows = [row for row in rows if _owned(call, row, request.get("Owners"))]
-    rows = [row for row in rows if _executable(call, row, request.get("ExecutableUsers"))]
+    users = request.get("ExecutableUsers")
+    named = snapshots.shared_with(call, users)
+    rows = [row for row in rows if _executable(call, row, users, named)]
     tags = tags_of(call.session, [row.id for row in rows if row.account == call.account])
     joined = [one for one in (_Found(row, tags.get(row.id, {})) for row in rows) if matches(one)]
     shown, token = page(call, request, joined, lambda one: one.image.id, least=1)
@@ -269,7 +285,11 @@ _NAMED = select(Image).where(Image.id.in_(IDENTIFIERS))
 _VISIBLE = select(Image).where(
     Image.region == bindparam("region"),
     Image.state != "deregistered",
-    or_(Image.account == bindparam("account"), Image.public),
+    or_(
+        Image.account == bindparam("account"),
+        Image.public,
+        Image.id.in_(select(Permission.resource).where(Permission.grantee == bindparam("account"))),
+    ),
 )
 
 
@@ -281,7 +301,7 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
     rows = [
         row
         for (row,) in rows_of(call.session, _NAMED, list(wanted))
-        if row.region == call.region and row.state != "deregistered" and (row.public or row.account == call.account)
+        if row.region == call.region and row.state != "deregistered" and _may_use(call, row)
     ]
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
@@ -305,12 +325,21 @@ def _owned(call: Call, image: Image, owners: Sequence[str] | None) -> bool:
     return not names.isdisjoint(owners)
 
 
-def _executable(call: Call, image: Image, users: Sequence[str] | None) -> bool:
+def _executable(call: Call, image: Image, users: Sequence[str] | None, named: set[str]) -> bool:
+    """As `snapshots._restorable` has it for snapshots."""
     if not users:
         return True
-    return (image.public and "all" in users) or (
-        image.account == call.account and not {"self", call.account}.isdisjoint(users)
-    )
+    if (image.public and "all" in users) or image.id in named:
+        return True
+    return image.account == call.account and not {"self", call.account}.isdisjoint(users)
+
+
+def _listed(call: Call, image: Image, request: ec2.DescribeImagesRequestTypeDef) -> bool:
+    """Whether a list that names no ids has it: a disabled one is asked for, and so is another's deprecated one."""
+    if image.state == "disabled":
+        return image.account == call.account and bool(request.get("IncludeDisabled"))
+    is_past = image.deprecated is not None and image.deprecated <= call.now
+    return not is_past or image.account == call.account or bool(request.get("IncludeDeprecated"))
 
 
 def _location(image: Image) -> str:
@@ -340,7 +369,8 @@ def described(image: Image, tags: dict[str, str]) -> dict[str, object]:
         "RootDeviceName": image.root_device,
         "RootDeviceType": "ebs",
         "SriovNetSupport": "simple",
-        "BlockDeviceMappings": [_described_device(one) for one in image.devices],
+        "DeprecationTime": f"{image.deprecated:%Y-%m-%dT%H:%M:%S}.000Z" if image.deprecated else None,
+        "BlockDeviceMappings": [described_device(one) for one in image.devices],
         "SourceInstanceId": image.source_instance or None,
         "SourceImageId": image.source_image or None,
         "SourceImageRegion": image.source_region or None,
@@ -356,7 +386,8 @@ def _state_reason(image: Image) -> dict[str, str] | None:
     return {"Code": code, "Message": image.problem}
 
 
-def _described_device(one: BlockDevice) -> dict[str, object]:
+def described_device(one: BlockDevice) -> dict[str, object]:
+    """An entry of an image's block device mapping as EC2 describes it."""
     if one.virtual:
         return {"DeviceName": one.device, "VirtualName": one.virtual}
     return {
@@ -371,39 +402,3 @@ def _described_device(one: BlockDevice) -> dict[str, object]:
             "Encrypted": False,
         },
     }
-
-
-@ACTIONS.action
-def describe_image_attribute(call: Call, request: ec2.DescribeImageAttributeRequestTypeDef) -> Answer:
-    """One thing of an own image."""
-    image = found(call, request["ImageId"])
-    match request["Attribute"]:
-        case "description":
-            return {"ImageId": image.id, "Description": {"Value": image.description}}
-        case "launchPermission":
-            return {"ImageId": image.id, "LaunchPermissions": [{"Group": "all"}] if image.public else []}
-        case "blockDeviceMapping":
-            return {"ImageId": image.id, "BlockDeviceMappings": [_described_device(one) for one in image.devices]}
-        case "imdsSupport":
-            value = {"Value": "v2.0"} if image.instance_metadata_v2_only else {}
-            return {"ImageId": image.id, "ImdsSupport": value}
-        case "sriovNetSupport":
-            return {"ImageId": image.id, "SriovNetSupport": {"Value": "simple"}}
-        case "productCodes":
-            return {"ImageId": image.id, "ProductCodes": []}
-        case _:
-            return {"ImageId": image.id}  # kernel, ramdisk, boot mode and the like: it has none that it was made with
-
-
-@ACTIONS.action
-def modify_image_attribute(call: Call, request: ec2.ModifyImageAttributeRequestTypeDef) -> Answer:
-    """The description. Launch permissions for others are not here yet."""
-    image = found(call, request["ImageId"])
-    description = request.get("Description")
-    text = description.get("Value") if description else None
-    if text is None and request.get("Attribute") == "description":
-        text = request.get("Value")
-    if text is None:
-        raise AwsError("UnsupportedOperation", "Of an image only the Description can be modified in this cloud yet.")
-    image.description = text
-    return {}

@@ -18,6 +18,7 @@ from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
 from celaje.cloud.state.instances import TERMINATED, Instance
+from celaje.cloud.state.permissions import Permission, granted_to, revoke_all
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
 from celaje.cloud.state.volumes import Volume, attached_to
@@ -39,7 +40,7 @@ def found(call: Call, identifier: str) -> Snapshot:
     return snapshot
 
 
-def _checked_description(text: str | None) -> str:
+def checked_description(text: str | None) -> str:
     if text is not None and len(text) > LONGEST_DESCRIPTION:
         raise AwsError(
             "InvalidParameterValue",
@@ -53,19 +54,37 @@ def add(call: Call, volume: Volume, description: str, tags: dict[str, str]) -> S
     """A new snapshot's row, pending; the controller takes it. AwsError for a volume without contents."""
     if volume.state not in ("available", "in-use") and not (volume.state == "creating" and volume.made):
         raise AwsError("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")
+    return add_row(call, volume.size, description, tags, volume=volume.id)
+
+
+def add_row(
+    call: Call,
+    size: int,
+    description: str,
+    tags: dict[str, str],
+    *,
+    volume: str = "",
+    origin: str = "",
+    source: str = "",
+    timeout: int = 60,
+) -> Snapshot:
+    """A new snapshot's row, pending, of whatever origin (state/snapshots.py). AwsError SnapshotLimitExceeded."""
     refuse_beyond(call.session, call, Snapshot, quotas.SNAPSHOTS, "snapshots", "SnapshotLimitExceeded")
     snapshot = Snapshot(
         id=new_id("snap"),
         account=call.account,
         region=call.region,
         created=call.now,
-        volume=volume.id,
-        size=volume.size,
+        volume=volume,
+        size=size,
         description=description,
         state="pending",
         progress=0,
         host_image="",
         public=False,
+        origin=origin,
+        source=source,
+        timeout=timeout,
     )
     call.session.add(snapshot)
     set_tags(call.session, snapshot.id, "snapshot", call.account, call.region, tags)
@@ -78,7 +97,7 @@ def create_snapshot(call: Call, request: ec2.CreateSnapshotRequestTypeDef) -> An
     """Of a volume, also while it is in use."""
     volume = volumes.found(call, request["VolumeId"])
     tags = tags_for(request.get("TagSpecifications"), "snapshot")
-    return described(add(call, volume, _checked_description(request.get("Description")), tags), tags)
+    return described(add(call, volume, checked_description(request.get("Description")), tags), tags)
 
 
 _INFO = (
@@ -108,7 +127,7 @@ def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> 
     ):
         raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{identifier}' does not exist")
     tags = tags_by_type(request.get("TagSpecifications"), "snapshot")["snapshot"]
-    description = _checked_description(request.get("Description"))
+    description = checked_description(request.get("Description"))
     left_out = set(specification.get("ExcludeDataVolumeIds") or ())
     taken = []
     for attachment in attached_to(call.session, [instance.id])[instance.id]:
@@ -133,6 +152,7 @@ def delete_snapshot(call: Call, request: ec2.DeleteSnapshotRequestTypeDef) -> An
     if user is not None:
         raise AwsError("InvalidSnapshot.InUse", f"The snapshot {snapshot.id} is currently in use by {user.id}")
     snapshot.state = "deleting"
+    revoke_all(call.session, snapshot.id)
     call.wake(CONTROLLER)
     return {}
 
@@ -184,7 +204,9 @@ def describe_snapshots(call: Call, request: ec2.DescribeSnapshotsRequestTypeDef)
     matches = _FILTERS.matcher(request.get("Filters"))
     rows = _visible(call, wanted)
     rows = [row for row in rows if _owned(call, row, request.get("OwnerIds"))]
-    rows = [row for row in rows if _restorable(call, row, request.get("RestorableByUserIds"))]
+    users = request.get("RestorableByUserIds")
+    named = shared_with(call, users)
+    rows = [row for row in rows if _restorable(call, row, users, named)]
     # Another's tags are the other's alone.
     tags = tags_of(call.session, [row.id for row in rows if row.account == call.account])
     joined = [one for one in (_Found(row, tags.get(row.id, {})) for row in rows) if matches(one)]
@@ -196,7 +218,11 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Snapshot]:
     query = select(Snapshot).where(
         Snapshot.region == call.region,
         Snapshot.state != "deleting",
-        or_(Snapshot.account == call.account, Snapshot.public),
+        or_(
+            Snapshot.account == call.account,
+            Snapshot.public,
+            Snapshot.id.in_(select(Permission.resource).where(Permission.grantee == call.account)),
+        ),
     )
     if not wanted:
         return call.session.scalars(query).all()
@@ -220,12 +246,25 @@ def _owned(call: Call, snapshot: Snapshot, owners: Sequence[str] | None) -> bool
     return not names.isdisjoint(owners)
 
 
-def _restorable(call: Call, snapshot: Snapshot, users: Sequence[str] | None) -> bool:
+def _restorable(call: Call, snapshot: Snapshot, users: Sequence[str] | None, named: set[str]) -> bool:
+    """Whether one of `users` may make volumes of it; `named` are those that are shared with one of them by its number.
+    With whom another's is shared is the other's secret: only that it is shared with the caller can be asked."""
     if not users:
         return True
-    return (snapshot.public and "all" in users) or (
-        snapshot.account == call.account and not {"self", call.account}.isdisjoint(users)
+    if (snapshot.public and "all" in users) or snapshot.id in named:
+        return True
+    return snapshot.account == call.account and not {"self", call.account}.isdisjoint(users)
+
+
+def shared_with(call: Call, users: Sequence[str] | None) -> set[str]:
+    """What is shared with the caller's account, if it is among `users`, and what of the caller's is with the others."""
+    if not users:
+        return set()
+    own = granted_to(call.session, [call.account]) if {"self", call.account} & set(users) else set()
+    others = select(Permission.resource).where(
+        Permission.account == call.account, Permission.grantee.in_([user for user in users if user != call.account])
     )
+    return own | set(call.session.scalars(others))
 
 
 def shown_volume(snapshot: Snapshot) -> str:
@@ -251,15 +290,3 @@ def described(snapshot: Snapshot, tags: dict[str, str]) -> dict[str, object]:
         "StorageTier": "standard",
         "Tags": answered_tags(tags) or None,
     }
-
-
-@ACTIONS.action
-def describe_snapshot_attribute(call: Call, request: ec2.DescribeSnapshotAttributeRequestTypeDef) -> Answer:
-    """Who may make volumes of it."""
-    snapshot = found(call, request["SnapshotId"])
-    if request["Attribute"] == "createVolumePermission":
-        return {
-            "SnapshotId": snapshot.id,
-            "CreateVolumePermissions": [{"Group": "all"}] if snapshot.public else [],
-        }
-    return {"SnapshotId": snapshot.id, "ProductCodes": []}

@@ -18,6 +18,7 @@ from celaje.cloud.ec2 import quotas, volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.permissions import is_granted
 from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
@@ -39,17 +40,27 @@ def found(call: Call, identifier: str) -> Volume:
     return volume
 
 
-def readable_snapshot(call: Call, identifier: str) -> Snapshot:
-    """A snapshot that the caller may make volumes of: an own or a public one. AwsError."""
+def readable_snapshot(call: Call, identifier: str, region: str | None = None) -> Snapshot:
+    """A snapshot, of the request's region unless one is said, that the caller may make volumes of: an own one, a public
+    one, or one that is shared with the caller's account. AwsError."""
     snapshot = call.session.get(Snapshot, checked_id(identifier, "snap", "InvalidSnapshotID"))
     if (
         snapshot is None
-        or snapshot.region != call.region
+        or snapshot.region != (region or call.region)
         or snapshot.state == "deleting"
-        or not (snapshot.public or snapshot.account == call.account)
+        or not may_read(call, snapshot)
     ):
         raise AwsError("InvalidSnapshot.NotFound", f"The snapshot '{identifier}' does not exist.")
     return snapshot
+
+
+def may_read(call: Call, snapshot: Snapshot) -> bool:
+    """Whether the caller may make volumes of it."""
+    return (
+        snapshot.account == call.account
+        or snapshot.public
+        or is_granted(call.session, snapshot.id, call.account)
+    )
 
 
 def checked_zone(call: Call, zone: str | None) -> str:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import select
 
 from celaje.cloud.reconcile.controller import Retries, sooner
-from celaje.cloud.reconcile.volumes import Wake
+from celaje.cloud.reconcile.volumes import GIB, Wake, source_of
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.images import Image
 from celaje.cloud.state.snapshots import Snapshot
@@ -32,6 +32,18 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2  # snapshots; each has threads of its own that compress
 TOLD_SECONDS = 1.0  # between two notes of how far one is
 PATIENCE = datetime.timedelta(minutes=15)  # for which one that fails is tried again
+
+
+TAKEN_HERE = ("", "copy")  # origins
+
+
+def hidden_volume(snapshot: str) -> str:
+    """The volume that a snapshot becomes one through, where no volume of anybody's has its contents yet."""
+    return f"vol-{snapshot.removeprefix('snap-')}"
+
+
+def _kept_busy(snapshot: Snapshot) -> set[str]:
+    return {snapshot.id, snapshot.volume} - {""}
 
 
 class SnapshotsController:
@@ -51,15 +63,17 @@ class SnapshotsController:
     def step(self) -> float | None:
         """Begin what is pending, remove what is to go."""
         with self._database.read() as session:
-            of_volumes = select(Snapshot).where(Snapshot.state == "pending", Snapshot.host_image == "")
-            pending = session.scalars(of_volumes.order_by(Snapshot.created)).all()
+            waiting = select(Snapshot).where(
+                Snapshot.state == "pending", Snapshot.host_image == "", Snapshot.origin.in_(TAKEN_HERE)
+            )
+            pending = session.scalars(waiting.order_by(Snapshot.created)).all()
             doomed = session.scalars(select(Snapshot.id).where(Snapshot.state == "deleting")).all()
         for snapshot in pending:
             with self._changing:
-                busy = not self._taking.isdisjoint((snapshot.id, snapshot.volume))
+                busy = not self._taking.isdisjoint(_kept_busy(snapshot))
                 if busy or not self._retries.due(snapshot.id):
                     continue
-                self._taking |= {snapshot.id, snapshot.volume}
+                self._taking |= _kept_busy(snapshot)
             self._pool.submit(self._take, snapshot)
         for identifier in doomed:
             self._remove(identifier)
@@ -79,21 +93,43 @@ class SnapshotsController:
             self._retries.succeeded(snapshot.id)
         finally:
             with self._changing:
-                self._taking -= {snapshot.id, snapshot.volume}
+                self._taking -= _kept_busy(snapshot)
             self._wake((self.name, "images", "volumes"))
 
     def _taken(self, snapshot: Snapshot) -> None:
         try:
             self._store.snapshots.describe(snapshot.id)
         except NotFound:
-            self._copy(snapshot)
+            if snapshot.origin == "copy":
+                self._copy_snapshot(snapshot)
+            else:
+                self._copy_volume(snapshot)
         with self._database.write() as session:
             row = session.get(Snapshot, snapshot.id)
             if row is not None and row.state == "pending":
                 row.state, row.progress, row.problem = "completed", 100, ""
                 row.completed = datetime.datetime.now(datetime.UTC)
 
-    def _copy(self, snapshot: Snapshot) -> None:
+    def _copy_snapshot(self, snapshot: Snapshot) -> None:
+        """Another manifest of the same chunks. An image's disk is none yet: it becomes one through a volume over it."""
+        with self._database.read() as session:
+            source = session.get(Snapshot, snapshot.source)
+        if source is None:
+            raise NotFound(f"the snapshot {snapshot.source} was deleted before it was copied")
+        if not source.host_image:
+            self._store.snapshots.copy(source.id, snapshot.id, snapshot.description)
+            return
+        volume = hidden_volume(snapshot.id)
+        with contextlib.suppress(NotFound):  # of a daemon that was killed here
+            self._store.remove(volume)
+        self._store.create(size=snapshot.size * GIB, source=source_of(source), identifier=volume)
+        try:
+            with contextlib.closing(self._store.open(volume)) as opened:
+                self._store.snapshot(opened, description=snapshot.description, identifier=snapshot.id)
+        finally:
+            self._store.remove(volume)
+
+    def _copy_volume(self, snapshot: Snapshot) -> None:
         """In the machine that has the volume open, or here."""
         told = time.monotonic()
 
@@ -134,7 +170,8 @@ class SnapshotsController:
             if row is None or row.state != "pending":
                 return
             row.problem = str(error)
-            if final or session.get(Volume, snapshot.volume) is None:
+            of, needed = (Snapshot, snapshot.source) if snapshot.origin == "copy" else (Volume, snapshot.volume)
+            if final or session.get(of, needed) is None:
                 row.state = "error"
 
     def _remove(self, identifier: str) -> None:
@@ -144,14 +181,17 @@ class SnapshotsController:
                 return
         with self._database.read() as session:
             waiting = select(Volume.id).where(Volume.snapshot == identifier, ~Volume.made, Volume.state == "creating")
+            copied = select(Snapshot.id).where(Snapshot.source == identifier, Snapshot.state == "pending")
             pending = session.scalars(select(Image).where(Image.state == "pending")).all()
-            if session.scalars(waiting).first() is not None or any(
+            if any(session.scalars(query).first() is not None for query in (waiting, copied)) or any(
                 device.snapshot == identifier for image in pending for device in image.devices
             ):
                 return
         try:
             with contextlib.suppress(NotFound):
                 self._store.snapshots.remove(identifier)
+            with contextlib.suppress(NotFound):
+                self._store.remove(hidden_volume(identifier))
         except (CelajeError, OSError) as error:
             log.warning("%s cannot be removed: %s", identifier, error)
             self._retries.failed(identifier)

@@ -46,6 +46,17 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
+def source_of(snapshot: Snapshot) -> ImageSource | SnapshotSource:
+    """What a volume of it is made over. ImageError, NotFound."""
+    if not snapshot.host_image:
+        return SnapshotSource(snapshot.id)
+    image = open_image(snapshot.host_image)
+    disk = image.file("disk")
+    if disk is None:
+        raise ImageError(f"the image {snapshot.host_image} has no disk any more; build it again")
+    return ImageSource(disk, image.description.files["disk"].sha256)
+
+
 class VolumesController:
     """Drives the files of volumes, and machines' disks, to what the tables say. `wake` tells other controllers."""
 
@@ -110,7 +121,7 @@ class VolumesController:
             self._store.describe(identifier)
         except NotFound:
             try:
-                source = None if snapshot is None else self._source(snapshot)
+                source = None if snapshot is None else source_of(snapshot)
                 self._store.create(size=volume.size * GIB, source=source, identifier=identifier)
             except (NotFound, ImageError) as error:
                 self._fail(identifier, str(error))
@@ -123,15 +134,6 @@ class VolumesController:
                 volume.state = "in-use" if attached else "available"
         self._settle(identifier)
         self._wake(("instances", "snapshots"))
-
-    def _source(self, snapshot: Snapshot) -> ImageSource | SnapshotSource:
-        if not snapshot.host_image:
-            return SnapshotSource(snapshot.id)
-        image = open_image(snapshot.host_image)
-        disk = image.file("disk")
-        if disk is None:
-            raise ImageError(f"the image {snapshot.host_image} has no disk any more; build it again")
-        return ImageSource(disk, image.description.files["disk"].sha256)
 
     def _fail(self, identifier: str, problem: str) -> None:
         """It can never be made: what it was to be made of is gone or damaged."""

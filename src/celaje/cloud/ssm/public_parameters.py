@@ -36,7 +36,10 @@ class _Parameter:
 def image_parameters(session: Session, region: str) -> dict[str, _Parameter]:
     """The parameters of a region by name: one for each name of a public image. An image that is still being made counts
     where there is no other."""
-    query = select(Image).where(Image.public, Image.region == region, Image.state.in_(("available", "pending")))
+    # Celaje's own alone: anybody may call an image of theirs so, and make it public.
+    query = select(Image).where(
+        Image.public, Image.revision != "", Image.region == region, Image.state.in_(("available", "pending"))
+    )
     by_name: dict[str, list[Image]] = {}
     for image in sorted(
         session.scalars(query), key=lambda image: (image.state == "available", image.created, image.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import msgspec
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,7 +25,7 @@ class BlockDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(Resource, Base):
-    """An image. `state` is AWS's: pending, available, failed; "deregistered" rows are shown to nobody.
+    """An image. `state` is AWS's: pending, available, failed, disabled; "deregistered" rows are shown to nobody.
 
     Its root disk is the snapshot of the device `root_device`; `host_image` is the image of the host that has its kernel
     and initrd, and the kernel's command line: of a public image the one of its name, of another its own identifier.
@@ -47,3 +49,4 @@ class Image(Resource, Base):
     source_image: Mapped[str] = mapped_column(default="")
     source_region: Mapped[str] = mapped_column(default="")
     instance_metadata_v2_only: Mapped[bool] = mapped_column(default=False)
+    deprecated: Mapped[datetime.datetime | None]  # from when on only its owner and who knows its id sees it
