@@ -112,3 +112,9 @@ def test_exact_values_are_known_to_queries() -> None:
     assert FILTERS.wanted(given_filters, "name") == ["a", "b"]
     assert FILTERS.wanted(given_filters, "user") is None
     assert FILTERS.wanted(None, "name") is None
+
+
+def test_a_filter_of_what_no_item_has_matches_nothing_and_is_no_mistake() -> None:
+    filters = Filters[Thing]({"name": lambda thing: thing.name}, never=("ipv6-address",))
+    assert not filters.matcher([{"Name": "ipv6-address", "Values": ["*"]}])(Thing())
+    assert filters.matcher([{"Name": "name", "Values": ["*"]}])(Thing())

@@ -108,7 +108,7 @@ def test_a_volume_is_creating_until_its_file_is_there(act: Actor) -> None:
 @pytest.mark.parametrize(
     ("request_", "code", "message"),
     [
-        ({"Size": None}, "MissingParameter", "size or snapshotId"),
+        ({"Size": None}, "MissingParameter", "size/snapshot"),
         ({"AvailabilityZone": "us-east-1c"}, "InvalidZone.NotFound", "us-east-1c"),
         ({"Size": 16385}, "InvalidParameterValue", "maximum is 16384GiB"),
         ({"Size": 0}, "InvalidParameterValue", "minimum is 1GiB"),

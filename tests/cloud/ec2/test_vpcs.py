@@ -104,7 +104,7 @@ def test_types_are_described_in_pages_and_by_filters(ec2):
         names += [kind["InstanceType"] for kind in page["InstanceTypes"]]
         if (token := page.get("NextToken")) is None:
             break
-    assert len(names) == len(set(names)) == 299
+    assert len(names) == len(set(names)) == 325
     [kind] = ec2.describe_instance_types(InstanceTypes=["m5d.large"])["InstanceTypes"]
     assert kind["ProcessorInfo"]["SupportedArchitectures"] == ["riscv64"]
     assert kind["MemoryInfo"] == {"SizeInMiB": 8192}

@@ -33,15 +33,18 @@ VALUES = 200  # of all filters of one request, as at AWS
 class Filters(Generic[Item]):
     """The filters of one noun. `fields` maps a filter's name to the fact that it looks at: one, or several of which
     one is enough; None matches nothing. With `tags` (the item's, key to value) there are also `tag:KEY`, `tag-key`
-    and `tag-value`.
+    and `tag-value`. `never` are the names that AWS has for what no item here has, such as IPv6 addresses: they match
+    nothing, and are no mistake of the client's.
     """
 
     def __init__(
         self,
         fields: Mapping[str, Callable[[Item], Fact | Iterable[Fact]]],
         tags: Callable[[Item], Mapping[str, str]] | None = None,
+        never: Iterable[str] = (),
     ) -> None:
-        self._fields: dict[str, Callable[[Item], Fact | Iterable[Fact]]] = dict(fields)
+        self._fields: dict[str, Callable[[Item], Fact | Iterable[Fact]]] = dict.fromkeys(never, _nothing)
+        self._fields.update(fields)
         self._tags = tags
         if tags is not None:
             self._fields["tag-key"] = lambda item: tags(item).keys()
@@ -89,6 +92,10 @@ class Filters(Generic[Item]):
             return any(wanted(as_text(each)) for each in found if each is not None)
 
         return test
+
+
+def _nothing(item: object) -> None:
+    return None
 
 
 def any_of(values: Sequence[str]) -> Callable[[str], bool]:

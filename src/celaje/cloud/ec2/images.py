@@ -245,7 +245,6 @@ _FILTERS = Filters[_Found](
         "ena-support": lambda one: True,
         "creation-date": lambda one: one.image.created,
         "manifest-location": lambda one: _location(one.image),
-        "platform": lambda one: None,
         "platform-details": lambda one: "Linux/UNIX",
         "state-reason-message": lambda one: one.image.problem or None,
         "source-instance-id": lambda one: one.image.source_instance or None,
@@ -260,6 +259,7 @@ _FILTERS = Filters[_Found](
         "block-device-mapping.encrypted": lambda one: [False for each in one.image.devices],
     },
     tags=lambda one: one.tags,
+    never=("kernel-id", "platform", "product-code", "product-code.type", "ramdisk-id", "sriov-net-support"),
 )
 
 
@@ -303,7 +303,8 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
         for (row,) in rows_of(call.session, _NAMED, list(wanted))
         if row.region == call.region and row.state != "deregistered" and _may_use(call, row)
     ]
-    missing = sorted(set(wanted) - {row.id for row in rows})
+    visible = {row.id for row in rows}
+    missing = [identifier for identifier in dict.fromkeys(wanted) if identifier not in visible]
     if missing:
         verb = "do not exist" if len(missing) > 1 else "does not exist"
         ids = "ids" if len(missing) > 1 else "id"

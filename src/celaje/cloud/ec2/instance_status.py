@@ -32,7 +32,6 @@ _FILTERS = Filters[Instance](
     {
         "availability-zone": lambda row: row.zone,
         "availability-zone-id": lambda row: zone_id(row.region, row.zone),
-        "event.code": lambda row: None,
         "instance-state-code": lambda row: CODES[row.state],
         "instance-state-name": lambda row: row.state,
         "instance-status.reachability": lambda row: _reachability(row, row.checked.instance),
@@ -40,7 +39,15 @@ _FILTERS = Filters[Instance](
         "system-status.reachability": lambda row: _reachability(row, row.checked.system),
         "system-status.status": lambda row: _status(row, row.checked.system),
         "attached-ebs-status.status": lambda row: _status(row, row.checked.system),
-    }
+    },
+    never=(
+        "event.code",
+        "event.description",
+        "event.instance-event-id",
+        "event.not-after",
+        "event.not-before",
+        "event.not-before-deadline",
+    ),
 )
 
 

@@ -34,6 +34,12 @@ _FILTERS = Filters[InstanceType](
             kind.ebs.peak_bandwidth if kind.ebs else None
         ),
         "ebs-info.ebs-optimized-info.maximum-iops": lambda kind: kind.ebs.peak_operations if kind.ebs else None,
+        "ebs-info.ebs-optimized-info.baseline-throughput-in-mbps": lambda kind: (
+            kind.ebs.bandwidth / 8 if kind.ebs else None
+        ),
+        "ebs-info.ebs-optimized-info.maximum-throughput-in-mbps": lambda kind: (
+            kind.ebs.peak_bandwidth / 8 if kind.ebs else None
+        ),
         "ebs-info.ebs-optimized-support": lambda kind: "default" if kind.ebs else "unsupported",
         "ebs-info.encryption-support": lambda kind: "unsupported",
         "ebs-info.nvme-support": lambda kind: "unsupported",
@@ -62,7 +68,21 @@ _FILTERS = Filters[InstanceType](
         "vcpu-info.default-cores": lambda kind: _cores(kind),
         "vcpu-info.default-threads-per-core": lambda kind: _threads(kind),
         "vcpu-info.default-vcpus": lambda kind: kind.vcpus,
-    }
+        "vcpu-info.valid-cores": lambda kind: _cores(kind),
+        "vcpu-info.valid-threads-per-core": lambda kind: _threads(kind),
+        "auto-recovery-supported": lambda kind: False,
+        "instance-storage-info.encryption-support": lambda kind: "unsupported" if kind.store_gb else None,
+        "instance-storage-info.nvme-support": lambda kind: "unsupported" if kind.store_gb else None,
+        "network-info.encryption-in-transit-supported": lambda kind: False,
+        "network-info.ipv6-addresses-per-interface": lambda kind: 0,
+        "nitro-enclaves-support": lambda kind: "unsupported",
+        "nitro-tpm-support": lambda kind: "unsupported",
+    },
+    never=(
+        "network-info.efa-info.maximum-efa-interfaces",
+        "nitro-tpm-info.supported-versions",
+        "processor-info.sustained-clock-speed-in-ghz",
+    ),
 )
 
 
@@ -120,6 +140,8 @@ def _described(kind: InstanceType) -> dict[str, object]:
             "DefaultCores": _cores(kind),
             "DefaultThreadsPerCore": _threads(kind),
             "DefaultVCpus": kind.vcpus,
+            "ValidCores": [_cores(kind)],
+            "ValidThreadsPerCore": [_threads(kind)],
         },
     }
     if kind.store_gb:

@@ -9,6 +9,32 @@ One type a line:
 """
 
 TABLE = """
+t1.micro       1    627  2  2   0.07   0.28     -     -      -      - -      -
+m1.small       1   1740  2  4    0.3    1.2     -     -      -      - 1x160  -
+m1.medium      1   3788  2  6    0.3    1.2     -     -      -      - 1x410  -
+m1.large       2   7680  3 10    0.7    2.8   500   500   4000   4000 2x420  -
+m1.xlarge      4  15360  4 15      1     10  1000  1000   8000   8000 4x420  -
+m3.medium      1   3840  2  6    0.3    1.2     -     -      -      - 1x4    -
+m3.large       2   7680  3 10    0.7    2.8     -     -      -      - 1x32   -
+m3.xlarge      4  15360  4 15      1     10   500   500   4000   4000 2x40   -
+m3.2xlarge     8  30720  4 30      1     10  1000  1000   8000   8000 2x80   -
+m4.large       2   8192  2 10   0.45    1.2   450   450   3600   3600 -      -
+m4.xlarge      4  16384  4 15   0.75    2.8   750   750   6000   6000 -      -
+m4.2xlarge     8  32768  4 15      1     10  1000  1000   8000   8000 -      -
+m4.4xlarge    16  65536  8 30      2     10  2000  2000  16000  16000 -      -
+m4.10xlarge   40 163840  8 30     10     10  4000  4000  32000  32000 -      -
+m4.16xlarge   64 262144  8 30     25     25 10000 10000  65000  65000 -      -
+c4.large       2   3840  3 10  0.625    1.2   500   500   4000   4000 -      -
+c4.xlarge      4   7680  4 15   1.25    2.8   750   750   6000   6000 -      -
+c4.2xlarge     8  15360  4 15    2.5     10  1000  1000   8000   8000 -      -
+c4.4xlarge    16  30720  8 30      5     10  2000  2000  16000  16000 -      -
+c4.8xlarge    36  61440  8 30     10     10  4000  4000  32000  32000 -      -
+r4.large       2  15616  3 10   0.75     10   425   425   3000   3000 -      -
+r4.xlarge      4  31232  4 15   1.25     10   850   850   6000   6000 -      -
+r4.2xlarge     8  62464  4 15    2.5     10  1700  1700  12000  12000 -      -
+r4.4xlarge    16 124928  8 30      5     10  3500  3500  18750  18750 -      -
+r4.8xlarge    32 249856  8 30     12     12  7000  7000  37500  37500 -      -
+r4.16xlarge   64 499712 15 50     25     25 14000 14000  75000  75000 -      -
 t2.nano        1    512  2  2  0.032  0.512     -     -      -      - -      -
 t2.micro       1   1024  2  2  0.064  1.024     -     -      -      - -      -
 t2.small       1   2048  3  4  0.128  1.024     -     -      -      - -      -
@@ -312,14 +338,14 @@ g5.24xlarge   96 393216 15 50     50     50 19000 19000  80000  80000 1x3800 4xA
 
 # Families whose vCPUs are threads, two a core; in the others each vCPU is a core.
 THREADED = frozenset(
-    "t3 t3a m5 m5a m5d m6a m6i m7i c5 c5a c5d c6a c6i c7i r5 r5a r5d r6a r6i r7i i3 i4i g4dn g5".split()
+    "m3 m4 c4 r4 t3 t3a m5 m5a m5d m6a m6i m7i c5 c5a c5d c6a c6i c7i r5 r5a r5d r6a r6i r7i i3 i4i g4dn g5".split()
 )
 
 # Families that gather credits while they idle.
 BURSTABLE = frozenset("t2 t3 t3a t4g".split())
 
 # Families of before Nitro.
-XEN = frozenset("t2 i3".split())
+XEN = frozenset("t1 m1 m3 m4 c4 r4 t2 i3".split())
 
 # Families that AWS counts among those of the previous generation.
-PREVIOUS = frozenset("m5 m6i c5 r5 r6i r7g g5".split())
+PREVIOUS = frozenset("t1 m1 m3 m4 c4 r4 m5 m6i c5 r5 r6i r7g g5".split())

@@ -78,7 +78,7 @@ def _add(session: Session, call: Call, name: str, key: KeyMaterial, tags: dict[s
         "KeyFingerprint": key.fingerprint,
         "KeyName": name,
         "KeyPairId": pair.id,
-        "Tags": answered_tags(tags),
+        "Tags": answered_tags(tags) or None,
     }
 
 

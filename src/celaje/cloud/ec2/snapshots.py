@@ -141,7 +141,7 @@ def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> 
         taken.append((add(call, volume, description, copied), copied))
     # SnapshotInfo, which CreateSnapshots answers, knows less than the Snapshot of all other actions.
     answers = [described(snapshot, given) for snapshot, given in taken]
-    return {"Snapshots": [{name: one[name] for name in _INFO} for one in answers]}
+    return {"Snapshots": [{name: one[name] for name in _INFO} | {"Tags": one["Tags"] or []} for one in answers]}
 
 
 @ACTIONS.action

@@ -17,6 +17,7 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas, volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.quotas import refuse_beyond
+from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.permissions import is_granted
 from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
@@ -94,7 +95,7 @@ def add(
     """A new volume's row, in the state creating; the controller makes it. AwsError where it may not be so."""
     if size is None:
         if snapshot is None:
-            raise AwsError("MissingParameter", "The request must contain the parameter size or snapshotId")
+            raise AwsError("MissingParameter", "The request must contain the parameter size/snapshot")
         size = snapshot.size
     if snapshot is not None:
         if snapshot.state != "completed":
@@ -176,9 +177,11 @@ _FILTERS = Filters[_Found](
         "status": lambda one: one.volume.state,
         "volume-type": lambda one: one.volume.kind,
         "availability-zone": lambda one: one.volume.zone,
+        "availability-zone-id": lambda one: zone_id(one.volume.region, one.volume.zone),
         "snapshot-id": lambda one: one.volume.snapshot,
         "create-time": lambda one: one.volume.created,
         "encrypted": lambda one: False,
+        "fast-restored": lambda one: False,
         "multi-attach-enabled": lambda one: False,
         "attachment.instance-id": lambda one: one.attachment.instance if one.attachment else None,
         "attachment.device": lambda one: one.attachment.device if one.attachment else None,
@@ -275,7 +278,17 @@ _STATUS_FILTERS = Filters[Volume](
         "availability-zone": lambda volume: volume.zone,
         "volume-status.details-name": lambda volume: "io-enabled",
         "volume-status.details-status": lambda volume: "passed" if volume.state != "error" else "failed",
-    }
+    },
+    never=(
+        "action.code",
+        "action.description",
+        "action.event-id",
+        "event.description",
+        "event.event-id",
+        "event.event-type",
+        "event.not-after",
+        "event.not-before",
+    ),
 )
 
 
