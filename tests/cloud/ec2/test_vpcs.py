@@ -108,7 +108,10 @@ def test_types_are_described_in_pages_and_by_filters(ec2):
     [kind] = ec2.describe_instance_types(InstanceTypes=["m5d.large"])["InstanceTypes"]
     assert kind["ProcessorInfo"]["SupportedArchitectures"] == ["riscv64"]
     assert kind["MemoryInfo"] == {"SizeInMiB": 8192}
-    assert kind["VCpuInfo"] == {"DefaultCores": 1, "DefaultThreadsPerCore": 2, "DefaultVCpus": 2}
+    cpus = {"DefaultCores": 1, "DefaultThreadsPerCore": 2, "DefaultVCpus": 2}
+    assert kind["VCpuInfo"] == cpus | {"ValidCores": [1], "ValidThreadsPerCore": [2]}
+    threads = ec2.describe_instance_types(Filters=by("vcpu-info.valid-threads-per-core", "2"))["InstanceTypes"]
+    assert kind in threads
     assert kind["InstanceStorageInfo"]["TotalSizeInGB"] == 75
     one_gib = ec2.describe_instance_types(Filters=by("memory-info.size-in-mib", "1024"))["InstanceTypes"]
     assert {each["InstanceType"] for each in one_gib} == {"t2.micro", "t3.micro", "t3a.micro", "t4g.micro"}
