@@ -116,7 +116,7 @@ class Sockets:
         self.asked: list[tuple[str, int]] = []
         self.refuses: OSError | None = None
 
-    def connect_tcp(self, address: str, port: int) -> FakeSocket:
+    def connect_tcp(self, address: str, port: int, public: str | None = None) -> FakeSocket:
         self.asked.append((address, port))
         if self.refuses is not None:
             raise self.refuses

@@ -166,7 +166,7 @@ def test_echo_that_the_host_refuses_is_counted_said_once_and_told(
 ) -> None:
     network, machine = opened
 
-    def refused(address: str) -> None:
+    def refused(address: str, public: str | None) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(network.nat.sockets, "connect_echo", refused)
@@ -188,7 +188,7 @@ def test_echo_keeps_the_guests_identifier_and_sequence(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
     theirs.setblocking(False)
-    monkeypatch.setattr(network.nat.sockets, "connect_echo", lambda address: ours)
+    monkeypatch.setattr(network.nat.sockets, "connect_echo", lambda address, public: ours)
     machine.guest.ping(0x08080808, 77, 5, b"payload")
     request = heard(network, theirs)[0]
     assert request[0] == icmp.ECHO_REQUEST

@@ -181,6 +181,11 @@ class Attachment:
         for held in (self._first, *self._others.values()):
             held.rules_changed()
 
+    def routes_changed(self) -> None:
+        """What it has begun, and would now begin in another public address's name, ends."""
+        for held in (self._first, *self._others.values()):
+            self._nat.reconsider(held.flows)
+
     def _set_secondary(self, wanted: Iterable[SecondaryAddress], opened: Opened) -> int:
         """These are the secondary addresses; how many flows of clients who came by other public ones were cut.
         InputError or HostError for one that cannot be had: those before it are there then."""

@@ -16,7 +16,10 @@ import msgspec
 
 from celaje.errors import CelajeError, HostError, InputError, NotFound
 from celaje.network import group_file, messages, spawn
+from celaje.network import topology as topology_file
 from celaje.network.messages import Answer, Refused, Request
+from celaje.network.topology import Topology
+from celaje.network.topology_plan import plan_of
 
 ANSWER_SECONDS = 30.0  # a process that has not answered by then hangs
 LINK_BUFFER = 1 << 20  # bytes that a link holds in each direction, where the host allows it
@@ -122,6 +125,20 @@ def set_groups(name: str, groups: Iterable[messages.SecurityGroup]) -> int:
     return 0 if answer is None else _expected(answer, messages.Updated).cut
 
 
+def set_topology(name: str, topology: Topology) -> None:
+    """The planned network `name` has this topology from now on: durably, and at once where its process runs. InputError
+    for what can be none, HostError."""
+    plan_of(topology)
+    topology_file.keep_topology(name, topology)
+    connection = _connection(name)
+    if connection is None:
+        return
+    with connection:
+        answer = _asked(connection, messages.ReadTopology())
+    if answer is not None:
+        _expected(answer, messages.Updated)
+
+
 def statistics(name: str) -> messages.Statistics:
     """The network's counters. NotFound if its process does not run."""
     parts = _in_parts(name, messages.Measure(), messages.Statistics)
@@ -131,13 +148,25 @@ def statistics(name: str) -> messages.Statistics:
     return msgspec.structs.replace(parts[-1], interfaces=merged)
 
 
+def stop_unused(name: str) -> bool:
+    """End the network's process unless somebody is attached. Whether it has ended."""
+    try:
+        return _stopped(name, messages.Stop(unused=True))
+    except Taken:
+        return False
+
+
 def stop(name: str) -> bool:
     """End the network's process. Whether there was one."""
+    return _stopped(name, messages.Stop())
+
+
+def _stopped(name: str, request: messages.Stop) -> bool:
     connection = _connection(name)
     if connection is None:
         return False
     with connection:
-        answer = _asked(connection, messages.Stop())
+        answer = _asked(connection, request)
         if answer is not None:
             _expected(answer, messages.Stopping)
             _received(connection)  # its end: the process has gone

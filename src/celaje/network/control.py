@@ -37,7 +37,7 @@ AttachTo = Callable[[Attach], Attachment]
 class ControlSocket:
     """Answers at `path`. `attach` makes an attachment (CelajeError: refused; Leaving: not by this process), `measure`
     gives the network's counters and table sizes, `changed` is called when somebody attached, detached or was changed,
-    `received` after frames, `stop` on a Stop. `rules` are the network's groups'."""
+    `received` after frames, `stop` on a Stop, `read_topology` on a ReadTopology. `rules` are the network's groups'."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class ControlSocket:
         received: Callable[[], None],
         stop: Callable[[], None],
         rules: GroupRules,
+        read_topology: Callable[[], None],
     ) -> None:
         self.loop = loop
         self.attachments: dict[str, Attachment] = {}
@@ -58,6 +59,7 @@ class ControlSocket:
         self._received = received
         self._stop = stop
         self._rules = rules
+        self._read_topology = read_topology
         self._name = path.stem.removeprefix("net-")
         self._callers: set[_Caller] = set()
         self._pause = loop.timer(self._go_on)
@@ -116,12 +118,18 @@ class ControlSocket:
                     with self._followed():
                         cut = self._rules.keep(read_groups(self._name))
                     caller.send(messages.Updated(cut=cut))
+                case messages.ReadTopology():
+                    self._read_topology()
+                    caller.send(messages.Updated(cut=0))
                 case messages.Measure():
                     self._count(caller)
                 case messages.Hail():
                     self._hail(caller)
                 case messages.Proxy():
                     self._proxy(caller, request)
+                case messages.Stop() if request.unused and self.attachments:
+                    attached = ", ".join(sorted(self.attachments)[:8])
+                    caller.send(Refused(cause="taken", reason=f"the network is in use by {attached}; stop these first"))
                 case messages.Stop():
                     caller.send(messages.Stopping())
                     self._stop()
@@ -235,7 +243,7 @@ class ControlSocket:
             ) from error
         ours.setblocking(False)
         flows = attachment.flows
-        bridge: Bridge | None = flows.nat.connect_inward(flows, ours, (LOOPBACK, 0), request.port)
+        bridge: Bridge | None = flows.nat.connect_inward(flows, ours, (LOOPBACK, 0), request.port, True)
         if bridge is None:
             ours.close()
             theirs.close()

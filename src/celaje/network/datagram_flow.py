@@ -31,7 +31,7 @@ ECHO_SECONDS = 20.0
 class DatagramFlow:
     """What flows of either kind have in common."""
 
-    __slots__ = ("active", "answered", "client", "flows", "inward", "key", "port", "quote", "remote")
+    __slots__ = ("active", "answered", "client", "flows", "inward", "key", "leaves_as", "port", "quote", "remote")
 
     protocol = UDP
 
@@ -42,6 +42,7 @@ class DatagramFlow:
         self.port = port  # the guest's
         self.inward = inward
         self.client = remote[0]  # whom the firewall's rules are about
+        self.leaves_as: str | None = None  # the public address in whose name it goes out, if in one's
         self.active = flows.nat.loop.now
         self.answered = False
         self.quote = b""  # of the guest's last packet, for ICMP errors about it

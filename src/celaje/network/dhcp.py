@@ -18,6 +18,7 @@ them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -57,6 +58,9 @@ class Option(IntEnum):
     DOMAIN = 15
     MTU = 26
     BROADCAST = 28
+    TIME_SERVERS = 42  # NTP's
+    NETBIOS_SERVERS = 44
+    NETBIOS_NODE = 46
     REQUESTED_ADDRESS = 50
     LEASE_SECONDS = 51
     MESSAGE_KIND = 53
@@ -141,11 +145,32 @@ def parse_options(data: bytes) -> dict[int, bytes] | None:
     return options
 
 
+@dataclass(frozen=True, slots=True)
+class DhcpSettings:
+    """What an owner wants guests to be told. `domain` None: the network's; several with spaces between are the names to
+    search, the first one is the domain. Without servers of names it is the network's own."""
+
+    domain: str | None = None
+    name_servers: tuple[int, ...] = ()
+    time_servers: tuple[int, ...] = ()
+    netbios_servers: tuple[int, ...] = ()
+    netbios_node: int | None = None
+
+
 class DhcpServer:
     """`router` is the server's own address as well."""
 
     def __init__(
-        self, *, router: int, dns: int, subnet: int, prefix_length: int, mtu: int, domain: str, lease_seconds: int
+        self,
+        *,
+        router: int,
+        dns: int,
+        subnet: int,
+        prefix_length: int,
+        mtu: int,
+        domain: str,
+        lease_seconds: int,
+        settings: DhcpSettings = DhcpSettings(),
     ) -> None:
         mask = 0xFFFFFFFF << (32 - prefix_length) & 0xFFFFFFFF
         self._server = router
@@ -162,11 +187,11 @@ class DhcpServer:
             (
                 _option(Option.MASK, mask),
                 _option(Option.ROUTER, router),
-                _option(Option.DNS, dns),
-                _option(Option.DOMAIN, domain.encode()),
+                _option(Option.DNS, _addresses(settings.name_servers) or dns),
                 _option(Option.MTU, mtu.to_bytes(2, "big")),
                 _option(Option.BROADCAST, subnet | ~mask & 0xFFFFFFFF),
-                _option(Option.DOMAIN_SEARCH, _labels(domain)),
+                *_domains((domain if settings.domain is None else settings.domain).split()),
+                *_further(settings),
             )
         )
 
@@ -228,6 +253,25 @@ class DhcpServer:
 def _option(code: Option, value: int | bytes) -> bytes:
     data = value.to_bytes(4, "big") if isinstance(value, int) else value
     return bytes((code, len(data))) + data
+
+
+def _addresses(servers: tuple[int, ...]) -> bytes:
+    return b"".join(address.to_bytes(4, "big") for address in servers)
+
+
+def _domains(names: list[str]) -> Iterator[bytes]:
+    if names:
+        yield _option(Option.DOMAIN, names[0].encode())
+        yield _option(Option.DOMAIN_SEARCH, b"".join(map(_labels, names))[:255])
+
+
+def _further(settings: DhcpSettings) -> Iterator[bytes]:
+    if settings.time_servers:
+        yield _option(Option.TIME_SERVERS, _addresses(settings.time_servers))
+    if settings.netbios_servers:
+        yield _option(Option.NETBIOS_SERVERS, _addresses(settings.netbios_servers))
+    if settings.netbios_node is not None:
+        yield _option(Option.NETBIOS_NODE, bytes((settings.netbios_node,)))
 
 
 def _labels(domain: str) -> bytes:

@@ -89,6 +89,8 @@ class NameServer:
         self._names = names
         self._resolve = resolve
         self._clock = clock
+        self.refuses = False
+        """Every question is refused: whoever keeps the network wants guests to ask others."""
         self._asked: dict[int, _Question] = {}  # by number, in the order they were asked
         self._number = 0
         self._of_asker: dict[str, int] = {}
@@ -108,6 +110,9 @@ class NameServer:
             return True
         if len(query) > QUERY_LIMIT or query[4:10] != _ONE_QUESTION or query[10:12] > _MOST_ADDITIONAL:
             respond(_error(query, dns.rcode.FORMERR))
+            return True
+        if self.refuses:
+            respond(_error(query, dns.rcode.REFUSED))
             return True
         try:
             # Records beyond the question, of which a hostile query has hundreds, would be milliseconds of everybody's.

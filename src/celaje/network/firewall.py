@@ -224,7 +224,15 @@ class Firewall:
         )
 
     def admit(
-        self, interface: Interface, protocol: int, client: int, source: int, source_port: int, port: int, now: float
+        self,
+        interface: Interface,
+        protocol: int,
+        client: int,
+        source: int,
+        source_port: int,
+        port: int,
+        now: float,
+        beside_routes: bool = False,
     ) -> bool:
         """As Network.admit says."""
         if protocol == ICMP:
@@ -238,6 +246,7 @@ class Firewall:
         if not interface.inward.admits(protocol, client, rule_port):
             return False
         flow = Flow(protocol, None, b"", interface, key, client, interface.address, rule_port, now)
+        flow.beside_routes = beside_routes
         self.flows.add(flow)
         return True
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from celaje.network.ipv4 import ICMP, TCP, UDP
 
 if TYPE_CHECKING:
+    from celaje.network.forwarding import Way
     from celaje.network.interface import Interface
 
 
@@ -73,6 +74,8 @@ class Flow:
     initiator's do, `port` what rules are about: the responder's port, or ICMP's type and code."""
 
     __slots__ = (
+        "back",
+        "beside_routes",
         "client",
         "closed_by_initiator",
         "initiator",
@@ -87,6 +90,7 @@ class Flow:
         "server",
         "state",
         "state_before",
+        "there",
         "timeout",
     )
 
@@ -116,6 +120,11 @@ class Flow:
         self.timeout = _TIMEOUTS.get(protocol, OTHER_TIMEOUTS)[State.NEW]
         self.last = now
         self.second = 0  # its place in the wheel
+        # Where its packets go, those of its initiator and those of its responder, as was decided last; neither routes
+        # nor access lists are asked about some.
+        self.there: Way | None = None
+        self.back: Way | None = None
+        self.beside_routes = False
         # Where it stands: the tables of its ends, and its key in each.
         self.places: list[tuple[Interface, bytes]] = []
         if initiator is not None:

@@ -35,6 +35,7 @@ class GuestStream:
         "flows",
         "inward",
         "key",
+        "leaves_as",
         "queued",
         "timer",
         "transmit",
@@ -48,6 +49,7 @@ class GuestStream:
         self.key = stream_key(remote[0], remote[1], port)
         self.inward = inward
         self.client = remote[0]  # whom the firewall's rules are about
+        self.leaves_as: str | None = None  # the public address in whose name it goes out, if in one's
         self.active = now
         self.established = False
         self.ended = False

@@ -41,6 +41,7 @@ class HeldAddress:
         self._pool = pool
         self.flows: InterfaceFlows = nat.attached(interface)
         self.flows.opened = opened
+        nat.network.set_public_address(interface, public)
         try:
             is_real = self._join_pool(public)
             self.ports = PublicPorts(self.flows, public, forwards, self._admitted(public), is_real)
@@ -83,6 +84,7 @@ class HeldAddress:
             self.ports.set_address(was, former_exit is not None, self._admitted(was))
             raise
         self.public_address = now
+        self._nat.network.set_public_address(self.interface, now)
         if not is_real:
             self.flows.exit = None
         self._leave_pool(was if former_exit is not None else None)

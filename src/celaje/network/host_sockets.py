@@ -43,14 +43,16 @@ class HostSockets(Protocol):
     def keep(self, made: socket.socket) -> socket.socket:
         """A socket that was accepted; OSError, and it is closed, if the process has too many already."""
 
-    def connect_tcp(self, address: str, port: int) -> HostSocket:
-        """A stream socket that is being connected; it becomes writable once it is decided, and SO_ERROR says how."""
+    def connect_tcp(self, address: str, port: int, public: str | None = None) -> HostSocket:
+        """A stream socket that is being connected; it becomes writable once it is decided, and SO_ERROR says how. It
+        talks in the name of the host's address `public` where it can: loopback talks to loopback only."""
 
-    def connect_udp(self, address: str, port: int) -> HostSocket:
-        """A datagram socket that talks to this address and port only."""
+    def connect_udp(self, address: str, port: int, public: str | None = None) -> HostSocket:
+        """A datagram socket that talks to this address and port only, in the name of `public` as above."""
 
-    def connect_echo(self, address: str) -> HostSocket:
-        """A ping socket (icmp(7)): sends echo requests to the address, receives the replies without their IP header."""
+    def connect_echo(self, address: str, public: str | None = None) -> HostSocket:
+        """A ping socket (icmp(7)): sends echo requests to the address, receives the replies without their IP header; in
+        the name of `public` as above."""
 
 
 # In the middle of a connection only resets are of interest, so an error of these is one.
@@ -68,6 +70,7 @@ UNREACHABLE_CODES = {
 }
 NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 
+_BIND_ADDRESS_NO_PORT = 24  # ip(7), IP_BIND_ADDRESS_NO_PORT
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
@@ -98,11 +101,12 @@ class KernelSockets:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return made
 
-    def connect_tcp(self, address: str, port: int) -> HostSocket:
+    def connect_tcp(self, address: str, port: int, public: str | None = None) -> HostSocket:
         flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         made = self.keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM | flags))
         try:
             tune(made)
+            _bind(made, public, address)
             error = made.connect_ex((address, port))
             if error not in (0, errno.EINPROGRESS):
                 raise OSError(error, os.strerror(error))
@@ -111,19 +115,32 @@ class KernelSockets:
             raise
         return made
 
-    def connect_udp(self, address: str, port: int) -> HostSocket:
+    def connect_udp(self, address: str, port: int, public: str | None = None) -> HostSocket:
         flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         made = self.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags))
-        return _connected(made, (address, port))
+        return _connected(made, (address, port), public)
 
-    def connect_echo(self, address: str) -> HostSocket:
+    def connect_echo(self, address: str, public: str | None = None) -> HostSocket:
         flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         made = self.keep(socket.socket(socket.AF_INET, flags, socket.IPPROTO_ICMP))
-        return _connected(made, (address, 0))
+        return _connected(made, (address, 0), public)
 
 
-def _connected(made: socket.socket, address: tuple[str, int]) -> socket.socket:
+def _bind(made: socket.socket, public: str | None, address: str) -> None:
+    """Talk to `address` in the name of `public`. The kernel lets an address of loopback talk to others of it only, and
+    what is on loopback is not to be told the host's other addresses."""
+    if public is not None and _is_loopback(public) == _is_loopback(address):
+        made.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)  # or each takes a port from all destinations
+        made.bind((public, 0))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
+
+
+def _connected(made: socket.socket, address: tuple[str, int], public: str | None) -> socket.socket:
     try:
+        _bind(made, public, address[0])
         made.connect(address)
     except BaseException:
         made.close()

@@ -61,6 +61,7 @@ class Interface:
         "name",
         "others",
         "outward",
+        "public_address",
         "requests",
         "resume_at",
         "source_dest_check",
@@ -81,6 +82,7 @@ class Interface:
         self.others: dict[int, Interface] = {}  # by address
         self.source_dest_check = config.source_dest_check
         self.transmit = transmit
+        self.public_address: str | None = None
         self.statistics = Statistics()
         # Backpressure for a guest that sends faster than its bandwidth: whoever reads its messages stops until the
         # clock says this (0: no need to). Messages that are received sooner all the same are dropped when too many.

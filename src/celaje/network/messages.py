@@ -8,7 +8,7 @@
                                   <-           InterfaceList, again and again until one with more = false
       Describe | Measure | Hail   ->
                                   <-           Described | Statistics | Heard, in the same way
-      Update | ReadGroups         ->
+      Update | ReadGroups | ReadTopology  ->
                                   <-           Updated
       Stop                        ->
                                   <-           Stopping
@@ -53,6 +53,7 @@ class NetworkSettings(_Part, frozen=True):
     blocks: tuple[str, ...] = ("10.77.0.0/16",)  # DNS is the first one's second address
     domain: str = "celaje.internal"  # of the machines' names
     mtu: int = 1500
+    planned: bool = False  # routes, access lists and so on are those of the network's file (see topology.py)
     pool: str | None = None  # addresses of the owner's that live on a TUN device, all ports real (CAP_NET_ADMIN)
 
 
@@ -193,6 +194,10 @@ class ReadGroups(Message, frozen=True, tag="read-groups"):
     """The network's file of groups (see group_file.py) is another one now."""
 
 
+class ReadTopology(Message, frozen=True, tag="read-topology"):
+    """The network's file of its topology (see topology.py) is another one now."""
+
+
 class Measure(Message, frozen=True, tag="measure"):
     """Asks for Statistics."""
 
@@ -210,10 +215,13 @@ class Proxy(Message, frozen=True, tag="proxy"):
 
 
 class Stop(Message, frozen=True, tag="stop"):
-    """Ends the network's process, whoever is attached. Machines start it again if they live on."""
+    """Ends the network's process, whoever is attached. Machines start it again if they live on. With `unused`: unless
+    somebody is attached, and then it is refused as "taken"."""
+
+    unused: bool = False
 
 
-Request = Attach | ListInterfaces | Describe | Update | ReadGroups | Measure | Hail | Proxy | Stop
+Request = Attach | ListInterfaces | Describe | Update | ReadGroups | ReadTopology | Measure | Hail | Proxy | Stop
 
 
 # Answers.

@@ -302,11 +302,14 @@ class Nat:
             self.count("TCP connections put off, too many are being opened")
             return  # the guest asks again
         try:
-            made = self.sockets.connect_tcp(*host)
+            public = self.network.leaves_as(flows.interface, address)
+            made = self.sockets.connect_tcp(*host, public)
         except OSError as error:
             self._no_stream(flows, address, syn, quote, error)
             return
-        Bridge(flows, remote, syn.source_port, made, False, quote).connect(syn)
+        bridge = Bridge(flows, remote, syn.source_port, made, False, quote)
+        bridge.leaves_as = public
+        bridge.connect(syn)
 
     def _no_stream(self, flows: InterfaceFlows, address: int, syn: TcpSegment, quote: bytes, error: OSError) -> None:
         if error.errno in NO_RESOURCES:
@@ -318,15 +321,23 @@ class Nat:
             self.network.unreachable(flows.interface, quote, code, None)
 
     def connect_inward(
-        self, flows: InterfaceFlows, stream: HostSocket, client: tuple[int, int], port: int
+        self,
+        flows: InterfaceFlows,
+        stream: HostSocket,
+        client: tuple[int, int],
+        port: int,
+        beside_routes: bool = False,
     ) -> Bridge | None:
-        """Carry a client's connection on to the guest's `port`. None, with the stream untouched, if rules or limits do
-        not admit the client: its real address is what they are about."""
+        """Carry a client's connection on to the guest's `port`. None, with the stream untouched, if rules, routes,
+        access lists or limits do not admit the client: its real address is what they are about. `beside_routes`: the
+        client is in the network as far as routes and access lists are concerned."""
         if len(flows.streams) >= MOST_STREAMS:
             self.count_and_say_once("TCP connections beyond the limit", f"{flows.interface.name} has {MOST_STREAMS:,}")
             return None
         remote = self.presented(flows, flows.streams, client, port)
-        if remote is None or not self.network.admit(flows.interface, ipv4.TCP, client[0], remote[0], remote[1], port):
+        if remote is None or not self.network.admit(
+            flows.interface, ipv4.TCP, client[0], remote[0], remote[1], port, beside_routes
+        ):
             self.count("clients refused")
             return None
         bridge = Bridge(flows, remote, port, stream, True)
@@ -384,11 +395,13 @@ class Nat:
             host = (ipv4.text(address), port)
         self._make_room(flows, flows.datagrams, MOST_DATAGRAM_FLOWS)
         try:
-            made = self.sockets.connect_udp(*host)
+            public = self.network.leaves_as(flows.interface, address)
+            made = self.sockets.connect_udp(*host, public)
         except OSError as error:
             self._no_socket(flows, packet, error)
             return None
         flow = flows.datagrams[key] = SocketFlow(flows, key, (address, port), source_port, made)
+        flow.leaves_as = public
         return flow
 
     def _echo(self, flows: InterfaceFlows, packet: Packet) -> None:
@@ -408,7 +421,8 @@ class Nat:
                 return
             self._make_room(flows, flows.echoes, MOST_ECHO_FLOWS)
             try:
-                made = self.sockets.connect_echo(ipv4.text(packet.destination))
+                public = self.network.leaves_as(flows.interface, packet.destination)
+                made = self.sockets.connect_echo(ipv4.text(packet.destination), public)
             except PermissionError:
                 self.count_and_say_once(
                     "echo requests that the host refuses",
@@ -420,6 +434,7 @@ class Nat:
                 self._no_socket(flows, packet, error)
                 return
             flow = flows.echoes[key] = EchoFlow(flows, key, (packet.destination, identifier), identifier, made)
+            flow.leaves_as = public
         flow.from_guest(packet)
 
     def datagram_inward(
@@ -491,19 +506,32 @@ class Nat:
         the host's side learns of it."""
         interface = flows.interface
         for stream in tuple(flows.streams.values()):
-            if not self.network.is_service(stream.remote[0]) and not self._admitted(interface, ipv4.TCP, stream):
+            if not self.network.is_service(stream.remote[0]) and (
+                not self._admitted(interface, ipv4.TCP, stream) or self._leaves_otherwise(interface, stream)
+            ):
                 stream.cut()
         for flow in tuple(flows.datagrams.values()):
-            if not self._admitted(interface, ipv4.UDP, flow):
+            if not self._admitted(interface, ipv4.UDP, flow) or self._leaves_otherwise(interface, flow):
                 flows.drop(flows.datagrams, flow)
         for flow in tuple(flows.echoes.values()):
-            if not self.network.admits(interface, Direction.OUTWARD, ipv4.ICMP, flow.client, icmp.ECHO_REQUEST):
+            admitted = self.network.admits(
+                interface, Direction.OUTWARD, ipv4.ICMP, flow.client, icmp.ECHO_REQUEST
+            )
+            if not admitted or self._leaves_otherwise(interface, flow):
                 flows.drop(flows.echoes, flow)
 
     def _admitted(self, interface: Interface, protocol: int, flow: GuestStream | DatagramFlow) -> bool:
         if flow.inward:
             return self.network.admits(interface, Direction.INWARD, protocol, flow.client, flow.port)
         return self.network.admits(interface, Direction.OUTWARD, protocol, *flow.remote)
+
+    def _leaves_otherwise(self, interface: Interface, flow: GuestStream | DatagramFlow) -> bool:
+        """Whether what the guest began would now go out in another public address's name. Where it has no way out at
+        all it need not end: it goes on if the way comes back in time."""
+        if flow.inward:
+            return False
+        now = self.network.leaves_as(interface, flow.remote[0])
+        return now is not None and now != flow.leaves_as
 
     def _sweep_datagrams(self) -> None:
         now = self.loop.now

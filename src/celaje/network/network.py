@@ -22,9 +22,10 @@ from celaje.network import ethernet, ipv4
 from celaje.network.address_pool import AddressPool, Assignment
 from celaje.network.bandwidth import Shaper, bucket
 from celaje.network.buffers import Buffer
-from celaje.network.dhcp import DhcpServer
+from celaje.network.dhcp import DhcpServer, DhcpSettings
 from celaje.network.dns import Names, NameServer
 from celaje.network.firewall import Firewall
+from celaje.network.forwarding import Plan
 from celaje.network.interface import Interface, InterfaceConfig, Transmit
 from celaje.network.outside import Outside, Packet
 from celaje.network.router import Router
@@ -90,6 +91,7 @@ class Network:
         self._by_host_name: dict[str, dict[str, Interface]] = {}  # in lower case; by their names
         self._by_public_name: dict[str, Interface] = {}
         self._subnets = Subnets(self.blocks)
+        self._dhcp_settings = DhcpSettings()
         self._own_names = {config.router: "router", config.dns: "dns"}
         self._pool = AddressPool(config.subnet, config.prefix_length, config.first_lease, assignments)
         self._firewall = Firewall(config.flows)
@@ -131,6 +133,7 @@ class Network:
         self._by_mac[config.mac] = interface
         self._by_host_name.setdefault(interface.host_name.lower(), {})[config.name] = interface
         self._switch.by_address[address] = interface
+        self._switch.forwarding.changed()
         if self._subnets.enter(subnet):
             self._router.add_subnet(subnet, self._dhcp_server(subnet))
         self._firewall.attach(interface, config.groups)
@@ -151,6 +154,7 @@ class Network:
             self.remove_address(interface, other)
         self.set_public_name(interface, None)
         del self._switch.by_address[interface.address]
+        self._switch.forwarding.changed()
         if self._subnets.leave(interface.subnet):
             self._router.remove_subnet(interface.subnet)
         self._switch.waiting.discard(interface)
@@ -163,6 +167,7 @@ class Network:
         other = interface.further(address, self._clock())
         interface.others[address] = self._switch.by_address[address] = other
         self._firewall.attach(other, interface.groups)
+        self._switch.forwarding.changed()
         return other
 
     def remove_address(self, interface: Interface, other: Interface) -> None:
@@ -171,6 +176,7 @@ class Network:
             return
         self.set_public_name(other, None)
         del self._switch.by_address[other.address]
+        self._switch.forwarding.changed()
         self._switch.waiting.discard(other)
         self._firewall.detach(other)
 
@@ -209,6 +215,29 @@ class Network:
         """
         return self._router.deliver(interface, source, destination, protocol, parts, gso_size, ttl, tos)
 
+    def set_plan(self, plan: Plan | None) -> None:
+        """Routes, access lists, DHCP options and so on are these from the next packet on; None: one route everywhere
+        and no access lists."""
+        if plan is not None and plan.blocks is not None:
+            self.blocks.replace(plan.blocks)
+        self._switch.forwarding.set_plan(plan)
+        self._name_server.refuses = plan is not None and not plan.dns
+        settings = DhcpSettings() if plan is None else plan.dhcp
+        if settings != self._dhcp_settings:
+            self._dhcp_settings = settings
+            for subnet in self._subnets:
+                self._router.set_dhcp_server(subnet, self._dhcp_server(subnet))
+
+    def set_public_address(self, interface: Interface, address: str | None) -> None:
+        """That it is known by outside: without one, a route to an internet gateway leads it nowhere."""
+        if interface.public_address != address:
+            interface.public_address = address
+            self._switch.forwarding.changed()
+
+    def leaves_as(self, interface: Interface, destination: int) -> str | None:
+        """The public address in whose name the interface's packets to somewhere outside go; None: in nobody's."""
+        return None if self._router.is_own(destination) else self._switch.forwarding.leaves_as(interface, destination)
+
     def admit(
         self,
         interface: Interface,
@@ -217,11 +246,20 @@ class Network:
         source: int,
         source_port: int,
         port: int,
+        beside_routes: bool = False,
     ) -> bool:
         """Whether the guest's rules let `client` (the real address, on the host's side) connect to its `port` (TCP or
         UDP; ICMP: the echo identifier in both ports). If so, the flow is tracked from now on: packets that are
-        delivered from `source`:`source_port` to `port` are the client's, and the guest's answers are admitted."""
-        return self._firewall.admit(interface, protocol, client, source, source_port, port, self._clock())
+        delivered from `source`:`source_port` to `port` are the client's, and the guest's answers are admitted.
+        `beside_routes`: neither routes nor access lists are asked, now or later."""
+        if not beside_routes:
+            drop = self._switch.forwarding.welcomes(interface, client, protocol, source_port, port)
+            if drop is not None:
+                interface.statistics.drop(drop)
+                return False
+        return self._firewall.admit(
+            interface, protocol, client, source, source_port, port, self._clock(), beside_routes
+        )
 
     def admits(
         self, interface: Interface, direction: Direction, protocol: int, remote: int, port: int, code: int = 0
@@ -259,6 +297,7 @@ class Network:
         """Whether the guest may only send from its own addresses, and is only sent what is for them."""
         for one in (interface, *interface.others.values()):
             one.source_dest_check = checked
+        self._switch.forwarding.changed()
 
     def set_bandwidth(self, interface: Interface, to_guest: int | None, from_guest: int | None) -> None:
         """Bytes a second, at least 1,000; None: no limit."""
@@ -378,6 +417,7 @@ class Network:
             mtu=config.mtu,
             domain=config.domain,
             lease_seconds=config.lease_seconds,
+            settings=self._dhcp_settings,
         )
 
     def _addresses_of(self, host_name: str) -> list[int]:

@@ -29,6 +29,7 @@ from celaje.network.attachment import Attachment
 from celaje.network.control import ControlSocket, Leaving
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
+from celaje.network.forwarding import Plan
 from celaje.network.group_file import read_groups
 from celaje.network.group_rules import GroupRules
 from celaje.network.host_sockets import KernelSockets
@@ -42,6 +43,8 @@ from celaje.network.resolver import HostResolvers, Resolver
 from celaje.network.routing_table import RoutingTable
 from celaje.network.scheduling import ask_for_short_slices
 from celaje.network.subnet import Blocks
+from celaje.network.topology import read_topology
+from celaje.network.topology_plan import plan_of
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.5  # how late the network may learn that a flow or a question has timed out
@@ -91,8 +94,17 @@ class NetworkProcess:
         self._poll = self.loop.timer(self._polled)
         self._idle = self.loop.timer(self.loop.stop)
         self.control = ControlSocket(
-            self.loop, path, self._attach, self._measure, self._changed, self._received, self._stop, self._rules
+            self.loop,
+            path,
+            self._attach,
+            self._measure,
+            self._changed,
+            self._received,
+            self._stop,
+            self._rules,
+            self._read_topology,
         )
+        self._read_topology()
         self._changed()
         self._polled()
 
@@ -125,6 +137,15 @@ class NetworkProcess:
         attachment = Attachment(self.network, self._config, self.nat, self._rules, self._metadata, self._pool, request)
         self._assignments.write(self.network.assignments)
         return attachment
+
+    def _read_topology(self) -> None:
+        """The network is as its file says, from now on. InputError, with nothing changed, if that can be none."""
+        if not self.settings.planned:
+            return
+        topology = read_topology(self.settings.name)
+        self.network.set_plan(Plan() if topology is None else plan_of(topology))
+        for one in self.control.attachments.values():
+            one.routes_changed()
 
     def _measure(self) -> tuple[dict[str, int], dict[str, int]]:
         counters = {**self.nat.counters, "callbacks that failed": self.loop.failures}

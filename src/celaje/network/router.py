@@ -15,7 +15,8 @@ from celaje.network import arp, dhcp, dns, ethernet, icmp, ipv4, ipv6, offload, 
 from celaje.network.buffers import Buffer
 from celaje.network.checksum import checksum, is_correct, pseudo_header_sum
 from celaje.network.firewall import Firewall
-from celaje.network.flow import UDP_SUFFIX, State, four_tuple
+from celaje.network.flow import UDP_SUFFIX, Flow, State, four_tuple
+from celaje.network.forwarding import Way, rule_port
 from celaje.network.interface import Interface
 from celaje.network.outside import Outside, Packet
 from celaje.network.statistics import Drop
@@ -64,6 +65,10 @@ class Router:
     def add_subnet(self, subnet: Subnet, dhcp_server: dhcp.DhcpServer) -> None:
         """The router has an address in it from now on, and serves DHCP there."""
         self._own.add(subnet.router)
+        self._dhcp[subnet] = dhcp_server
+
+    def set_dhcp_server(self, subnet: Subnet, dhcp_server: dhcp.DhcpServer) -> None:
+        """Another one serves there from now on."""
         self._dhcp[subnet] = dhcp_server
 
     def remove_subnet(self, subnet: Subnet) -> None:
@@ -306,7 +311,6 @@ class Router:
             interface.statistics.drop(Drop.OVERSIZED)
             return False
         if source not in self._services and not self._admitted(interface, source, destination, protocol, first, now):
-            interface.statistics.drop(Drop.FIREWALL)
             return False
         if not fits:
             return self._deliver_fragments(interface, source, protocol, parts, ttl, tos, now)
@@ -342,19 +346,51 @@ class Router:
     def _admitted(
         self, interface: Interface, source: int, destination: int, protocol: int, transport: Buffer, now: float
     ) -> bool:
+        """Whether a packet from outside may go to the guest; counted if not."""
+        key = b""
         if protocol == 6 or protocol == 17:
             key = four_tuple.pack(
                 destination, source, transport[2] << 8 | transport[3], transport[0] << 8 | transport[1]
             )
-            flow = interface.flows.get(key if protocol == 6 else key + UDP_SUFFIX)
-            if (
-                flow is not None
-                and flow.state is State.ESTABLISHED
-                and not (protocol == 6 and transport[13] & _SYN_FIN_RST)
-            ):
-                flow.last = now
-                return True
-        return self._firewall.track(protocol, None, interface, source, destination, memoryview(transport), now)
+            if protocol == 17:
+                key += UDP_SUFFIX
+        flow = interface.flows.get(key)
+        way = None if flow is None else (flow.back if flow.initiator is interface else flow.there)
+        if way is None or way.version != self._switch.forwarding.version:
+            way = self._way_in(interface, flow, source, protocol, transport)
+        if way.drop is not None:
+            interface.statistics.drop(way.drop)
+            return False
+        if (
+            flow is not None
+            and flow.state is State.ESTABLISHED
+            and not (protocol == 6 and transport[13] & _SYN_FIN_RST)
+        ):
+            flow.last = now
+            return True
+        if self._firewall.track(protocol, None, interface, source, destination, memoryview(transport), now):
+            return True
+        interface.statistics.drop(Drop.FIREWALL)
+        return False
+
+    def _way_in(
+        self, interface: Interface, flow: Flow | None, source: int, protocol: int, transport: Buffer
+    ) -> Way:
+        """The way of a packet from outside, and of all others of its flow from now on."""
+        forwarding = self._switch.forwarding
+        begun = flow is not None and flow.initiator is interface
+        if flow is not None:
+            source = flow.server if begun else flow.client
+        if (flow is not None and flow.beside_routes) or source in self._own:
+            way = Way(forwarding.version, None)
+        else:
+            way = forwarding.inward(interface, source, protocol, rule_port(protocol, transport))
+        if flow is not None:
+            if begun:
+                flow.back = way
+            else:
+                flow.there = way
+        return way
 
     def unreachable(
         self, interface: Interface, quote: bytes, code: int, source: int | None = None, mtu: int = 0

@@ -20,6 +20,10 @@ class Drop(StrEnum):
     MULTICAST = "multicast"  # and broadcast: the network has none, beyond ARP, DHCP and neighbour discovery
     UNKNOWN_DESTINATION = "unknown destination"
     TTL = "TTL exceeded"
+    NO_ROUTE = "no route"  # its subnet's route table has none, or one to what is no more
+    NO_PUBLIC_ADDRESS = "no public address"  # a route to an internet gateway, which knows only who has one
+    NOT_ITS_OWN = "not its own"  # a route to an interface that takes only what is for it
+    ACCESS_LIST = "access list"  # of the subnet that it leaves, or of the one that it would enter
     FIREWALL = "firewall"
     BANDWIDTH = "bandwidth"
     QUEUE_FULL = "queue full"  # the machine does not read, or its bandwidth's queue has no room

@@ -56,7 +56,7 @@ def check_subnet(subnet: Subnet) -> None:
 
 
 class Blocks:
-    """The blocks of a network. There may come to be more of them, never fewer."""
+    """The blocks of a network. There may come to be more of them, and fewer only where all are said anew."""
 
     def __init__(self, blocks: Iterable[Subnet]) -> None:
         self._blocks: tuple[Subnet, ...] = ()
@@ -75,6 +75,10 @@ class Blocks:
             if block.overlaps(other):
                 raise InputError(f"{block} overlaps {other}, which is the network's already; choose another block")
         self._blocks = (*self._blocks, block)
+
+    def replace(self, blocks: Iterable[Subnet]) -> None:
+        """These and no others, which have been checked."""
+        self._blocks = tuple(blocks)
 
     def has(self, address: int) -> bool:
         """Whether the address is one of the network's."""
@@ -95,6 +99,9 @@ class Subnets:
         self._blocks = blocks
         self._interfaces: dict[Subnet, int] = {}  # how many are in each
         self._same: dict[Subnet, Subnet] = {}
+
+    def __iter__(self) -> Iterator[Subnet]:
+        return iter(tuple(self._same.values()))
 
     def found(self, wanted: Subnet) -> Subnet:
         """The subnet that equals `wanted`: the same object for all interfaces in it. InputError if there can be no

@@ -4,7 +4,8 @@ The way of a packet that belongs to an established flow between guests, or betwe
 module's `receive` alone: one look into the flow table. Frames between guests keep their link header and every byte.
 There is no flooding: an interface has one MAC and one address, both known; ARP is answered by the network, and beyond
 ARP, DHCP and neighbour discovery neither broadcast nor multicast goes anywhere (as in EC2). Between subnets packets
-are routed: to the router's MAC, with another link header and one hop fewer to live.
+are routed: to the router's MAC, with another link header and one hop fewer to live. Where to, and whether they may
+cross the subnets' borders, forwarding.py decides, once a flow and direction until something changes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Protocol
 from celaje.network import ethernet, icmp, ipv4, offload
 from celaje.network.buffers import Buffer
 from celaje.network.firewall import Firewall
-from celaje.network.flow import UDP_SUFFIX, State
+from celaje.network.flow import UDP_SUFFIX, Flow, State
+from celaje.network.forwarding import Forwarding, Way, rule_port
 from celaje.network.interface import Interface
 from celaje.network.statistics import Drop
 from celaje.network.subnet import Blocks
@@ -88,6 +90,7 @@ class Switch:
         self._firewall = firewall
         self._clock = clock
         self.by_address: dict[int, Interface] = {}
+        self.forwarding = Forwarding(blocks, self.by_address)
         self.waiting: set[Interface] = set()  # those whose shapers hold messages
         self.router: Routing
 
@@ -167,8 +170,7 @@ class Switch:
             other = interface.others.get(source)
             if other is not None:
                 interface = other
-            elif interface.source_dest_check or not source or not self._goes_to_a_guest(destination):
-                # A guest that routes does so among guests: no other network knows the way back.
+            elif interface.source_dest_check or not source:
                 self.router.foreign(interface, message, source, destination, total)
                 return
         flow = interface.flows.get(key)
@@ -184,16 +186,51 @@ class Switch:
             self._beside_flows(interface, message, mac, source, destination, protocol, total, ttl, now)
             return
         flow.last = now
-        peer = flow.responder if flow.initiator is interface else flow.initiator
-        if peer is None:
-            self._leave(interface, message, mac, source, destination, protocol, total, ttl)
-        elif mac == peer.mac and peer.subnet is interface.subnet:
+        begun = flow.initiator is interface
+        peer = flow.responder if begun else flow.initiator
+        if peer is not None and mac == peer.mac and peer.subnet is interface.subnet:
             self.send(peer, [message], size, now)
+            return
+        way = flow.there if begun else flow.back
+        if way is None or way.version != self.forwarding.version:
+            way = self._decided(flow, interface, source, destination, protocol, message)
+        if way.drop is not None:
+            self._drop(interface, message, mac, way.drop)
+        elif way.peer is not peer:
+            # Its route leads to somebody else now: to the firewall that is another flow.
+            self._firewall.flows.remove(flow)
+            self._beside_flows(interface, message, mac, source, destination, protocol, total, ttl, now)
+        elif peer is None:
+            self._leave(interface, message, mac, source, destination, protocol, total, ttl)
         else:
             self._pass(interface, peer, message, mac, ttl, now)
 
-    def _goes_to_a_guest(self, destination: int) -> bool:
-        return self._blocks.has(destination) and not self.router.is_own(destination)
+    def _decided(
+        self, flow: Flow, interface: Interface, source: int, destination: int, protocol: int, message: memoryview
+    ) -> Way:
+        """The way of the interface's packets of an established flow, from now on."""
+        forwarding = self.forwarding
+        begun = flow.initiator is interface
+        if (flow.responder if begun else flow.initiator) is None:
+            # Who is outside is known by another address in here, if the guest could not answer to the real one.
+            destination = flow.server if begun else flow.client
+        if flow.beside_routes or self.router.is_own(destination):
+            way = Way(forwarding.version, None)
+        else:
+            way = forwarding.outward(
+                interface, source, destination, protocol, rule_port(protocol, message[TRANSPORT : TRANSPORT + 4])
+            )
+        if begun:
+            flow.there = way
+        else:
+            flow.back = way
+        return way
+
+    def _drop(self, interface: Interface, message: memoryview, mac: bytes, cause: Drop) -> None:
+        """What has no way; its sender is told only that nobody has that address."""
+        interface.statistics.drop(cause)
+        if cause is Drop.UNKNOWN_DESTINATION and mac == self.router.mac:
+            self.router.unreachable(interface, bytes(message[IP : IP + 28]), icmp.HOST_UNREACHABLE)
 
     def send(self, interface: Interface, parts: list[Buffer], size: int, now: float) -> bool:
         """Sends a message of `size` bytes to the interface's guest, or lets it wait for its bandwidth; False if it
@@ -275,27 +312,30 @@ class Switch:
                 statistics.drop(Drop.MULTICAST)
             return
         if router.is_own(destination):
-            if mac == router.mac:
+            if source != interface.address:
+                statistics.drop(Drop.SPOOFED)
+            elif mac == router.mac:
                 router.own_packet(interface, message, source, destination, protocol, total, now)
             else:
                 statistics.drop(Drop.UNKNOWN_DESTINATION)
             return
-        peer: Interface | None = None
-        if self._blocks.has(destination):
-            peer = self.by_address.get(destination)
-            if (
-                peer is None
-                or peer is interface
-                or (mac != router.mac and (mac != peer.mac or peer.subnet is not interface.subnet))
-            ):
+        transport = message[TRANSPORT : IP + total]
+        peer = self.by_address.get(destination) if mac != router.mac else None
+        if peer is not None:
+            if peer is interface or mac != peer.mac or peer.subnet is not interface.subnet:
                 statistics.drop(Drop.UNKNOWN_DESTINATION)
-                if mac == router.mac:
-                    router.unreachable(interface, bytes(message[IP : IP + 28]), icmp.HOST_UNREACHABLE)
                 return
         elif mac != router.mac:
             statistics.drop(Drop.UNKNOWN_DESTINATION)
             return
-        transport = message[TRANSPORT : IP + total]
+        else:
+            way = self.forwarding.outward(interface, source, destination, protocol, rule_port(protocol, transport))
+            peer = way.peer
+            if peer is interface:
+                way = Way(way.version, None, Drop.UNKNOWN_DESTINATION)
+            if way.drop is not None:
+                self._drop(interface, message, mac, way.drop)
+                return
         if not self._firewall.track(protocol, interface, peer, source, destination, transport, now):
             statistics.drop(Drop.FIREWALL)
         elif peer is None:
