@@ -12,8 +12,9 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
+from celaje.cloud.ec2.internet_gateways import refuse_without_gateway
 from celaje.cloud.ec2.kinds import Kind
-from celaje.cloud.ec2.network_interfaces import INTERFACES, of_instances
+from celaje.cloud.ec2.network_interfaces import INTERFACES, is_gateways, of_instances
 from celaje.cloud.ec2.public_addresses import (
     assign_public,
     elastic_address,
@@ -155,11 +156,26 @@ def associate_address(call: Call, request: ec2.AssociateAddressRequestTypeDef) -
                 f"resource {interface.id} is already associated with associate-id {former.association}",
             )
         former.interface = former.association = ""
+    _refuse_a_gateways(address, interface)
+    if address.interface:
+        _refuse_a_gateways(address, call.session.get_one(NetworkInterface, address.interface))
+    refuse_without_gateway(call, interface.vpc)
     _leave(call, address)
     release_public(call.session, interface)
     address.interface, address.association = interface.id, new_id("eipassoc")
     call.wake("networks")
     return {"AssociationId": address.association}
+
+
+def _refuse_a_gateways(address: ElasticAddress, interface: NetworkInterface) -> None:
+    """AwsError if the interface is a NAT gateway's, which keeps its address as long as it is there."""
+    if is_gateways(interface):
+        raise AwsError(
+            "AuthFailure",
+            f"You do not have permission to access the specified resource: {interface.id} is a NAT gateway's, and so "
+            f"is its address as long as it is there; {address.id} stays as it is.",
+            403,
+        )
 
 
 def _leave(call: Call, address: ElasticAddress) -> None:
@@ -192,6 +208,8 @@ def disassociate_address(call: Call, request: ec2.DisassociateAddressRequestType
             raise AwsError("InvalidAssociationID.NotFound", f"The association ID '{association}' does not exist")
     else:
         address = _named(call, None, public)
+    if address.interface:
+        _refuse_a_gateways(address, call.session.get_one(NetworkInterface, address.interface))
     _leave(call, address)
     return {}
 

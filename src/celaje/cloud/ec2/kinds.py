@@ -15,6 +15,7 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.state.base import Resource
+from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.prepared import one, owned, owner
 from celaje.cloud.state.tags import tags_of
 
@@ -39,6 +40,13 @@ class Kind(Generic[RowType]):
     malformed: str
     not_found: str
     noun: str
+
+    def new(self, call: Call, **columns: object) -> RowType:
+        """A new resource of the caller's, in the session."""
+        make: Callable[..., RowType] = self.table
+        row = make(id=new_id(self.prefix), account=call.account, region=call.region, created=call.now, **columns)
+        call.session.add(row)
+        return row
 
     def missing(self, identifier: str) -> AwsError:
         """The refusal of an identifier that nothing of the account's has."""

@@ -11,7 +11,15 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas
-from celaje.cloud.ec2.network_interfaces import INTERFACES, Described, allocate, described, release, set_groups
+from celaje.cloud.ec2.network_interfaces import (
+    INTERFACES,
+    Described,
+    allocate,
+    described,
+    is_gateways,
+    release,
+    set_groups,
+)
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.subnets import SUBNETS
@@ -83,7 +91,7 @@ def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequ
 def delete_network_interface(call: Call, request: ec2.DeleteNetworkInterfaceRequestTypeDef) -> Answer:
     """An interface that is attached to nothing."""
     interface = INTERFACES.find(call, request["NetworkInterfaceId"])
-    if interface.instance:
+    if interface.attachment:
         raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
     release(call.session, interface.id)
     return {}
@@ -126,16 +134,16 @@ _FILTERS = Filters[_Found](
         "description": lambda one: one.row.description,
         "group-id": lambda one: [group["GroupId"] for group in one.description.groups],
         "group-name": lambda one: [group["GroupName"] for group in one.description.groups],
-        "interface-type": lambda one: "interface",
+        "interface-type": lambda one: "nat_gateway" if is_gateways(one.row) else "interface",
         "mac-address": lambda one: one.row.mac,
         "network-interface-id": lambda one: one.row.id,
         "owner-id": lambda one: one.row.account,
         "private-dns-name": lambda one: private_name(one.row.region, one.row.private_address),
         "private-ip-address": lambda one: one.row.private_address,
         "requester-id": lambda one: None,
-        "requester-managed": lambda one: False,
+        "requester-managed": lambda one: is_gateways(one.row),
         "source-dest-check": lambda one: one.row.source_dest_check,
-        "status": lambda one: "in-use" if one.row.instance else "available",
+        "status": lambda one: "in-use" if one.row.attachment else "available",
         "subnet-id": lambda one: one.row.subnet,
         "vpc-id": lambda one: one.row.vpc,
     },

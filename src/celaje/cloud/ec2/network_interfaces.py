@@ -31,6 +31,7 @@ INTERFACES = Kind(
     "InvalidNetworkInterfaceID.NotFound",
     "networkInterface ID",
 )
+GATEWAYS_ATTACHMENT = "ela-attach"
 _GUESSES = 8
 _OF_INSTANCES = (
     select(NetworkInterface)
@@ -162,6 +163,11 @@ def attach(
     interface.attached = now
 
 
+def is_gateways(interface: NetworkInterface) -> bool:
+    """Whether it is a NAT gateway's: then nobody else disposes of it."""
+    return interface.attachment.startswith(GATEWAYS_ATTACHMENT)
+
+
 def release(session: Session, interface_id: str) -> None:
     """The interface is gone: its addresses are free, an elastic one is associated with nothing."""
     interface = session.get(NetworkInterface, interface_id)
@@ -252,7 +258,10 @@ def _describe(
             "PublicIp": public,
         }
     attachment: dict[str, object] | None = None
-    if interface.instance:
+    if is_gateways(interface):
+        attachment = {"AttachmentId": interface.attachment, "DeleteOnTermination": False, "DeviceIndex": 1}
+        attachment |= {"Status": interface.attachment_state, "InstanceOwnerId": "amazon-aws"}
+    elif interface.instance:
         attachment = {
             "AttachTime": interface.attached,
             "AttachmentId": interface.attachment,
@@ -267,7 +276,7 @@ def _describe(
         "Attachment": attachment,
         "Description": interface.description,
         "Groups": answered_groups,
-        "InterfaceType": "interface",
+        "InterfaceType": "nat_gateway" if is_gateways(interface) else "interface",
         "Ipv6Addresses": [],
         "MacAddress": interface.mac,
         "NetworkInterfaceId": interface.id,
@@ -283,7 +292,7 @@ def _describe(
             }
         ],
         "SourceDestCheck": interface.source_dest_check,
-        "Status": "in-use" if interface.instance else "available",
+        "Status": "in-use" if interface.attachment else "available",
         "SubnetId": interface.subnet,
         "VpcId": interface.vpc,
     }
@@ -293,8 +302,9 @@ def _describe(
         network_interface=common
         | {
             "Association": long_association,
-            "Attachment": attachment
-            and attachment | {"InstanceId": interface.instance, "InstanceOwnerId": interface.account},
+            "Attachment": {"InstanceId": interface.instance, "InstanceOwnerId": interface.account, **attachment}
+            if interface.instance and attachment
+            else attachment,
             "AvailabilityZone": interface.zone,
             "AvailabilityZoneId": zone_id(interface.region, interface.zone),
             "PrivateIpAddresses": [
@@ -305,7 +315,7 @@ def _describe(
                     "PrivateIpAddress": interface.private_address,
                 }
             ],
-            "RequesterManaged": False,
+            "RequesterManaged": is_gateways(interface),
             "TagSet": answered_tags(tags),
         },
         instance_network_interface=common,

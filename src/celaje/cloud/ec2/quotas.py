@@ -10,14 +10,40 @@ from sqlalchemy.orm import Session
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.state.base import Resource
+from celaje.cloud.state.networks import NetworkAcl, RouteTable, Subnet
 
 VOLUMES = 5_000
 SNAPSHOTS = 10_000
 KEY_PAIRS = 5_000
 NETWORK_INTERFACES = 5_000
+# Where AWS's default is a handful, this is what it grants on request.
+VPCS = 100
+INTERNET_GATEWAYS = 100
+DHCP_OPTIONS = 100
+SUBNETS_PER_VPC = 200
+ROUTE_TABLES_PER_VPC = 200
+ROUTES = 500
+NETWORK_ACLS_PER_VPC = 200
+NETWORK_ACL_ENTRIES = 40  # of each direction, and not counting the last
+NAT_GATEWAYS_PER_ZONE = 50
+CIDRS_PER_VPC = 5
 LAUNCH_TEMPLATES = 5_000
 LAUNCH_TEMPLATE_VERSIONS = 10_000  # of one template
 VERSIONS_AT_ONCE = 200  # that a request deletes
+
+
+def refuse_beyond_in_vpc(
+    session: Session,
+    table: type[Subnet] | type[RouteTable] | type[NetworkAcl],
+    vpc: str,
+    most: int,
+    noun: str,
+    code: str,
+) -> None:
+    """AwsError if a VPC has `most` of them already."""
+    there = select(func.count()).select_from(table).where(table.vpc == vpc)
+    if (session.scalar(there) or 0) >= most:
+        raise AwsError(code, f"The maximum number of {noun} of {vpc} has been reached: {most}")
 
 
 def refuse_beyond(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.ec2.kinds import Kind, Tagged
-from celaje.cloud.state.networks import Route, RouteTable
+from celaje.cloud.state.networks import InternetGateway, NatGateway, NetworkInterface, Route, RouteTable
 from celaje.cloud.state.tags import answered_tags
 
 if TYPE_CHECKING:
@@ -17,6 +21,11 @@ ACTIONS = Actions("ec2")
 ROUTE_TABLES = Kind(
     RouteTable, "rtb", "InvalidRouteTableId", "InvalidRouteTableID.NotFound", "routeTable ID"
 )
+
+
+def _targets_of(table: Tagged[RouteTable], *kinds: str) -> list[str]:
+    return [route.target for route in table.row.routes if route.target.startswith(kinds)]
+
 
 _FILTERS = Filters[Tagged[RouteTable]](
     {
@@ -28,9 +37,9 @@ _FILTERS = Filters[Tagged[RouteTable]](
         "owner-id": lambda table: table.row.account,
         "route-table-id": lambda table: table.row.id,
         "route.destination-cidr-block": lambda table: [route.destination for route in table.row.routes],
-        "route.gateway-id": lambda table: [route.target for route in table.row.routes],
+        "route.gateway-id": lambda table: _targets_of(table, "igw-", "local"),
+        "route.nat-gateway-id": lambda table: _targets_of(table, "nat-"),
         "route.origin": lambda table: [route.origin for route in table.row.routes],
-        "route.state": lambda table: "active",
         "vpc-id": lambda table: table.row.vpc,
     },
     tags=lambda table: table.tags,
@@ -41,10 +50,16 @@ _FILTERS = Filters[Tagged[RouteTable]](
 def describe_route_tables(call: Call, request: ec2.DescribeRouteTablesRequestTypeDef) -> Answer:
     """The account's route tables. A subnet without one of its own has its VPC's main table."""
     found, token = ROUTE_TABLES.listed(call, request, request.get("RouteTableIds"), _FILTERS)
-    return {"RouteTables": [_described(table) for table in found], "NextToken": token}
+    return {"RouteTables": described(call, found), "NextToken": token}
 
 
-def _described(table: Tagged[RouteTable]) -> dict[str, object]:
+def described(call: Call, tables: Sequence[Tagged[RouteTable]]) -> list[dict[str, object]]:
+    """Route tables as their descriptions have them."""
+    targets = _Targets(call.session, [route for table in tables for route in table.row.routes])
+    return [_described(table, targets) for table in tables]
+
+
+def _described(table: Tagged[RouteTable], targets: _Targets) -> dict[str, object]:
     row = table.row
     return {
         "Associations": [
@@ -60,16 +75,45 @@ def _described(table: Tagged[RouteTable]) -> dict[str, object]:
         "OwnerId": row.account,
         "PropagatingVgws": [],
         "RouteTableId": row.id,
-        "Routes": [_described_route(route) for route in row.routes],
+        "Routes": [targets.described(row, route) for route in row.routes],
         "Tags": answered_tags(table.tags),
         "VpcId": row.vpc,
     }
 
 
-def _described_route(route: Route) -> dict[str, object]:
-    return {
-        "DestinationCidrBlock": route.destination,
-        "GatewayId": route.target,
-        "Origin": route.origin,
-        "State": "active",
-    }
+class _Targets:
+    """What routes lead to, as far as it is there."""
+
+    def __init__(self, session: Session, routes: Sequence[Route]) -> None:
+        ids = sorted({route.target for route in routes})
+        of_gateways = select(InternetGateway).where(InternetGateway.id.in_(ids))
+        of_nats = select(NatGateway.id).where(NatGateway.id.in_(ids), NatGateway.state.in_(("pending", "available")))
+        self._gateways = {one.id: one.vpc for one in session.scalars(of_gateways)}
+        self._nats = set(session.scalars(of_nats))
+        of_interfaces = select(NetworkInterface).where(NetworkInterface.id.in_(ids))
+        self._interfaces = {one.id: one for one in session.scalars(of_interfaces)}
+
+    def is_active(self, vpc: str, target: str) -> bool:
+        """Whether packets get there: otherwise the route is a black hole."""
+        return (
+            target == "local"
+            or self._gateways.get(target) == vpc
+            or target in self._nats
+            or (target in self._interfaces and bool(self._interfaces[target].instance))
+        )
+
+    def described(self, table: RouteTable, route: Route) -> dict[str, object]:
+        """A route as its table's description has it."""
+        answer: dict[str, object] = {
+            "DestinationCidrBlock": route.destination,
+            "Origin": route.origin,
+            "State": "active" if self.is_active(table.vpc, route.target) else "blackhole",
+        }
+        if route.target.startswith("nat-"):
+            return answer | {"NatGatewayId": route.target}
+        if not route.target.startswith("eni-"):
+            return answer | {"GatewayId": route.target}
+        interface = self._interfaces.get(route.target)
+        if interface is not None and interface.instance:
+            answer |= {"InstanceId": interface.instance, "InstanceOwnerId": interface.account}
+        return answer | {"NetworkInterfaceId": route.target}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from celaje.cloud.aws.action import Actions, Answer, Call
-from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.network_interfaces import free_addresses
@@ -51,23 +50,7 @@ def describe_subnets(call: Call, request: ec2.DescribeSubnetsRequestTypeDef) -> 
         call, request, request.get("SubnetIds"), _FILTERS, among=lambda subnet: subnet.zone
     )
     free = free_addresses(call.session, [subnet.row for subnet in found])
-    return {"Subnets": [_described(subnet, free[subnet.row.id]) for subnet in found], "NextToken": token}
-
-
-@ACTIONS.action
-def modify_subnet_attribute(call: Call, request: ec2.ModifySubnetAttributeRequestTypeDef) -> Answer:
-    """Whether instances are given public addresses at launch. AwsError InvalidParameterCombination unless exactly that
-    is asked for."""
-    subnet = SUBNETS.find(call, request["SubnetId"])
-    asked = sorted(name for name in request if name not in ("SubnetId", "DryRun"))
-    if asked != ["MapPublicIpOnLaunch"]:
-        raise AwsError(
-            "InvalidParameterCombination",
-            "One attribute must be given that this cloud's subnets have: mapPublicIpOnLaunch; "
-            f"given: {', '.join(asked) or 'none'}",
-        )
-    subnet.public_addresses = bool(request["MapPublicIpOnLaunch"].get("Value"))
-    return {}
+    return {"Subnets": [described(subnet, free[subnet.row.id]) for subnet in found], "NextToken": token}
 
 
 def default_subnet(call: Call, zone: str | None = None) -> Subnet | None:
@@ -81,7 +64,8 @@ def _arn(subnet: Subnet) -> str:
     return f"arn:aws:ec2:{subnet.region}:{subnet.account}:subnet/{subnet.id}"
 
 
-def _described(subnet: Tagged[Subnet], free: int) -> dict[str, object]:
+def described(subnet: Tagged[Subnet], free: int) -> dict[str, object]:
+    """A subnet as its description has it; `free` is how many addresses it could still give."""
     row = subnet.row
     return {
         "AssignIpv6AddressOnCreation": False,

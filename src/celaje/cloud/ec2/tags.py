@@ -18,6 +18,7 @@ from celaje.cloud.ec2.addresses import ADDRESSES, INSTANCES
 from celaje.cloud.ec2.dhcp_options import DHCP_OPTIONS
 from celaje.cloud.ec2.internet_gateways import GATEWAYS
 from celaje.cloud.ec2.key_pairs import KEY_PAIRS
+from celaje.cloud.ec2.nat_gateways import NAT_GATEWAYS
 from celaje.cloud.ec2.network_acls import NETWORK_ACLS
 from celaje.cloud.ec2.network_interfaces import INTERFACES
 from celaje.cloud.ec2.route_tables import ROUTE_TABLES
@@ -46,6 +47,7 @@ _TYPES: dict[str, tuple[str, Callable[[Call, str], object]]] = {
     "igw": ("internet-gateway", GATEWAYS.check),
     "key": ("key-pair", KEY_PAIRS.check),
     "lt": ("launch-template", launch_templates.find),
+    "nat": ("natgateway", NAT_GATEWAYS.check),
     "rtb": ("route-table", ROUTE_TABLES.check),
     "sg": ("security-group", GROUPS.check),
     "sgr": ("security-group-rule", RULES.check),

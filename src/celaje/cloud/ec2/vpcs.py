@@ -14,8 +14,10 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.ec2.kinds import Kind, Tagged
+from celaje.cloud.ec2.zones import private_domain
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import (
+    CidrAssociation,
     DhcpOptions,
     InternetGateway,
     NetworkAcl,
@@ -38,7 +40,7 @@ VPCS = Kind(Vpc, "vpc", "InvalidVpcID", "InvalidVpcID.NotFound", "vpc ID")
 
 DEFAULT_CIDR = "172.31.0.0/16"
 _SUBNET_PREFIX = 20
-_LAST_ENTRY = 32767  # of an access list: the one that nobody can remove
+LAST_ENTRY = 32767  # of an access list: the one that nobody can remove
 
 
 def default_vpc(session: Session, account: str, region: str) -> Vpc | None:
@@ -52,25 +54,20 @@ def ensure_default_vpc(
     session: Session, account: str, region: str, zones: Sequence[str], now: datetime.datetime
 ) -> Vpc:
     """The account's default VPC of a region, with a subnet a zone (`zones` are letters: a, b), made where it is
-    missing: an internet gateway, a main route table with a route to it, an access list that admits all, DHCP options,
-    and the group `default`.
+    missing: what every VPC has, an internet gateway, and the route to it.
     """
     if found := default_vpc(session, account, region):
         return found
-
-    def common(prefix: str) -> dict[str, object]:
-        return {"id": new_id(prefix), "account": account, "region": region, "created": now}
-
-    domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
-    options = DhcpOptions(
-        **common("dopt"), options={"domain-name": [domain], "domain-name-servers": ["AmazonProvidedDNS"]}
-    )
-    vpc = Vpc(**common("vpc"), cidr=DEFAULT_CIDR, dhcp_options=options.id, is_default=True, dns_host_names=True)
-    gateway = InternetGateway(**common("igw"), vpc=vpc.id)
+    vpc = new_vpc(session, account, region, DEFAULT_CIDR, now)
+    vpc.is_default = vpc.dns_host_names = True
+    gateway = InternetGateway(id=new_id("igw"), account=account, region=region, created=now, vpc=vpc.id)
     parts = ipaddress.IPv4Network(DEFAULT_CIDR).subnets(new_prefix=_SUBNET_PREFIX)
     subnets = [
         Subnet(
-            **common("subnet"),
+            id=new_id("subnet"),
+            account=account,
+            region=region,
+            created=now,
             vpc=vpc.id,
             zone=region + letter,
             cidr=str(part),
@@ -79,11 +76,32 @@ def ensure_default_vpc(
         )
         for letter, part in zip(zones, parts, strict=False)
     ]
+    session.add_all([gateway, *subnets])
+    table = main_table(session, vpc.id)
+    table.routes = [*table.routes, Route("0.0.0.0/0", gateway.id)]
+    access = default_acl(session, vpc.id)
+    access.associations = [NetworkAclAssociation(new_id("aclassoc"), subnet.id) for subnet in subnets]
+    session.flush()
+    return vpc
+
+
+def new_vpc(session: Session, account: str, region: str, cidr: str, now: datetime.datetime) -> Vpc:
+    """A VPC with what it is born with: a main route table, an access list that admits all, the group `default`, and
+    DHCP options, which are those of every new VPC of the account's in the region."""
+
+    def common(prefix: str) -> dict[str, object]:
+        return {"id": new_id(prefix), "account": account, "region": region, "created": now}
+
+    options = _options_of_new_vpcs(session, account, region)
+    if options is None:
+        options = DhcpOptions(**common("dopt"), options=_default_options(region))
+        session.add(options)
+    vpc = Vpc(**common("vpc"), cidr=cidr, dhcp_options=options.id)
     table = RouteTable(
         **common("rtb"),
         vpc=vpc.id,
         main=True,
-        routes=[Route(DEFAULT_CIDR, "local", "CreateRouteTable"), Route("0.0.0.0/0", gateway.id)],
+        routes=[Route(cidr, "local", "CreateRouteTable")],
         associations=[RouteTableAssociation(new_id("rtbassoc"))],
     )
     access = NetworkAcl(
@@ -93,21 +111,47 @@ def ensure_default_vpc(
         entries=[
             NetworkAclEntry(number, egress, allow)
             for egress in (True, False)
-            for number, allow in ((100, True), (_LAST_ENTRY, False))
+            for number, allow in ((100, True), (LAST_ENTRY, False))
         ],
-        associations=[NetworkAclAssociation(new_id("aclassoc"), subnet.id) for subnet in subnets],
+        associations=[],
     )
-    session.add_all([options, vpc, gateway, table, access, *subnets])
+    session.add_all([vpc, table, access])
     add_default_group(session, vpc.id, account, region, now)
     session.flush()
     return vpc
 
 
+def _default_options(region: str) -> dict[str, list[str]]:
+    return {"domain-name": [private_domain(region)], "domain-name-servers": ["AmazonProvidedDNS"]}
+
+
+def _options_of_new_vpcs(session: Session, account: str, region: str) -> DhcpOptions | None:
+    """The oldest ones that say what the default ones do."""
+    of_account = select(DhcpOptions).where(DhcpOptions.account == account, DhcpOptions.region == region)
+    rows = session.scalars(of_account.order_by(DhcpOptions.created, DhcpOptions.id))
+    return next((row for row in rows if row.options == _default_options(region)), None)
+
+
+def main_table(session: Session, vpc: str) -> RouteTable:
+    """The route table of the VPC's subnets that name no other."""
+    return session.scalars(select(RouteTable).where(RouteTable.vpc == vpc, RouteTable.main)).one()
+
+
+def default_acl(session: Session, vpc: str) -> NetworkAcl:
+    """The access list that new subnets of the VPC have."""
+    return session.scalars(select(NetworkAcl).where(NetworkAcl.vpc == vpc, NetworkAcl.is_default)).one()
+
+
+def cidrs_of(vpc: Vpc) -> list[CidrAssociation]:
+    """All of a VPC's networks, the first one first."""
+    return [CidrAssociation(_association_id(vpc), vpc.cidr), *vpc.further_cidrs]
+
+
 _FILTERS = Filters[Tagged[Vpc]](
     {
         "cidr": lambda vpc: vpc.row.cidr,
-        "cidr-block-association.association-id": lambda vpc: _association_id(vpc.row),
-        "cidr-block-association.cidr-block": lambda vpc: vpc.row.cidr,
+        "cidr-block-association.association-id": lambda vpc: [one.id for one in cidrs_of(vpc.row)],
+        "cidr-block-association.cidr-block": lambda vpc: [one.cidr for one in cidrs_of(vpc.row)],
         "cidr-block-association.state": lambda vpc: "associated",
         "dhcp-options-id": lambda vpc: vpc.row.dhcp_options,
         "is-default": lambda vpc: vpc.row.is_default,
@@ -133,13 +177,7 @@ def described(vpc: Tagged[Vpc]) -> dict[str, object]:
     return {
         "BlockPublicAccessStates": {"InternetGatewayBlockMode": "off"},
         "CidrBlock": row.cidr,
-        "CidrBlockAssociationSet": [
-            {
-                "AssociationId": _association_id(row),
-                "CidrBlock": row.cidr,
-                "CidrBlockState": {"State": "associated"},
-            }
-        ],
+        "CidrBlockAssociationSet": [described_cidr(one, "associated") for one in cidrs_of(row)],
         "DhcpOptionsId": row.dhcp_options,
         "InstanceTenancy": "default",
         "Ipv6CidrBlockAssociationSet": [],
@@ -149,6 +187,11 @@ def described(vpc: Tagged[Vpc]) -> dict[str, object]:
         "Tags": answered_tags(vpc.tags),
         "VpcId": row.id,
     }
+
+
+def described_cidr(one: CidrAssociation, state: str) -> dict[str, object]:
+    """One of a VPC's networks."""
+    return {"AssociationId": one.id, "CidrBlock": one.cidr, "CidrBlockState": {"State": state}}
 
 
 def _association_id(vpc: Vpc) -> str:

@@ -27,10 +27,14 @@ def zone_id(region: str, zone: str) -> str:
     return f"{match['part'].replace('-', '')}{_DIRECTIONS[match['direction']]}{match['number']}-az{number}"
 
 
+def private_domain(region: str) -> str:
+    """The domain of a region's private names."""
+    return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+
+
 def private_name(region: str, address: str) -> str:
     """The DNS name that a private address has inside its VPC, such as ip-172-31-0-4.ec2.internal."""
-    domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
-    return f"ip-{address.replace('.', '-')}.{domain}"
+    return f"ip-{address.replace('.', '-')}.{private_domain(region)}"
 
 
 def public_name(address: str) -> str:

@@ -58,9 +58,10 @@ class Reconciliation:
         self._public = PublicImagesController(
             database, self.wake, settings.images, settings.regions, directory / BUILD_LOG
         )
+        self._networks = NetworksController(database, documents)
         controllers: list[Controller] = [
             self._instances,
-            NetworksController(database, documents),
+            self._networks,
             ChecksController(database),
             CredentialsController(database, directory),
             VolumesController(database, self.wake),
@@ -87,3 +88,4 @@ class Reconciliation:
         if not self._controllers.stop():
             log.warning("a controller is still at something; the next daemon goes on with it")
         self._instances.close()
+        self._networks.end_unused()

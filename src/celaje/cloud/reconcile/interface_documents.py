@@ -16,6 +16,7 @@ from celaje.cloud.aws.message import INSIDE
 from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.network_interfaces import Described, described, of_instances
 from celaje.cloud.ec2.security_groups import network_groups
+from celaje.cloud.ec2.vpcs import cidrs_of
 from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, metadata_facts
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.instances import Instance
@@ -75,7 +76,11 @@ def _document(
     bandwidth = TYPES[instance.instance_type].bandwidth // BITS
     return messages.Attach(
         network=messages.NetworkSettings(
-            name=vpc.id, blocks=(vpc.cidr,), domain=description.private_name.partition(".")[2], mtu=MTU
+            name=vpc.id,
+            blocks=tuple(one.cidr for one in cidrs_of(vpc)),
+            domain=description.private_name.partition(".")[2],
+            mtu=MTU,
+            planned=True,
         ),
         interface=instance.id,
         host_name=description.private_name.partition(".")[0],

@@ -1,8 +1,9 @@
 """The controller of networks: what instances' networks are told follows the database while they run.
 
-Two things are kept as they are to be. A VPC's security groups with their rules stand in one file a network, which its
-process reads. An instance's interface (groups, public address, metadata) is one document in its machine's directory,
-which the machine attaches with. What differs from what a running network has, by its fingerprints, is told to it.
+Three things are kept as they are to be. A VPC's security groups with their rules stand in one file a network, which its
+process reads; its route tables, access lists, gateways and DHCP options in another one (topologies.py). An instance's
+interface (groups, public address, metadata) is one document in its machine's directory, which the machine attaches
+with. What differs from what a running network has, by its fingerprints, is told to it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.reconcile.identity_documents import Signer
 from celaje.cloud.reconcile.interface_documents import interface_documents, vpc_groups
 from celaje.cloud.reconcile.metadata_facts import MetadataMaterial
+from celaje.cloud.reconcile.nat_gateways import NatGateways
 from celaje.cloud.reconcile.role_sessions import RoleSessions
+from celaje.cloud.reconcile.topologies import vpc_topology
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.instances import ON_A_HOST, PENDING, Instance
@@ -30,8 +33,9 @@ from celaje.cloud.state.volumes import attached_to
 from celaje.errors import CelajeError, NotFound
 from celaje.host.interface_file import differing, update_interface
 from celaje.host.record import MachineDirectory
-from celaje.network import client, group_file, spawn
+from celaje.network import client, group_file, spawn, topology
 from celaje.network.messages import Attach, SecurityGroup
+from celaje.network.topology import Topology
 
 log = logging.getLogger(__name__)
 
@@ -80,20 +84,27 @@ class NetworksController:
         self._database = database
         self._documents = documents
         self._retries = Retries()
+        self._gateways = NatGateways(database)
         self._groups: dict[str, list[SecurityGroup]] = {}  # by VPC, as they were told last
+        self._topologies: dict[str, Topology] = {}  # the same
+        self._in_use: set[str] = set()  # VPCs with instances on a host
 
     def step(self) -> float | None:
         """Compare, and tell what differs."""
         with self._database.read() as session:
-            vpcs = session.scalars(select(Vpc.id)).all()
+            by_id = {vpc.id: vpc for vpc in session.scalars(select(Vpc))}
+            vpcs = list(by_id)
             rows = session.scalars(select(Instance).where(Instance.state.in_(ON_A_HOST))).all()
             documents = self._documents.of(session, rows)
             used = {row.vpc for row in rows} | (self._groups.keys() & set(vpcs))
             groups = {vpc: vpc_groups(session, vpc) for vpc in used}
+            topologies = {vpc: vpc_topology(session, by_id[vpc]) for vpc in used}
         for vpc in self._known() - set(vpcs):
             self._try(vpc, partial(self._forget, vpc))
         for vpc, held in groups.items():
             self._try(vpc, partial(self._tell_groups, vpc, held))
+            self._try(f"{vpc} (routes)", partial(self._tell_topology, vpc, topologies[vpc]))
+        self._gateways.settle({vpc for vpc, told in topologies.items() if self._topologies.get(vpc) != told})
         by_network: dict[str, list[Attach]] = {}
         for document in documents.values():
             by_network.setdefault(document.network.name, []).append(document)
@@ -102,9 +113,22 @@ class NetworksController:
             if network in starting:  # while disks and machines are made, so that these need not wait for it
                 self._try(network, partial(spawn.ensure_running, attached[0].network))
             self._tell_interfaces(network, attached)
+        in_use = {row.vpc for row in rows}
+        for vpc in self._in_use - in_use:
+            self._try(f"{vpc} (unused)", partial(client.stop_unused, vpc))
+        self._in_use = in_use
         self._documents.sessions.keep(documents)
         renewal = self._documents.sessions.next(datetime.datetime.now(datetime.UTC))
         return sooner(LOOK_SECONDS, self._retries.next(), renewal)
+
+    def end_unused(self) -> None:
+        """No network's process waits for machines when nobody is there to start any: one that has none ends."""
+        running = set(spawn.running())
+        for vpc in self._known() & running:
+            try:
+                client.stop_unused(vpc)
+            except CelajeError as error:
+                log.warning("%s, which has no machines, may go on for a while: %s", vpc, error)
 
     def _known(self) -> set[str]:
         """VPCs whose networks have groups, those included that a daemon before this one told."""
@@ -118,10 +142,17 @@ class NetworksController:
             if cut:
                 log.info("%s: %d flows that its groups admit no more were cut", vpc, cut)
 
+    def _tell_topology(self, vpc: str, wanted: Topology) -> None:
+        if self._topologies.get(vpc) != wanted:
+            client.set_topology(vpc, wanted)
+            self._topologies[vpc] = wanted
+
     def _forget(self, vpc: str) -> None:
         client.stop(vpc)  # nobody is in a VPC that is gone; otherwise its process would wait for ten minutes
         group_file.forget_groups(vpc)
+        topology.forget_topology(vpc)
         self._groups.pop(vpc, None)
+        self._topologies.pop(vpc, None)
 
     def _tell_interfaces(self, network: str, documents: Iterable[Attach]) -> None:
         try:
@@ -137,7 +168,7 @@ class NetworksController:
         if directory.exists():
             update_interface(directory, document)
 
-    def _try(self, resource: str, task: Callable[[], None]) -> None:
+    def _try(self, resource: str, task: Callable[[], object]) -> None:
         if not self._retries.due(resource):
             return
         try:

@@ -11,12 +11,23 @@ from sqlalchemy.orm import Mapped, mapped_column
 from celaje.cloud.state.base import Base, Resource, Structure
 
 
+class CidrAssociation(msgspec.Struct, frozen=True):
+    """A further IPv4 network of a VPC's."""
+
+    id: str
+    cidr: str
+
+
 class Vpc(Resource, Base):
-    """`cidr` is its IPv4 network. Its network's name on a host is its id."""
+    """`cidr` is its first IPv4 network, `further_cidrs` are those that came later. Its network's name on a host is its
+    id. `dhcp_options` "default": guests are told nothing but their address and router."""
 
     __tablename__ = "vpcs"
 
     cidr: Mapped[str]
+    further_cidrs: Mapped[list[CidrAssociation]] = mapped_column(
+        Structure(list[CidrAssociation]), default=list, server_default="[]"
+    )
     dhcp_options: Mapped[str] = mapped_column(index=True)
     is_default: Mapped[bool] = mapped_column(default=False)
     dns_support: Mapped[bool] = mapped_column(default=True)
@@ -44,8 +55,26 @@ class InternetGateway(Resource, Base):
     vpc: Mapped[str] = mapped_column(default="", index=True)
 
 
+class NatGateway(Resource, Base):
+    """Lets a VPC's instances out in its own name. `state` goes from pending to available, from deleting to deleted, in
+    which it is listed for an hour more; `allocation` is the elastic address of a public one, "" of a private one."""
+
+    __tablename__ = "nat_gateways"
+
+    vpc: Mapped[str] = mapped_column(index=True)
+    subnet: Mapped[str] = mapped_column(index=True)
+    interface: Mapped[str]
+    private_address: Mapped[str]
+    allocation: Mapped[str] = mapped_column(default="")
+    association: Mapped[str] = mapped_column(default="")
+    public_address: Mapped[str] = mapped_column(default="")
+    state: Mapped[str] = mapped_column(default="pending")
+    deleted: Mapped[datetime.datetime | None]
+
+
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where packets to `destination` (a network) go: `target` is a gateway's id, or `local`."""
+    """Where packets to `destination` (a network) go: `target` is the id of a gateway or an interface, or `local`. A
+    target that is no more makes a black hole of the route."""
 
     destination: str
     target: str
@@ -71,13 +100,17 @@ class RouteTable(Resource, Base):
 
 
 class NetworkAclEntry(msgspec.Struct, frozen=True):
-    """`protocol` is a number, or "-1" for all."""
+    """`protocol` is a number, or "-1" for all; TCP and UDP have ports, ICMP a type and a code, where -1 is any. Either
+    `cidr` or `cidr6` is not ""."""
 
     number: int
     egress: bool
     allow: bool
     protocol: str = "-1"
     cidr: str = "0.0.0.0/0"
+    cidr6: str = ""
+    first_port: int = -1
+    last_port: int = -1
 
 
 class NetworkAclAssociation(msgspec.Struct, frozen=True):
