@@ -19,6 +19,7 @@ from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state, open_account, root_account
 from celaje.cloud.iam.signers import StoredSigners
+from celaje.cloud.s3.cross_origin import BucketCors
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.services import registry
 from celaje.cloud.settings import Settings
@@ -52,6 +53,7 @@ class ServedCloud:
             self._signers,
             self.settings,
             token_key=b"k" * 32,
+            cross_origin=BucketCors(self.store),
         )
         listener = bound("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]

@@ -45,6 +45,7 @@ from celaje.cloud.credentials_file import write_credentials
 from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state
 from celaje.cloud.iam.signers import StoredSigners
 from celaje.cloud.reconcile.host_capacity import note_host
+from celaje.cloud.s3.cross_origin import BucketCors
 from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.services import registry
 from celaje.cloud.settings import Settings, cloud_directory, read_settings
@@ -140,6 +141,7 @@ class Daemon:
                 self.settings,
                 any_key=any_key,
                 token_key=token_key,
+                cross_origin=BucketCors(self._store),
             )
             self._server = ApiServer(Application(gateway), listeners)
             self._server.start()

@@ -16,6 +16,7 @@ from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.aws.identity import Credential
 from celaje.cloud.s3.actions import s3_actions
+from celaje.cloud.s3.cross_origin import BucketCors
 from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.database import Database
@@ -43,7 +44,9 @@ class Served:
         self.store = store or home_store(home)
         self._database = Database(home / "cloud" / "state.sqlite3")
         dispatcher = Dispatcher(self._database, lambda controller: None)
-        gateway = Gateway(Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings())
+        gateway = Gateway(
+            Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings(), cross_origin=BucketCors(self.store)
+        )
         listener = bound("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"

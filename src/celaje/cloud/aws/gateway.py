@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Callable
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,18 @@ _GLOBAL = ("iam", "sts", "organizations")
 _TOO_LARGE = AwsError("RequestEntityTooLarge", f"The body must not be larger than {BODY} bytes", 413)
 
 
+class CrossOrigin(Protocol):
+    """What tells browsers which pages may ask S3 for what."""
+
+    def preflight(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """The headers of the answer to an OPTIONS, which nobody signs. AwsError if the page may not."""
+        ...
+
+    def headers(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """The headers that an answer has besides, where the page may."""
+        ...
+
+
 class Gateway:
     """Answers requests with the actions of `registry`.
 
@@ -61,6 +74,7 @@ class Gateway:
         *,
         any_key: bool = False,
         token_key: bytes | None = None,
+        cross_origin: CrossOrigin | None = None,
         clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._registry = registry
@@ -69,6 +83,7 @@ class Gateway:
         self._settings = settings
         self._any_key = any_key
         self._token_key = token_key if token_key is not None else secrets.token_bytes(32)
+        self._cross_origin = cross_origin
         self._clock = clock
 
     def service_of(self, request: HttpRequest) -> str:
@@ -124,6 +139,8 @@ class Gateway:
             )
             answer = self._error(internal, protocol, service, request_id, host_id)
         answer.headers += identifying_headers(protocol, request_id, host_id)
+        if service == "s3" and self._cross_origin is not None and request.method != "OPTIONS":
+            answer.headers += self._cross_origin.headers(request)
         answer.headers.append(("Server", _SERVERS.get(service, "celaje")))
         return answer
 
@@ -142,6 +159,8 @@ class Gateway:
     ) -> HttpAnswer:
         if len(request.body) > BODY:
             raise _TOO_LARGE
+        if service == "s3" and request.method == "OPTIONS" and self._cross_origin is not None:
+            return HttpAnswer(200, self._cross_origin.preflight(request))
         signed = claimed(request)
         if service not in model.MODELS:
             raise AwsError(

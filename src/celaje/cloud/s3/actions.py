@@ -9,6 +9,7 @@ from celaje.cloud.aws.action import READING, Actions, Answer, Handler
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
+from celaje.cloud.s3.cross_origin import CorsActions
 from celaje.cloud.s3.lifecycle import LifecycleActions
 from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
@@ -27,6 +28,7 @@ def s3_actions(store: ObjectStore) -> Actions:
         MultipartActions(store),
         ListingActions(store),
         ConfigurationActions(store),
+        CorsActions(store),
         LifecycleActions(store),
         TaggingActions(store),
         VersioningActions(store),

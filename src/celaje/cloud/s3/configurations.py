@@ -75,9 +75,6 @@ class ConfigurationActions:
     def get_bucket_policy_status(self, call: Call, request: s3.GetBucketPolicyStatusRequestTypeDef) -> Answer:
         raise self._absent(call, request, "NoSuchBucketPolicy", "The bucket policy does not exist")
 
-    def get_bucket_cors(self, call: Call, request: s3.GetBucketCorsRequestTypeDef) -> Answer:
-        raise self._absent(call, request, "NoSuchCORSConfiguration", "The CORS configuration does not exist")
-
     def get_bucket_encryption(self, call: Call, request: s3.GetBucketEncryptionRequestTypeDef) -> Answer:
         raise self._absent(
             call,
@@ -115,10 +112,6 @@ class ConfigurationActions:
     # --- taking away what is not there ---
 
     def delete_bucket_policy(self, call: Call, request: s3.DeleteBucketPolicyRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return {}
-
-    def delete_bucket_cors(self, call: Call, request: s3.DeleteBucketCorsRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
         return {}
 

@@ -25,8 +25,8 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CorsRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What pages of other origins may do. Origins may have one `*`, and so may headers that are allowed, which are in
-    lower case. `max_age` in seconds."""
+    """What pages of other origins may do. Origins may have one `*` each, and so may headers. `exposed` are headers
+    that a page may read; `max_age` in seconds."""
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
