@@ -22,8 +22,8 @@ FAR = "10.99.0.2"
 NEAR = "10.99.0.1"
 
 
-def in_namespace(scenario: Callable[[], None]) -> None:
-    """Run it there."""
+def in_namespace(scenario: Callable[[], None], seconds: float = 300.0, **more: str) -> None:
+    """Run it there, with `more` in its environment."""
     unshare = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--net"]
     for tool in ("unshare", "nsenter", "ip"):
         if shutil.which(tool) is None:
@@ -42,10 +42,11 @@ def in_namespace(scenario: Callable[[], None]) -> None:
             "CELAJE_HOME": f"{directory}/home",
             "CELAJE_CACHE": f"{directory}/cache",
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            **more,
         }
         done = subprocess.run(
             [*unshare, sys.executable, "-W", "error", "-c", program],
-            capture_output=True, text=True, env=environment, timeout=300,
+            capture_output=True, text=True, env=environment, timeout=seconds,
         )  # fmt: skip
     if "CAP_NET_ADMIN" in done.stderr or "No such file or directory for the pool" in done.stderr:
         pytest.skip(f"no TUN device can be made here: {done.stderr.strip().splitlines()[-1]}")

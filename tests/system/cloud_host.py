@@ -49,15 +49,15 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
 class CloudHost:
     """A cloud in `home`. `image` is the directory of an image of the host, which is its public image."""
 
-    def __init__(self, home: Path, image: Path | None) -> None:
+    def __init__(self, home: Path, image: Path | None, **settings: Any) -> None:
         self.home = home
         self.directory = home / "cloud"
         self.directory.mkdir(parents=True)
         if image is not None:
             (home / "images").mkdir()
             (home / "images" / image.name).symlink_to(image)
-        settings = Settings(images=(image.name,) if image else (), port=0)
-        (self.directory / "settings.json").write_bytes(msgspec.json.encode(settings))
+        decided = Settings(images=(image.name,) if image else (), port=0, **settings)
+        (self.directory / "settings.json").write_bytes(msgspec.json.encode(decided))
         self.process: subprocess.Popen[bytes] | None = None
 
     # The daemon.
@@ -144,9 +144,9 @@ class CloudHost:
 
 
 @contextlib.contextmanager
-def cloud_host(home: Path, image: Path) -> Iterator[CloudHost]:
+def cloud_host(home: Path, image: Path, **settings: Any) -> Iterator[CloudHost]:
     """A cloud that is up, and gone afterwards."""
-    host = CloudHost(home, image)
+    host = CloudHost(home, image, **settings)
     try:
         host.up()
         yield host

@@ -14,8 +14,9 @@ FILE_NAME = "settings.json"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of 127/8 from which
-    public addresses are given; `port` is the API's on `address`; `name` begins the host names that S3 answers to.
+    """`regions` are names of AWS's form, each with zones `a`, `b`, …; `public_pool` is a network of the host's own
+    addresses, of 127/8 or such as it was given, from which public addresses are given; `port` is the API's on
+    `address`; `name` begins the host names that S3 answers to.
     `images` are the recipes whose images everybody may launch, built in this order.
 
     Instances may have the host's memory but for `reserved_memory` (MiB), which the host keeps for itself, times

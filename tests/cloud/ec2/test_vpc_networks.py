@@ -532,3 +532,16 @@ def test_everything_in_a_vpc_can_be_tagged_when_it_is_made_and_later(ec2: Any, m
     found = ec2.describe_tags(Filters=[*by("key", "Name"), *by("resource-id", *ids)])["Tags"]
     assert {tag["Value"] for tag in found} == {"route-table", "internet-gateway", "network-acl", "natgateway"}
     assert len(ec2.describe_nat_gateways(Filter=by("tag:colour", "red"))["NatGateways"]) == 1
+
+
+# What this cloud has none of.
+
+
+def test_ways_to_other_networks_are_none_as_their_making_is_refused(ec2: Any, made: Made) -> None:
+    assert ec2.describe_vpc_peering_connections(Filters=by("status-code", "active"))["VpcPeeringConnections"] == []
+    assert ec2.describe_managed_prefix_lists()["PrefixLists"] == ec2.describe_prefix_lists()["PrefixLists"] == []
+    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+    asked = {"VpcPeeringConnectionIds": [f"pcx-{ABSENT}"]}
+    assert refusal(ec2.describe_vpc_peering_connections, **asked)[0] == "InvalidVpcPeeringConnectionID.NotFound"
+    assert refusal(ec2.create_vpc_peering_connection, VpcId=made.vpc)[0] == "UnsupportedOperation"
+    assert refusal(ec2.create_vpn_gateway, Type="ipsec.1")[0] == "UnsupportedOperation"

@@ -29,6 +29,53 @@ def _ids(member: str, code: str, noun: str) -> dict[str, tuple[str, str]]:
 
 
 _EMPTY: dict[str, _Nothing] = {
+    # Ways from a VPC to other networks.
+    "describe_carrier_gateways": _Nothing(
+        "CarrierGateways",
+        _ids("CarrierGatewayIds", "InvalidCarrierGatewayID.NotFound", "carrier gateway ID"),
+    ),
+    "describe_customer_gateways": _Nothing(
+        "CustomerGateways",
+        _ids("CustomerGatewayIds", "InvalidCustomerGatewayID.NotFound", "customerGateway ID"),
+    ),
+    "describe_egress_only_internet_gateways": _Nothing(
+        "EgressOnlyInternetGateways",
+        _ids("EgressOnlyInternetGatewayIds", "InvalidGatewayID.NotFound", "egress-only internet gateway ID"),
+    ),
+    "describe_flow_logs": _Nothing("FlowLogs", _ids("FlowLogIds", "InvalidFlowLogId.NotFound", "flow log ID")),
+    "describe_managed_prefix_lists": _Nothing(
+        "PrefixLists",
+        _ids("PrefixListIds", "InvalidPrefixListID.NotFound", "prefix list ID"),
+    ),
+    "describe_prefix_lists": _Nothing(
+        "PrefixLists",
+        _ids("PrefixListIds", "InvalidPrefixListId.NotFound", "prefix list ID"),
+    ),
+    "describe_transit_gateway_vpc_attachments": _Nothing(
+        "TransitGatewayVpcAttachments",
+        _ids("TransitGatewayAttachmentIds", "InvalidTransitGatewayAttachmentID.NotFound", "transit gateway attachment"),
+    ),
+    "describe_transit_gateways": _Nothing(
+        "TransitGateways",
+        _ids("TransitGatewayIds", "InvalidTransitGatewayID.NotFound", "transit gateway"),
+    ),
+    "describe_vpc_endpoints": _Nothing(
+        "VpcEndpoints",
+        _ids("VpcEndpointIds", "InvalidVpcEndpointId.NotFound", "VPC endpoint ID"),
+    ),
+    "describe_vpc_peering_connections": _Nothing(
+        "VpcPeeringConnections",
+        _ids("VpcPeeringConnectionIds", "InvalidVpcPeeringConnectionID.NotFound", "vpcPeeringConnection ID"),
+    ),
+    "describe_vpn_connections": _Nothing(
+        "VpnConnections",
+        _ids("VpnConnectionIds", "InvalidVpnConnectionID.NotFound", "vpnConnection ID"),
+    ),
+    "describe_vpn_gateways": _Nothing(
+        "VpnGateways",
+        _ids("VpnGatewayIds", "InvalidVpnGatewayID.NotFound", "vpnGateway ID"),
+    ),
+    # Ways to pay for instances, and to move them.
     "describe_bundle_tasks": _Nothing("BundleTasks", _ids("BundleIds", "InvalidBundleID.NotFound", "bundle task")),
     "describe_capacity_reservations": _Nothing(
         "CapacityReservations",

@@ -49,6 +49,15 @@ _QUOTAS = (
     _Quota("ebs", "L-309BACF6", "Snapshots per Region", lambda call: quotas.SNAPSHOTS),
     _Quota("vpc", "L-0EA8095F", "Inbound or outbound rules per security group", lambda call: RULES_PER_GROUP),
     _Quota("vpc", "L-2AFB9258", "Security groups per network interface", lambda call: GROUPS_PER_INTERFACE),
+    _Quota("vpc", "L-F678F1CE", "VPCs per Region", lambda call: quotas.VPCS),
+    _Quota("vpc", "L-A4707A72", "Internet gateways per Region", lambda call: quotas.INTERNET_GATEWAYS),
+    _Quota("vpc", "L-FE5A380F", "NAT gateways per Availability Zone", lambda call: quotas.NAT_GATEWAYS_PER_ZONE),
+    _Quota("vpc", "L-83CA0A9D", "IPv4 CIDR blocks per VPC", lambda call: quotas.CIDRS_PER_VPC),
+    _Quota("vpc", "L-407747CB", "Subnets per VPC", lambda call: quotas.SUBNETS_PER_VPC),
+    _Quota("vpc", "L-589F43AA", "Route tables per VPC", lambda call: quotas.ROUTE_TABLES_PER_VPC),
+    _Quota("vpc", "L-93826ACB", "Routes per route table", lambda call: quotas.ROUTES),
+    _Quota("vpc", "L-B4A6D682", "Network ACLs per VPC", lambda call: quotas.NETWORK_ACLS_PER_VPC),
+    _Quota("vpc", "L-2AEEBF1A", "Rules per network ACL", lambda call: quotas.NETWORK_ACL_ENTRIES),
     _Quota("vpc", "L-DF5E4CA3", "Network interfaces per Region", lambda call: quotas.NETWORK_INTERFACES),
 )
 
