@@ -21,8 +21,8 @@ def test_quotas_of_a_service_are_listed_in_pages(owner: Owner) -> None:
     client = owner.client("service-quotas")
     codes = [one["ServiceCode"] for one in client.list_services()["Services"]]
     assert codes == ["ebs", "ec2", "vpc"]
-    pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="vpc", PaginationConfig={"PageSize": 2})
-    assert [len(one["Quotas"]) for one in pages] == [2, 1]
+    pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="vpc", PaginationConfig={"PageSize": 5})
+    assert [len(one["Quotas"]) for one in pages] == [5, 5, 2]
     [snapshots] = client.list_aws_default_service_quotas(ServiceCode="ebs")["Quotas"]
     assert (snapshots["QuotaCode"], snapshots["Value"]) == ("L-309BACF6", quotas.SNAPSHOTS)
 
