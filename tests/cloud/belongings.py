@@ -21,6 +21,9 @@ TRUST = json.dumps(
         "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
     }
 )
+POLICY = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
+)
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
 
@@ -93,10 +96,11 @@ def belongings(owner: Owner, name: str) -> dict[str, str]:
     found["profile"], found["profile arn"] = name, profile["Arn"]
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     found["user"] = iam.create_user(UserName=name)["User"]["UserName"]
+    iam.add_user_to_group(GroupName=iam.create_group(GroupName=name)["Group"]["GroupName"], UserName=name)
     found["user key"] = iam.create_access_key(UserName=name)["AccessKey"]["AccessKeyId"]
-    found["policy arn"] = iam.create_policy(PolicyName=name, PolicyDocument=TRUST)["Policy"]["Arn"]
+    found["policy arn"] = iam.create_policy(PolicyName=name, PolicyDocument=POLICY)["Policy"]["Arn"]
     found["policy"] = name
-    iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=TRUST)
+    iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=POLICY)
     return found
 
 

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from sqlalchemy import select
 
+from celaje.cloud.authority.authority import PolicyAuthority
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
@@ -49,7 +50,7 @@ class ServedCloud:
         self._signers = StoredSigners(self.database)
         gateway = Gateway(
             self.registry,
-            Dispatcher(self.database, self._wake),
+            Dispatcher(self.database, self._wake, PolicyAuthority(self.database)),
             self._signers,
             self.settings,
             token_key=b"k" * 32,

@@ -19,13 +19,14 @@ from sqlalchemy import select
 
 from celaje.cloud.state.base import Base
 from celaje.cloud.state.identifiers import new_id
-from tests.cloud.belongings import PUBLIC_KEY, TRUST, belongings
+from tests.cloud.belongings import POLICY, PUBLIC_KEY, TRUST, belongings
 from tests.cloud.served import ServedCloud
 
 # The least number of members that take identifiers, of the actions that there are.
 MEMBERS = {"ec2": 150, "iam": 50, "sts": 1, "ssm": 0, "organizations": 2}
 SERVICES = tuple(MEMBERS)
 DEPTH = 4
+TOLD = ("GetAccessKeyInfo",)  # at AWS too whoever sees a key is told whose it is
 
 # What members of requests mean, by their names.
 KINDS = {
@@ -61,6 +62,7 @@ KINDS = {
     "NetworkInterfaceIds": "eni",
     "Owners": "account",
     "OwnerIds": "account",
+    "PermissionsBoundary": "policy arn",
     "PolicyArn": "policy arn",
     "PublicIp": "public address",
     "PublicIps": "public address",
@@ -101,7 +103,7 @@ GIVEN: dict[str, Any] = {
     "IpProtocol": "tcp",
     "MaxCount": 1,
     "MinCount": 1,
-    "PolicyDocument": TRUST,
+    "PolicyDocument": POLICY,
     "PublicKeyMaterial": PUBLIC_KEY,
     "RoleSessionName": "session",
     "Size": 1,
@@ -227,7 +229,8 @@ def operations(worlds: Worlds, service: str) -> Iterator[OperationModel]:
     model = worlds.clients[service].meta.service_model
     names = {xform_name(name): name for name in model.operation_names}
     for action in worlds.cloud.registry.actions(service):
-        yield model.operation_model(names[action.name])
+        if names[action.name] not in TOLD:
+            yield model.operation_model(names[action.name])
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -37,6 +37,7 @@ import msgspec
 from sqlalchemy import select
 
 from celaje import __version__, bounded_log, durable_file, paths
+from celaje.cloud.authority.authority import PolicyAuthority
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
@@ -136,7 +137,7 @@ class Daemon:
             self._signers = StoredSigners(self._database)
             gateway = Gateway(
                 registry(self._store),
-                Dispatcher(self._database, self._wake_one),
+                Dispatcher(self._database, self._wake_one, PolicyAuthority(self._database)),
                 self._signers,
                 self.settings,
                 any_key=any_key,

@@ -33,6 +33,8 @@ def test_a_users_key_signs_for_its_account_until_it_is_taken_away(owner, iam):
     ada = Owner(owner.cloud, owner.account, key["AccessKeyId"], key["SecretAccessKey"])
     identity = ada.client("sts").get_caller_identity()
     assert (identity["Account"], identity["Arn"], identity["UserId"]) == (owner.account, made["Arn"], made["UserId"])
+    assert refusal(ada.client("iam").get_user)[0] == "AccessDenied"
+    iam.attach_user_policy(UserName="Ada", PolicyArn="arn:aws:iam::aws:policy/IAMReadOnlyAccess")
     assert ada.client("iam").get_user()["User"]["UserName"] == "Ada"
     assert ada.client("iam").list_access_keys()["AccessKeyMetadata"][0]["AccessKeyId"] == key["AccessKeyId"]
     assert refusal(iam.delete_user, UserName="Ada") == (
@@ -42,6 +44,7 @@ def test_a_users_key_signs_for_its_account_until_it_is_taken_away(owner, iam):
     iam.update_access_key(UserName="Ada", AccessKeyId=key["AccessKeyId"], Status="Inactive")
     assert refusal(ada.client("sts").get_caller_identity)[0] == "InvalidClientTokenId"
     iam.delete_access_key(UserName="Ada", AccessKeyId=key["AccessKeyId"])
+    iam.detach_user_policy(UserName="Ada", PolicyArn="arn:aws:iam::aws:policy/IAMReadOnlyAccess")
     iam.delete_user(UserName="Ada")
     assert refusal(iam.get_user, UserName="Ada") == (
         "NoSuchEntity",

@@ -31,6 +31,8 @@ def test_an_account_is_made_and_its_first_user_is_made_from_outside(served_cloud
     keys = served_cloud.root.client("sts").assume_role(RoleArn=arn, RoleSessionName="first")["Credentials"]
     inside = Owner(served_cloud, account, keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
     inside.client("iam").create_user(UserName="admin")
+    administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
+    inside.client("iam").attach_user_policy(UserName="admin", PolicyArn=administrator)
     key = inside.client("iam").create_access_key(UserName="admin")["AccessKey"]
     admin = Owner(served_cloud, account, key["AccessKeyId"], key["SecretAccessKey"])
     assert admin.client("sts").get_caller_identity()["Account"] == account

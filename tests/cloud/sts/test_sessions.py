@@ -9,6 +9,8 @@ import pytest
 from celaje.cloud.sts.trust import trusts
 from tests.cloud.served import Owner, refusal
 
+READ_ONLY = "arn:aws:iam::aws:policy/AmazonEC2ReadOnlyAccess"
+
 
 def trust(principal, effect="Allow", action="sts:AssumeRole", **more):
     return {"Effect": effect, "Principal": principal, "Action": action, **more}
@@ -35,7 +37,10 @@ def test_a_role_that_trusts_the_account_is_assumed_and_signs(owner, iam):
     identity = session.client("sts").get_caller_identity()
     assert identity["Arn"] == f"arn:aws:sts::{owner.account}:assumed-role/Deploy/me"
     assert identity["Arn"] == answer["AssumedRoleUser"]["Arn"]
+    assert refusal(session.client("ec2").describe_vpcs)[0] == "UnauthorizedOperation"
+    iam.attach_role_policy(RoleName="Deploy", PolicyArn=READ_ONLY)
     assert len(session.client("ec2").describe_vpcs()["Vpcs"]) == 1
+    iam.detach_role_policy(RoleName="Deploy", PolicyArn=READ_ONLY)
     iam.delete_role(RoleName="Deploy")
     assert refusal(session.client("sts").get_caller_identity)[0] == "InvalidClientTokenId"
     iam.create_role(RoleName="Deploy", AssumeRolePolicyDocument=document(trust({"AWS": owner.account})))
@@ -66,49 +71,33 @@ def test_a_role_of_another_account_is_assumed_only_where_it_trusts_the_caller(se
     assert refusal(owner.client("sts").assume_role, RoleArn=arn, RoleSessionName="me")[0] == "AccessDenied"
 
 
-def test_what_would_narrow_a_session_and_cannot_be_kept_is_refused(owner, iam):
+def test_a_session_lasts_no_longer_than_its_role_allows(owner, iam):
     arn = iam.create_role(RoleName="Deploy", AssumeRolePolicyDocument=document(trust("*")))["Role"]["Arn"]
     sts = owner.client("sts")
-    narrowed = {"RoleArn": arn, "RoleSessionName": "me", "Policy": document({"Effect": "Deny", "Action": "*"})}
-    assert refusal(sts.assume_role, **narrowed)[0] == "ValidationError"
-    for seconds in (899, 3601):
-        asked = {"RoleArn": arn, "RoleSessionName": "me", "DurationSeconds": seconds}
-        if seconds > 900:
-            assert refusal(sts.assume_role, **asked) == (
-                "ValidationError",
-                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
-            )
+    asked = {"RoleArn": arn, "RoleSessionName": "me", "DurationSeconds": 3601}
+    assert refusal(sts.assume_role, **asked) == (
+        "ValidationError",
+        "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+    )
+    for member in ("SerialNumber", "SourceIdentity"):
+        narrowed = {"RoleArn": arn, "RoleSessionName": "me", member: "arn:aws:iam::1:mfa/x"}
+        assert refusal(sts.assume_role, **narrowed)[0] == "ValidationError"
 
 
-ME = frozenset(("111111111111", "arn:aws:iam::111111111111:root", "arn:aws:iam::111111111111:user/ada"))
+EC2 = "ec2.amazonaws.com"
 
 
 @pytest.mark.parametrize(
     ("statements", "allowed"),
     [
-        ([trust({"AWS": "111111111111"})], True),
-        ([trust({"AWS": ["222222222222", "arn:aws:iam::111111111111:user/ada"]})], True),
-        ([trust({"AWS": "*"}, action=["sts:Assume*"])], True),
-        ([trust("*", action="*")], True),
-        ([trust("*", action="sts:TagSession")], False),
-        ([trust({"AWS": "arn:aws:iam::111111111111:user/bob"})], False),
-        ([trust({"Service": "ec2.amazonaws.com"})], False),
-        ([trust({"AWS": "111111111111"}), trust({"AWS": "111111111111"}, effect="Deny")], False),
-        ([trust({"AWS": "111111111111"}), trust("*", effect="Deny", Condition={"Bool": {"x": "y"}})], False),
-        ([trust("*", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})], False),
-        ([trust("*", Condition={"StringEquals": {"sts:ExternalId": "secret"}})], True),
-        ([trust("*", Condition={"StringEquals": {"sts:ExternalId": "other"}})], False),
-        ([trust("*", Condition={"StringEquals": {"sts:ExternalId": "secret", "aws:x": "y"}})], False),
-        ([{"Effect": "Allow", "NotPrincipal": {"AWS": "2"}, "Action": "sts:AssumeRole"}], False),
-        ([{"Effect": "Allow", "Principal": "*", "NotAction": "s3:*"}], False),
-        ([{"Effect": "Deny", "Principal": "*", "NotAction": "s3:*"}, trust("*")], False),
+        ([trust({"Service": [EC2]})], True),
+        ([trust({"Service": "lambda.amazonaws.com"})], False),
+        ([trust({"AWS": "111111111111"})], False),
+        ([trust({"Service": EC2}, action="sts:TagSession")], False),
+        ([trust({"Service": EC2}), trust({"Service": EC2}, effect="Deny")], False),
+        ([trust({"Service": EC2}, Condition={"Bool": {"aws:SecureTransport": "true"}})], False),
+        ([trust({"Service": EC2}, Condition={"StringSame": {"a": "b"}})], False),
     ],
 )
-def test_trust_policies_allow_only_what_is_understood(statements, allowed):
-    assert trusts(document(*statements), ME, external_id="secret") is allowed
-
-
-def test_a_service_is_trusted_by_its_name_alone():
-    text = document(trust({"Service": ["ec2.amazonaws.com"]}))
-    assert trusts(text, frozenset(), service="ec2.amazonaws.com")
-    assert not trusts(text, frozenset(), service="lambda.amazonaws.com")
+def test_a_service_is_trusted_by_its_name(statements, allowed):
+    assert trusts(document(*statements), EC2) is allowed

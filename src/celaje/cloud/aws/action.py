@@ -36,6 +36,8 @@ from typing import Any, Protocol, TypeVar
 from botocore import xform_name
 from sqlalchemy.orm import Session
 
+from celaje.cloud.aws.question import Question
+from celaje.cloud.policy.decision import Decision, Side
 from celaje.cloud.settings import Settings
 
 # An action's answer by the names of the model's members; None is left out.
@@ -52,14 +54,31 @@ READING = ("describe_", "get_", "list_", "head_")
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What a session may have of what its role has: documents of its own, and managed policies by their ARNs."""
+
+    documents: tuple[str, ...] = ()
+    managed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who signed the request. `account` has 12 digits. `arn` is a user's, the root's, or an assumed role's; `user_id`
-    what STS tells; `access_key` the key that signed ("" for an anonymous request, which only S3 admits)."""
+    what STS tells; `access_key` the key that signed ("" for an anonymous request, which only S3 admits). Of a session
+    (`temporary`): what it was narrowed to, and the tags that it was given."""
 
     account: str
     arn: str
     user_id: str
     access_key: str = ""
+    temporary: bool = False
+    narrowing: Narrowing | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is the account itself, with a key or in a session."""
+        return self.user_id == self.account != ""
 
 
 class Transactions(Protocol):
@@ -70,11 +89,32 @@ class Transactions(Protocol):
     def write(self) -> contextlib.AbstractContextManager[Session]: ...
 
 
+class Authority(Protocol):
+    """What knows the policies."""
+
+    def check(self, call: Call, members: Mapping[str, object]) -> None:
+        """AwsError where whoever calls may not do what the request asks for. In the transaction of the call."""
+        ...
+
+    def decide(self, call: Call, question: Question, side: Side) -> Decision:
+        """What comes of a question about a resource that may have a policy of its own."""
+        ...
+
+    def require_open(self, session: Session, account: str) -> None:
+        """AwsError where the account was closed since the request was verified: nothing is written for it any more."""
+        ...
+
+    def changed(self) -> None:
+        """Identities or their policies are others than before."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
     """One request, as an action sees it. `now` is the request's time on this host, in UTC and whole microseconds;
     `source` the address that it came from. `region` is where it is to happen, checked to be one of this cloud's;
-    `settings` are the owner's."""
+    `settings` are the owner's. `secure`, `user_agent` and `referer` are what policies may look at besides; `authority`
+    answers what is not asked by the dispatcher, None where nobody but roots may do anything."""
 
     service: str
     operation: str
@@ -88,6 +128,10 @@ class Call:
     woken: set[str] = field(default_factory=set)
     transactions: Transactions | None = field(default=None, repr=False)
     token_key: bytes = field(default=_PROCESS_KEY, repr=False)  # signs page tokens (pagination.py)
+    secure: bool = False
+    user_agent: str = ""
+    referer: str = ""
+    authority: Authority | None = field(default=None, repr=False)
 
     @property
     def account(self) -> str:

@@ -7,20 +7,26 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from celaje.cloud.aws.action import Action, Answer, Call
+from celaje.cloud.aws.action import Action, Answer, Authority, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.state import idempotency
 from celaje.cloud.state.database import Database
 
+ASKING = ("s3",)  # services whose actions ask the authority themselves: resources have policies of their own
+IDENTITIES = ("iam", "organizations")  # what changes identities and their policies
 _TOKEN = 64  # characters of an idempotency token of EC2, which is kept for a day
 
 
 class Dispatcher:
-    """Runs actions on `database`; `wake` tells a controller, by its name, that there is something to do."""
+    """Runs actions on `database`; `wake` tells a controller, by its name, that there is something to do. `authority`
+    says who may do what; without one nobody may but the roots of accounts."""
 
-    def __init__(self, database: Database, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, database: Database, wake: Callable[[str], None], authority: Authority | None = None
+    ) -> None:
         self._database = database
         self._wake = wake
+        self._authority = authority
 
     def run(
         self,
@@ -35,19 +41,39 @@ class Dispatcher:
 
         `token_member` names the idempotency token among the members, None if the operation has none.
         """
+        call.authority = self._authority
+        asked = call.service not in ASKING and not call.caller.is_root
         if not action.transacted:
             call.transactions = self._database
+            if asked:
+                with self._database.read() as session:
+                    call.session = session
+                    self._check(call, members)
             write(action.handler(call, members))
         else:
             dry = members.get("DryRun") is True
             transaction = self._database.read() if action.reads else self._database.write()
-            with transaction as session:
-                call.session = session
-                write(self._answer(action, call, members, None if action.reads or dry else token_member))
-                if dry:
-                    raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+            try:
+                with transaction as session:
+                    call.session = session
+                    if self._authority is not None and not action.reads:
+                        self._authority.require_open(session, call.account)
+                    if asked:
+                        self._check(call, members)
+                    write(self._answer(action, call, members, None if action.reads or dry else token_member))
+                    if dry:
+                        raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+            finally:
+                # Before anybody is told: what is remembered of policies is older than what was committed.
+                if self._authority is not None and not action.reads and call.service in IDENTITIES:
+                    self._authority.changed()
         for controller in call.woken:
             self._wake(controller)
+
+    def _check(self, call: Call, members: Mapping[str, object]) -> None:
+        if self._authority is None:
+            raise AwsError("AccessDenied", f"User: {call.caller.arn} is not the root of its account", 403)
+        self._authority.check(call, members)
 
     def _answer(self, action: Action, call: Call, members: dict[str, object], token_member: str | None) -> Answer:
         token = members.get(token_member) if token_member is not None else None

@@ -195,6 +195,9 @@ class Gateway:
             source=request.source,
             settings=self._settings,
             token_key=self._token_key,
+            secure=request.secure,
+            user_agent=request.header("user-agent") or "",
+            referer=request.header("referer") or "",
         )
         return self._run(action, call, members, wire, request_id)
 

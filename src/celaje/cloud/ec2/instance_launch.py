@@ -64,6 +64,8 @@ class _Launch:
 def run_instances(call: Call, request: ec2.RunInstancesRequestTypeDef) -> Answer:
     """As many instances as there is room for, from MinCount to MaxCount; otherwise none, and nothing is left behind."""
     merged, told = with_template(call, request)
+    if told and call.authority is not None:
+        call.authority.check(call, merged)  # what a template asks for is asked for by who launches
     request = cast("ec2.RunInstancesRequestTypeDef", merged)
     least, most = _counts(request)
     refuse_what_is_not_here(request)

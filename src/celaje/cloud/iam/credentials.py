@@ -1,4 +1,4 @@
-"""Who a key signs for: keys of the root and of users, and the credentials of role sessions.
+"""Who a key signs for: keys of the root and of users, and the credentials of sessions.
 
 A session is kept nowhere. Its token says who it is and until when, signed with a key of the cloud's own; its secret
 follows from that key and the token. A role that was deleted ends its sessions: the token names the role's unique id.
@@ -12,16 +12,16 @@ import datetime
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from sqlalchemy.orm import Session
 
-from celaje.cloud.aws.action import Caller
-from celaje.cloud.state.accounts import AccessKey
+from celaje.cloud.aws.action import Caller, Narrowing
+from celaje.cloud.state.accounts import AccessKey, Account
 from celaje.cloud.state.roles import Role, User, new_unique_id, session_key
 
-LONGEST_TOKEN = 4096
+LONGEST_TOKEN = 16_384
 _MAC_BYTES = 32
 
 
@@ -47,21 +47,49 @@ class Signer:
 class _Session(msgspec.Struct, frozen=True, array_like=True):
     access_key: str
     account: str
-    role: str  # unique id
+    holder: str  # unique id of a role or a user, the account itself for its root
     role_name: str
     name: str
     expires: int  # seconds since 1970
+    documents: tuple[str, ...] | None = None  # what it was narrowed to, None for not at all
+    managed: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 def role_credentials(
-    session: Session, role: Role, now: datetime.datetime, life: datetime.timedelta, name: str
+    session: Session,
+    role: Role,
+    now: datetime.datetime,
+    life: datetime.timedelta,
+    name: str,
+    narrowing: Narrowing | None = None,
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> RoleCredentials:
     """Credentials of `role` for `life` from now; `name` is the session's, for an instance its id."""
+    documents = narrowing.documents if narrowing is not None else None
+    managed = narrowing.managed if narrowing is not None else ()
+    return _made(session, now, life, (role.account, role.id, role.name, name), documents, managed, tags)
+
+
+def own_credentials(
+    session: Session, caller: Caller, now: datetime.datetime, life: datetime.timedelta
+) -> RoleCredentials:
+    """Credentials of a user or an account's root for a while."""
+    return _made(session, now, life, (caller.account, caller.user_id, "", ""))
+
+
+def _made(
+    session: Session,
+    now: datetime.datetime,
+    life: datetime.timedelta,
+    whose: tuple[str, str, str, str],
+    documents: tuple[str, ...] | None = None,
+    managed: tuple[str, ...] = (),
+    tags: tuple[tuple[str, str], ...] = (),
+) -> RoleCredentials:
     expiration = (now + life).replace(microsecond=0)
     access_key = "ASIA" + new_unique_id("")[:16]
-    payload = msgspec.json.encode(
-        _Session(access_key, role.account, role.id, role.name, name, int(expiration.timestamp()))
-    )
+    payload = msgspec.json.encode(_Session(access_key, *whose, int(expiration.timestamp()), documents, managed, tags))
     key = session_key(session)
     token = base64.b64encode(_mac(key, b"token", payload) + payload).decode()
     return RoleCredentials(access_key, _secret(key, payload), token, expiration)
@@ -86,9 +114,16 @@ def role_caller(role: Role, name: str, access_key: str = "") -> Caller:
 
 def _caller_of(session: Session, key: AccessKey) -> Caller:
     if not key.user:
-        return Caller(key.account, f"arn:aws:iam::{key.account}:root", key.account, key.id)
-    user = session.get_one(User, key.user)
-    return Caller(key.account, f"arn:aws:iam::{key.account}:user{user.path}{user.name}", user.id, key.id)
+        return _root(key.account, key.id)
+    return _user(session.get_one(User, key.user), key.id)
+
+
+def _root(account: str, access_key: str) -> Caller:
+    return Caller(account, f"arn:aws:iam::{account}:root", account, access_key)
+
+
+def _user(user: User, access_key: str) -> Caller:
+    return Caller(user.account, f"arn:aws:iam::{user.account}:user{user.path}{user.name}", user.id, access_key)
 
 
 def _session_signer(session: Session, access_key: str, token: str) -> Signer | None:
@@ -103,11 +138,27 @@ def _session_signer(session: Session, access_key: str, token: str) -> Signer | N
     if not hmac.compare_digest(content[:_MAC_BYTES], _mac(key, b"token", payload)):
         return None
     said = msgspec.json.decode(payload, type=_Session)
-    role = session.get(Role, said.role)
-    if not secrets.compare_digest(said.access_key.encode(), access_key.encode()) or role is None:
+    caller = _caller_in_session(session, said)
+    if not secrets.compare_digest(said.access_key.encode(), access_key.encode()) or caller is None:
         return None
     expiration = datetime.datetime.fromtimestamp(said.expires, datetime.UTC)
-    return Signer(role_caller(role, said.name, access_key), _secret(key, payload), expiration)
+    return Signer(caller, _secret(key, payload), expiration)
+
+
+def _caller_in_session(session: Session, said: _Session) -> Caller | None:
+    """Whose session it is, None if that is gone."""
+    if said.holder == said.account:
+        account = session.get(Account, said.account)
+        return None if account is None else replace(_root(account.id, said.access_key), temporary=True)
+    if not said.role_name:
+        user = session.get(User, said.holder)
+        return None if user is None else replace(_user(user, said.access_key), temporary=True)
+    role = session.get(Role, said.holder)
+    if role is None:
+        return None
+    narrowing = None if said.documents is None else Narrowing(said.documents, said.managed)
+    caller = role_caller(role, said.name, said.access_key)
+    return replace(caller, temporary=True, narrowing=narrowing, tags=said.tags)
 
 
 def _secret(key: bytes, payload: bytes) -> str:

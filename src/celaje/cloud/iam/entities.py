@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,9 @@ from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.policy.grammar import Kind, PolicyError, check
 from celaje.cloud.state.roles import (
+    Group,
     Identity,
     IdentityTag,
     InstanceProfile,
@@ -101,34 +102,31 @@ class Sort(Generic[Entity]):
 
 
 USERS = Sort(User, "user", "AIDA", "user", 64)
+GROUPS = Sort(Group, "group", "AGPA", "group", 128)
 ROLES = Sort(Role, "role", "AROA", "role", 64)
 PROFILES = Sort(InstanceProfile, "instance profile", "AIPA", "instance-profile", 128)
 POLICIES = Sort(ManagedPolicy, "policy", "ANPA", "policy", 128)
 
 
-def checked_document(text: str) -> str:
-    """A policy document that is JSON and has statements. Its meaning is not looked at here. AwsError
-    MalformedPolicyDocument."""
+def checked_identity_policy(text: str) -> str:
+    """A policy of a user, group, role or session. AwsError MalformedPolicyDocument."""
+    return _checked(text, Kind.IDENTITY)
+
+
+def checked_trust(text: str) -> str:
+    """A trust policy. AwsError MalformedPolicyDocument."""
+    return _checked(text, Kind.TRUST)
+
+
+def _checked(text: str, kind: Kind) -> str:
     if len(text) > LONGEST_DOCUMENT:
         raise AwsError(
             "MalformedPolicyDocument", f"A policy has at most {LONGEST_DOCUMENT} characters; this one {len(text)}"
         )
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise AwsError("MalformedPolicyDocument", "This policy contains invalid Json") from None
-    statements = document.get("Statement") if isinstance(document, dict) else None
-    if isinstance(statements, dict):
-        statements = [statements]
-    if not isinstance(statements, list) or not statements:
-        raise AwsError("MalformedPolicyDocument", "Syntax errors in policy. It must have a Statement")
-    for statement in statements:
-        if not isinstance(statement, dict) or statement.get("Effect") not in ("Allow", "Deny"):
-            raise AwsError(
-                "MalformedPolicyDocument", "Syntax errors in policy. Each statement's Effect is Allow or Deny"
-            )
-        if not ("Action" in statement or "NotAction" in statement):
-            raise AwsError("MalformedPolicyDocument", "Policy statement must contain actions.")
+        check(text, kind)
+    except PolicyError as error:
+        raise AwsError("MalformedPolicyDocument", str(error)) from None
     return text
 
 

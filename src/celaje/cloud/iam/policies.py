@@ -1,21 +1,20 @@
-"""Policies: managed ones, and those that are part of a user or role. Stored whole; what they allow is not evaluated."""
+"""Managed policies: an account's own, and AWS's as far as this cloud knows their documents."""
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, union_all
 
-from celaje.cloud.aws.action import Actions, Answer, Call, Request
+from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.iam.entities import (
     POLICIES,
-    ROLES,
-    USERS,
     answered_document,
-    checked_document,
+    checked_identity_policy,
     conflict,
     no_such,
     remove_tags,
@@ -23,15 +22,27 @@ from celaje.cloud.iam.entities import (
     tags_of,
 )
 from celaje.cloud.iam.listing import listed
-from celaje.cloud.state.roles import AttachedPolicy, InlinePolicy, ManagedPolicy, PolicyVersion
+from celaje.cloud.policy.managed import DOCUMENTS, PREFIX, document_of
+from celaje.cloud.state.roles import (
+    AttachedPolicy,
+    Boundary,
+    Group,
+    Identity,
+    InlinePolicy,
+    ManagedPolicy,
+    PolicyVersion,
+    Role,
+    User,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import type_defs as iam
 
 ACTIONS = Actions("iam")
-ATTACHED_PER_ENTITY = 10
+_HOLDERS: dict[str, type[Identity]] = {"Group": Group, "Role": Role, "User": User}
+_FIRST = datetime.datetime(2015, 2, 6, 18, 39, 46, tzinfo=datetime.UTC)  # when AWS published the first of its own
 VERSIONS_PER_POLICY = 5
-_AWS_ARN = re.compile(r"arn:aws:iam::aws:policy/(?:[\w+=,.@-]+/)*[\w+=,.@-]+", re.ASCII)
+AWS_ARN = re.compile(r"arn:aws:iam::aws:policy/(?:[\w+=,.@-]+/)*[\w+=,.@-]+", re.ASCII)
 
 
 def refuse_with_policies(call: Call, holder: str) -> None:
@@ -42,7 +53,8 @@ def refuse_with_policies(call: Call, holder: str) -> None:
         raise conflict("Cannot delete entity, must delete policies first.")
 
 
-def _find(call: Call, arn: str) -> ManagedPolicy:
+def find_policy(call: Call, arn: str) -> ManagedPolicy:
+    """The caller's policy of that ARN. AwsError NoSuchEntity."""
     prefix, _, name = arn.rpartition("/")
     policy = POLICIES.look(call.session, call.account, name)
     if policy is None or POLICIES.arn(policy) != arn or not prefix:
@@ -53,7 +65,7 @@ def _find(call: Call, arn: str) -> ManagedPolicy:
 @ACTIONS.action
 def create_policy(call: Call, request: iam.CreatePolicyRequestTypeDef) -> Answer:
     """A policy that users and roles can attach."""
-    document = checked_document(request["PolicyDocument"])
+    document = checked_identity_policy(request["PolicyDocument"])
     policy = ManagedPolicy(
         **POLICIES.fresh(call, request["PolicyName"], request.get("Path")),
         description=request.get("Description", ""),
@@ -70,8 +82,10 @@ def create_policy(call: Call, request: iam.CreatePolicyRequestTypeDef) -> Answer
 
 @ACTIONS.action
 def get_policy(call: Call, request: iam.GetPolicyRequestTypeDef) -> Answer:
-    """A policy of the account's, without its document."""
-    return {"Policy": _described(call, _find(call, request["PolicyArn"]))}
+    """A policy without its document."""
+    if (known := document_of(request["PolicyArn"])) is not None:
+        return {"Policy": _of_aws(call, request["PolicyArn"], known)}
+    return {"Policy": _described(call, find_policy(call, request["PolicyArn"]))}
 
 
 def _version_of(call: Call, policy: ManagedPolicy, name: str) -> PolicyVersion:
@@ -91,8 +105,8 @@ def _versions_of(call: Call, policy: ManagedPolicy) -> list[PolicyVersion]:
 @ACTIONS.action
 def create_policy_version(call: Call, request: iam.CreatePolicyVersionRequestTypeDef) -> Answer:
     """Another document for a policy, which counts from now on if SetAsDefault is given."""
-    policy = _find(call, request["PolicyArn"])
-    document = checked_document(request["PolicyDocument"])
+    policy = find_policy(call, request["PolicyArn"])
+    document = checked_identity_policy(request["PolicyDocument"])
     if len(_versions_of(call, policy)) >= VERSIONS_PER_POLICY:
         raise AwsError(
             "LimitExceeded",
@@ -112,7 +126,7 @@ def create_policy_version(call: Call, request: iam.CreatePolicyVersionRequestTyp
 @ACTIONS.action
 def set_default_policy_version(call: Call, request: iam.SetDefaultPolicyVersionRequestTypeDef) -> Answer:
     """Let another of a policy's documents count."""
-    policy = _find(call, request["PolicyArn"])
+    policy = find_policy(call, request["PolicyArn"])
     policy.version = _version_of(call, policy, request["VersionId"]).number
     return {}
 
@@ -120,7 +134,12 @@ def set_default_policy_version(call: Call, request: iam.SetDefaultPolicyVersionR
 @ACTIONS.action
 def get_policy_version(call: Call, request: iam.GetPolicyVersionRequestTypeDef) -> Answer:
     """One of a policy's documents."""
-    policy = _find(call, request["PolicyArn"])
+    if (known := document_of(request["PolicyArn"])) is not None:
+        if request["VersionId"] != "v1":
+            raise no_such(f"Policy {request['PolicyArn']} version {request['VersionId']} does not exist.")
+        first = {"CreateDate": _FIRST, "IsDefaultVersion": True, "VersionId": "v1"}
+        return {"PolicyVersion": first | {"Document": answered_document(known)}}
+    policy = find_policy(call, request["PolicyArn"])
     version = _version_of(call, policy, request["VersionId"])
     return {"PolicyVersion": _version(policy, version) | {"Document": answered_document(version.document)}}
 
@@ -128,7 +147,7 @@ def get_policy_version(call: Call, request: iam.GetPolicyVersionRequestTypeDef) 
 @ACTIONS.action
 def list_policy_versions(call: Call, request: iam.ListPolicyVersionsRequestTypeDef) -> Answer:
     """A policy's documents, the newest last."""
-    policy = _find(call, request["PolicyArn"])
+    policy = find_policy(call, request["PolicyArn"])
     return listed(
         call,
         request,
@@ -142,7 +161,7 @@ def list_policy_versions(call: Call, request: iam.ListPolicyVersionsRequestTypeD
 @ACTIONS.action
 def delete_policy_version(call: Call, request: iam.DeletePolicyVersionRequestTypeDef) -> Answer:
     """One of a policy's documents that does not count."""
-    policy = _find(call, request["PolicyArn"])
+    policy = find_policy(call, request["PolicyArn"])
     version = _version_of(call, policy, request["VersionId"])
     if version.number == policy.version:
         raise conflict("Cannot delete the default version of a policy.")
@@ -152,18 +171,42 @@ def delete_policy_version(call: Call, request: iam.DeletePolicyVersionRequestTyp
 
 @ACTIONS.action
 def list_policies(call: Call, request: iam.ListPoliciesRequestTypeDef) -> Answer:
-    """The account's policies."""
-    rows = [] if request.get("Scope") == "AWS" else POLICIES.all(call, request.get("PathPrefix"))
+    """The account's policies, and AWS's that this cloud knows."""
+    scope, path = request.get("Scope", "All"), request.get("PathPrefix") or "/"
+    own = [] if scope == "AWS" else POLICIES.all(call, path)
+    found = [_described(call, row) for row in own]
+    if scope != "Local":
+        found += [_of_aws(call, PREFIX + name, text) for name, text in DOCUMENTS.items() if f"/{name}".startswith(path)]
     if request.get("OnlyAttached"):
-        rows = [row for row in rows if _attachments(call, POLICIES.arn(row))]
-    return listed(call, request, "Policies", rows, lambda row: row.folded, lambda row: _described(call, row))
+        found = [each for each in found if each["AttachmentCount"]]
+    return listed(call, request, "Policies", found, lambda each: str(each["Arn"]), lambda each: each)
+
+
+@ACTIONS.action
+def list_entities_for_policy(call: Call, request: iam.ListEntitiesForPolicyRequestTypeDef) -> Answer:
+    """Who has attached a policy."""
+    arn = request["PolicyArn"]
+    if not AWS_ARN.fullmatch(arn):
+        find_policy(call, arn)
+    wanted = request.get("EntityFilter")
+    bounds = request.get("PolicyUsageFilter") == "PermissionsBoundary"
+    held = select(Boundary.holder).where(Boundary.arn == arn) if bounds else None
+    if held is None:
+        held = select(AttachedPolicy.holder).where(AttachedPolicy.arn == arn)
+    holders = list(call.session.scalars(held))
+    answer: dict[str, object] = {"IsTruncated": False}
+    for noun, table in _HOLDERS.items():
+        rows = call.session.scalars(select(table).where(table.account == call.account, table.id.in_(holders)))
+        found = [{f"{noun}Name": row.name, f"{noun}Id": row.id} for row in rows]
+        answer[f"Policy{noun}s"] = found if wanted in (None, noun) else []
+    return answer
 
 
 @ACTIONS.action
 def delete_policy(call: Call, request: iam.DeletePolicyRequestTypeDef) -> Answer:
     """A policy that nobody has attached."""
-    policy = _find(call, request["PolicyArn"])
-    if _attachments(call, request["PolicyArn"]):
+    policy = find_policy(call, request["PolicyArn"])
+    if _attachments(call, request["PolicyArn"]) or _bounded(call, request["PolicyArn"]):
         raise conflict("Cannot delete a policy attached to entities.")
     if len(_versions_of(call, policy)) > 1:
         raise conflict("This policy has more than one version. Before you delete a policy, you must delete the others.")
@@ -176,6 +219,32 @@ def delete_policy(call: Call, request: iam.DeletePolicyRequestTypeDef) -> Answer
 def _attachments(call: Call, arn: str) -> int:
     query = select(func.count()).select_from(AttachedPolicy).where(AttachedPolicy.arn == arn)
     return call.session.scalar(query) or 0
+
+
+def _of_aws(call: Call, arn: str, text: str) -> dict[str, object]:
+    path, _, name = arn.removeprefix(PREFIX).rpartition("/")
+    return {
+        "Arn": arn,
+        "AttachmentCount": _own_attachments(call, arn),
+        "CreateDate": _FIRST,
+        "DefaultVersionId": "v1",
+        "IsAttachable": True,
+        "Path": f"/{path}/" if path else "/",
+        "PermissionsBoundaryUsageCount": 0,
+        "PolicyId": "ANPA" + hashlib.sha256(arn.encode()).hexdigest()[:17].upper(),
+        "PolicyName": name,
+        "UpdateDate": _FIRST,
+    }
+
+
+def _own_attachments(call: Call, arn: str) -> int:
+    holders = union_all(*(select(table.id).where(table.account == call.account) for table in _HOLDERS.values()))
+    query = select(func.count()).where(AttachedPolicy.arn == arn, AttachedPolicy.holder.in_(holders))
+    return call.session.scalar(query) or 0
+
+
+def _bounded(call: Call, arn: str) -> int:
+    return call.session.scalar(select(func.count()).select_from(Boundary).where(Boundary.arn == arn)) or 0
 
 
 def _version(policy: ManagedPolicy, version: PolicyVersion) -> dict[str, object]:
@@ -196,176 +265,9 @@ def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
         "Description": policy.description or None,
         "IsAttachable": True,
         "Path": policy.path,
-        "PermissionsBoundaryUsageCount": 0,
+        "PermissionsBoundaryUsageCount": _bounded(call, arn),
         "PolicyId": policy.id,
         "PolicyName": policy.name,
         "Tags": tags_of(call.session, policy.id),
         "UpdateDate": policy.updated,
     }
-
-
-# What users and roles do in the same way; the actions below give each its names.
-
-_Holder = Callable[[Call, Request], tuple[str, dict[str, object]]]
-
-
-def _user(call: Call, request: Request) -> tuple[str, dict[str, object]]:
-    user = USERS.find(call, request["UserName"])
-    return user.id, {"UserName": user.name}
-
-
-def _role(call: Call, request: Request) -> tuple[str, dict[str, object]]:
-    role = ROLES.find(call, request["RoleName"])
-    return role.id, {"RoleName": role.name}
-
-
-def _put(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    document = checked_document(request["PolicyDocument"])
-    call.session.merge(InlinePolicy(holder=held_by, name=request["PolicyName"], document=document))
-    return {}
-
-
-def _inline(call: Call, holder: str, name: str) -> InlinePolicy:
-    policy = call.session.get(InlinePolicy, (holder, name))
-    if policy is None:
-        raise no_such(f"The policy with name {name} cannot be found.")
-    return policy
-
-
-def _get(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, names = holder(call, request)
-    policy = _inline(call, held_by, request["PolicyName"])
-    return {**names, "PolicyName": policy.name, "PolicyDocument": answered_document(policy.document)}
-
-
-def _delete(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    call.session.delete(_inline(call, held_by, request["PolicyName"]))
-    return {}
-
-
-def _names(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    names = call.session.scalars(select(InlinePolicy.name).where(InlinePolicy.holder == held_by)).all()
-    return listed(call, request, "PolicyNames", names, lambda name: name, lambda name: name)
-
-
-def _attach(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    arn = request["PolicyArn"]
-    if not _AWS_ARN.fullmatch(arn):
-        _find(call, arn)
-    present = call.session.scalars(select(AttachedPolicy.arn).where(AttachedPolicy.holder == held_by)).all()
-    if arn not in present and len(present) >= ATTACHED_PER_ENTITY:
-        raise AwsError("LimitExceeded", f"Cannot exceed quota for PoliciesPerEntity: {ATTACHED_PER_ENTITY}", 409)
-    call.session.merge(AttachedPolicy(holder=held_by, arn=arn))
-    return {}
-
-
-def _detach(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    arn = request["PolicyArn"]
-    if call.session.get(AttachedPolicy, (held_by, arn)) is None:
-        raise no_such(f"Policy {arn} was not found.")
-    call.session.execute(
-        delete(AttachedPolicy).where(AttachedPolicy.holder == held_by, AttachedPolicy.arn == arn)
-    )
-    return {}
-
-
-def _attached(call: Call, request: Request, holder: _Holder) -> Answer:
-    held_by, _ = holder(call, request)
-    arns = call.session.scalars(select(AttachedPolicy.arn).where(AttachedPolicy.holder == held_by)).all()
-    return listed(
-        call,
-        request,
-        "AttachedPolicies",
-        arns,
-        lambda arn: arn,
-        lambda arn: {"PolicyArn": arn, "PolicyName": arn.rpartition("/")[2]},
-    )
-
-
-@ACTIONS.action
-def put_user_policy(call: Call, request: Request) -> Answer:
-    """A policy of the user's own, or another document for it."""
-    return _put(call, request, _user)
-
-
-@ACTIONS.action
-def get_user_policy(call: Call, request: Request) -> Answer:
-    """A policy of the user's own."""
-    return _get(call, request, _user)
-
-
-@ACTIONS.action
-def delete_user_policy(call: Call, request: Request) -> Answer:
-    """Without a policy of its own."""
-    return _delete(call, request, _user)
-
-
-@ACTIONS.action
-def list_user_policies(call: Call, request: Request) -> Answer:
-    """The names of the user's own policies."""
-    return _names(call, request, _user)
-
-
-@ACTIONS.action
-def attach_user_policy(call: Call, request: Request) -> Answer:
-    """Give a user a managed policy."""
-    return _attach(call, request, _user)
-
-
-@ACTIONS.action
-def detach_user_policy(call: Call, request: Request) -> Answer:
-    """Take a managed policy from a user."""
-    return _detach(call, request, _user)
-
-
-@ACTIONS.action
-def list_attached_user_policies(call: Call, request: Request) -> Answer:
-    """The managed policies of a user."""
-    return _attached(call, request, _user)
-
-
-@ACTIONS.action
-def put_role_policy(call: Call, request: Request) -> Answer:
-    """A policy of the role's own, or another document for it."""
-    return _put(call, request, _role)
-
-
-@ACTIONS.action
-def get_role_policy(call: Call, request: Request) -> Answer:
-    """A policy of the role's own."""
-    return _get(call, request, _role)
-
-
-@ACTIONS.action
-def delete_role_policy(call: Call, request: Request) -> Answer:
-    """Without a policy of its own."""
-    return _delete(call, request, _role)
-
-
-@ACTIONS.action
-def list_role_policies(call: Call, request: Request) -> Answer:
-    """The names of the role's own policies."""
-    return _names(call, request, _role)
-
-
-@ACTIONS.action
-def attach_role_policy(call: Call, request: Request) -> Answer:
-    """Give a role a managed policy."""
-    return _attach(call, request, _role)
-
-
-@ACTIONS.action
-def detach_role_policy(call: Call, request: Request) -> Answer:
-    """Take a managed policy from a role."""
-    return _detach(call, request, _role)
-
-
-@ACTIONS.action
-def list_attached_role_policies(call: Call, request: Request) -> Answer:
-    """The managed policies of a role."""
-    return _attached(call, request, _role)

@@ -9,10 +9,11 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.iam.accounts import CREDENTIALS
+from celaje.cloud.iam.boundaries import bound, boundary_of
 from celaje.cloud.iam.entities import (
     ROLES,
     answered_document,
-    checked_document,
+    checked_trust,
     conflict,
     remove_tags,
     set_tags,
@@ -42,16 +43,15 @@ def _checked_session(seconds: int | None) -> int:
 @ACTIONS.action
 def create_role(call: Call, request: iam.CreateRoleRequestTypeDef) -> Answer:
     """A role with its trust policy."""
-    if request.get("PermissionsBoundary"):
-        raise AwsError("InvalidInput", "Permissions boundaries are not evaluated here; leave it out")
     role = Role(
         **ROLES.fresh(call, request["RoleName"], request.get("Path")),
-        trust=checked_document(request["AssumeRolePolicyDocument"]),
+        trust=checked_trust(request["AssumeRolePolicyDocument"]),
         description=request.get("Description", ""),
         longest_session=_checked_session(request.get("MaxSessionDuration")),
     )
     call.session.add(role)
     set_tags(call, role.id, request.get("Tags"))
+    bound(call, role.id, request.get("PermissionsBoundary"))
     return {"Role": _described(call, role)}
 
 
@@ -82,7 +82,7 @@ def update_role(call: Call, request: iam.UpdateRoleRequestTypeDef) -> Answer:
 @ACTIONS.action
 def update_assume_role_policy(call: Call, request: iam.UpdateAssumeRolePolicyRequestTypeDef) -> Answer:
     """Another trust policy."""
-    ROLES.find(call, request["RoleName"]).trust = checked_document(request["PolicyDocument"])
+    ROLES.find(call, request["RoleName"]).trust = checked_trust(request["PolicyDocument"])
     return {}
 
 
@@ -93,6 +93,7 @@ def delete_role(call: Call, request: iam.DeleteRoleRequestTypeDef) -> Answer:
     if call.session.scalars(select(InstanceProfile.id).where(InstanceProfile.role == role.id)).first() is not None:
         raise conflict("Cannot delete entity, must remove roles from instance profile first.")
     refuse_with_policies(call, role.id)
+    bound(call, role.id, None)
     remove_tags(call, role.id)
     call.session.delete(role)
     call.wake(CREDENTIALS)
@@ -135,4 +136,8 @@ def described(role: Role) -> dict[str, object]:
 
 
 def _described(call: Call, role: Role) -> dict[str, object]:
-    return described(role) | {"RoleLastUsed": {}, "Tags": tags_of(call.session, role.id)}
+    return described(role) | {
+        "PermissionsBoundary": boundary_of(call, role.id),
+        "RoleLastUsed": {},
+        "Tags": tags_of(call.session, role.id),
+    }

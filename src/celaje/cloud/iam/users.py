@@ -9,11 +9,12 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.iam.accounts import CREDENTIALS
+from celaje.cloud.iam.boundaries import bound, boundary_of
 from celaje.cloud.iam.entities import USERS, conflict, no_such, remove_tags, set_tags, tags_of
 from celaje.cloud.iam.listing import listed
 from celaje.cloud.iam.policies import refuse_with_policies
 from celaje.cloud.state.accounts import AccessKey, Account, new_access_key
-from celaje.cloud.state.roles import User
+from celaje.cloud.state.roles import GroupMember, User
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import type_defs as iam
@@ -26,14 +27,13 @@ USERS_PER_ACCOUNT = 5000
 @ACTIONS.action
 def create_user(call: Call, request: iam.CreateUserRequestTypeDef) -> Answer:
     """Somebody who can have keys."""
-    if request.get("PermissionsBoundary"):
-        raise AwsError("InvalidInput", "Permissions boundaries are not evaluated here; leave it out")
     user = User(**USERS.fresh(call, request["UserName"], request.get("Path")))
     if len(USERS.all(call, None)) >= USERS_PER_ACCOUNT:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for UsersPerAccount: {USERS_PER_ACCOUNT}", 409)
     call.session.add(user)
     set_tags(call, user.id, request.get("Tags"))
-    return {"User": _described(user) | {"Tags": tags_of(call.session, user.id)}}
+    bound(call, user.id, request.get("PermissionsBoundary"))
+    return {"User": described(user) | _more(call, user)}
 
 
 @ACTIONS.action
@@ -47,7 +47,7 @@ def get_user(call: Call, request: iam.GetUserRequestTypeDef) -> Answer:
         user = caller
     else:
         user = USERS.find(call, name)
-    return {"User": _described(user) | {"Tags": tags_of(call.session, user.id)}}
+    return {"User": described(user) | _more(call, user)}
 
 
 def _root(call: Call) -> dict[str, object]:
@@ -67,7 +67,7 @@ def _root(call: Call) -> dict[str, object]:
 def list_users(call: Call, request: iam.ListUsersRequestTypeDef) -> Answer:
     """The account's users."""
     rows = USERS.all(call, request.get("PathPrefix"))
-    return listed(call, request, "Users", rows, lambda user: user.folded, _described)
+    return listed(call, request, "Users", rows, lambda user: user.folded, described)
 
 
 @ACTIONS.action
@@ -77,6 +77,9 @@ def delete_user(call: Call, request: iam.DeleteUserRequestTypeDef) -> Answer:
     if _keys_of(call, user.id):
         raise conflict("Cannot delete entity, must delete access keys first.")
     refuse_with_policies(call, user.id)
+    if call.session.scalars(select(GroupMember.group).where(GroupMember.user == user.id)).first() is not None:
+        raise conflict("Cannot delete entity, must remove users from group first.")
+    bound(call, user.id, None)
     remove_tags(call, user.id)
     call.session.delete(user)
     return {}
@@ -103,7 +106,12 @@ def list_user_tags(call: Call, request: iam.ListUserTagsRequestTypeDef) -> Answe
     return listed(call, request, "Tags", tags, lambda tag: tag["Key"], lambda tag: tag)
 
 
-def _described(user: User) -> dict[str, object]:
+def _more(call: Call, user: User) -> dict[str, object]:
+    return {"Tags": tags_of(call.session, user.id), "PermissionsBoundary": boundary_of(call, user.id)}
+
+
+def described(user: User) -> dict[str, object]:
+    """A user as lists have it."""
     return {
         "Arn": USERS.arn(user),
         "CreateDate": user.created,

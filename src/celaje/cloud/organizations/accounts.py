@@ -28,6 +28,9 @@ from celaje.cloud.state.instances import TERMINATED, Instance
 from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface
 from celaje.cloud.state.roles import (
     AttachedPolicy,
+    Boundary,
+    Group,
+    GroupMember,
     IdentityTag,
     InlinePolicy,
     InstanceProfile,
@@ -240,11 +243,13 @@ def _remove(session: Session, account: Account) -> None:
     session.execute(delete(InterfaceGroup).where(InterfaceGroup.interface.in_(interfaces)))
     holders = [
         *session.scalars(select(User.id).where(User.account == account.id)),
+        *session.scalars(select(Group.id).where(Group.account == account.id)),
         *session.scalars(select(Role.id).where(Role.account == account.id)),
         *session.scalars(select(InstanceProfile.id).where(InstanceProfile.account == account.id)),
         *session.scalars(select(ManagedPolicy.id).where(ManagedPolicy.account == account.id)),
     ]
-    for held in (InlinePolicy, AttachedPolicy, IdentityTag):
+    session.execute(delete(GroupMember).where(GroupMember.group.in_(holders)))
+    for held in (InlinePolicy, AttachedPolicy, IdentityTag, Boundary):
         session.execute(delete(held).where(held.holder.in_(holders)))
     session.execute(delete(PolicyVersion).where(PolicyVersion.policy.in_(holders)))
     for table in Base.metadata.sorted_tables:

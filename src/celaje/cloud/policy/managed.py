@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-_PREFIX = "arn:aws:iam::aws:policy/"
+PREFIX = "arn:aws:iam::aws:policy/"
 
 
 def _allow(*actions: str) -> str:
@@ -135,4 +135,4 @@ DOCUMENTS = {
 
 def document_of(arn: str) -> str | None:
     """The document of a policy of AWS's own, None for one that this cloud does not know."""
-    return DOCUMENTS.get(arn.removeprefix(_PREFIX)) if arn.startswith(_PREFIX) else None
+    return DOCUMENTS.get(arn.removeprefix(PREFIX)) if arn.startswith(PREFIX) else None

@@ -38,7 +38,7 @@ class RoleSessions:
             .where(InstanceProfile.id.in_(profiles))
         )
         found = [(row[0], row[1]) for row in session.execute(query)] if profiles else []
-        roles = {profile: role for profile, role in found if trusts(role.trust, frozenset(), service=_SERVICE)}
+        roles = {profile: role for profile, role in found if trusts(role.trust, _SERVICE)}
         with self._changing:
             return {
                 identifier: self._current(session, row, roles[row.profile_id], now)

@@ -1,4 +1,5 @@
-"""Identities of an account: users, roles, instance profiles, and the policies that they carry. Global: no region."""
+"""Identities of an account: users, groups, roles, instance profiles, and the policies that they carry. They have no
+region."""
 
 from __future__ import annotations
 
@@ -46,6 +47,31 @@ class Role(Identity, Base):
     longest_session: Mapped[int] = mapped_column(default=3600)
 
 
+class Group(Identity, Base):
+    """Users who have its policies beside their own."""
+
+    __tablename__ = "groups"
+    __table_args__ = (UniqueConstraint("account", "folded"),)
+
+
+class GroupMember(Base):
+    """That a user is in a group, by their ids."""
+
+    __tablename__ = "group_members"
+
+    group: Mapped[str] = mapped_column(primary_key=True)
+    user: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
+class Boundary(Base):
+    """The policy, by its ARN, that bounds what a user or role can have; `holder` is its id."""
+
+    __tablename__ = "boundaries"
+
+    holder: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str]
+
+
 class InstanceProfile(Identity, Base):
     """What an instance is launched with to have a role; `role` is its id, "" for none yet."""
 
@@ -80,7 +106,7 @@ class PolicyVersion(Base):
 
 
 class InlinePolicy(Base):
-    """A policy that is a part of one user or role; `holder` is its id."""
+    """A policy that is a part of one user, group or role; `holder` is its id."""
 
     __tablename__ = "inline_policies"
 
@@ -90,7 +116,7 @@ class InlinePolicy(Base):
 
 
 class AttachedPolicy(Base):
-    """That a user or role has a managed policy, the account's or one of AWS's own, by its ARN."""
+    """That a user, group or role has a managed policy, the account's or one of AWS's own, by its ARN."""
 
     __tablename__ = "attached_policies"
 

@@ -1,0 +1,103 @@
+"""The questions of IAM's calls: each is asked for the entity that the request names, or else for who calls.
+
+`list_users` and the like are asked for the path that they list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from sqlalchemy import select
+
+from celaje.cloud.authority.facts import requested_tags
+from celaje.cloud.authority.identities import identity_tags
+from celaje.cloud.aws.action import Call
+from celaje.cloud.aws.question import Fact, Question
+from celaje.cloud.state.roles import Group, Identity, InstanceProfile, Role, User
+
+# In the order in which a request that names several is asked for one: a member is added to a group.
+_ENTITIES: dict[str, tuple[str, type[Identity]]] = {
+    "InstanceProfileName": ("instance-profile", InstanceProfile),
+    "GroupName": ("group", Group),
+    "RoleName": ("role", Role),
+    "UserName": ("user", User),
+}
+_LISTED = {
+    "ListUsers": "user",
+    "ListRoles": "role",
+    "ListGroups": "group",
+    "ListInstanceProfiles": "instance-profile",
+    "ListPolicies": "policy",
+}
+_OWN = (
+    "GetUser",
+    "CreateAccessKey",
+    "ListAccessKeys",
+    "UpdateAccessKey",
+    "DeleteAccessKey",
+    "ChangePassword",
+    "ListMFADevices",
+)
+
+
+def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
+    """What the call asks for."""
+    operation = call.operation
+    action = f"iam:{operation}"
+    facts = _facts(members)
+    if operation in _LISTED:
+        path = str(members.get("PathPrefix") or "/")
+        yield Question(action, f"arn:aws:iam::{call.account}:{_LISTED[operation]}{path}", facts)
+        return
+    for member, (word, table) in _ENTITIES.items():
+        name = members.get(member)
+        if name:
+            yield _question(call, action, word, table, str(name), members, facts)
+            if operation == "AddRoleToInstanceProfile":
+                role = str(members.get("RoleName") or "")
+                yield _question(call, "iam:PassRole", "role", Role, role, members, {})
+            return
+    if operation == "CreatePolicy":
+        path = str(members.get("Path") or "/")
+        yield Question(action, f"arn:aws:iam::{call.account}:policy{path}{members.get('PolicyName')}", facts)
+    elif "PolicyArn" in members or "PolicySourceArn" in members:
+        yield Question(action, str(members.get("PolicyArn") or members.get("PolicySourceArn")), facts)
+    elif operation in _OWN and call.caller.arn.startswith("arn:aws:iam:"):
+        yield Question(action, call.caller.arn, facts, partial(identity_tags, call.session, call.caller.user_id))
+    else:
+        yield Question(action, "*", facts)
+
+
+def _facts(members: Mapping[str, object]) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {}
+    if members.get("PolicyArn"):
+        facts["iam:policyarn"] = (str(members["PolicyArn"]),)
+    if members.get("PermissionsBoundary"):
+        facts["iam:permissionsboundary"] = (str(members["PermissionsBoundary"]),)
+    tags = members.get("Tags")
+    pairs = [(str(tag.get("Key") or ""), str(tag.get("Value") or "")) for tag in tags] if isinstance(tags, list) else []
+    facts |= requested_tags(pairs)
+    keys = members.get("TagKeys")
+    if isinstance(keys, list) and keys:
+        facts["aws:tagkeys"] = tuple(str(key) for key in keys)
+    return facts
+
+
+def _question(
+    call: Call,
+    action: str,
+    word: str,
+    table: type[Identity],
+    name: str,
+    members: Mapping[str, object],
+    facts: Mapping[str, Fact],
+) -> Question:
+    rows = select(table).where(table.account == call.account, table.folded == name.lower())
+    found = call.session.scalars(rows).one_or_none()
+    if found is None:
+        path = str(members.get("Path") or "/")
+        return Question(action, f"arn:aws:iam::{call.account}:{word}{path}{name}", facts)
+    arn = f"arn:aws:iam::{found.account}:{word}{found.path}{found.name}"
+    return Question(action, arn, facts, partial(identity_tags, call.session, found.id))
+
