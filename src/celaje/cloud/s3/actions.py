@@ -10,6 +10,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
 from celaje.cloud.s3.cross_origin import CorsActions
+from celaje.cloud.s3.left_out import LeftOutActions
 from celaje.cloud.s3.lifecycle import LifecycleActions
 from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
@@ -30,6 +31,7 @@ def s3_actions(store: ObjectStore) -> Actions:
         ConfigurationActions(store),
         CorsActions(store),
         LifecycleActions(store),
+        LeftOutActions(store),
         TaggingActions(store),
         VersioningActions(store),
     )
