@@ -10,6 +10,8 @@ import ctypes
 import mmap
 import os
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from celaje.errors import HostError
 from celaje.scatter import Windows
@@ -100,6 +102,10 @@ class GuestMemory:
             return
         self._check_all(addresses, lengths)
         dirty, base = self.dirty, self.base
+        if max(lengths) <= PAGE_SIZE and not reduce(or_, addresses) & PAGE_SIZE - 1:
+            for address in addresses:
+                dirty[address - base >> PAGE_SHIFT] = 1
+            return
         for address, length in zip(addresses, lengths, strict=True):
             offset = address - base
             dirty[offset >> PAGE_SHIFT] = 1

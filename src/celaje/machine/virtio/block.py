@@ -13,7 +13,9 @@ without waiting: reads which the host's kernel promises not to wait for (preadv2
 bytes at a time. The first request that is anything else is handed to the thread; a pause puts it back into the queue.
 Measured from notification to interrupt, one request at a time, from the page cache, on two busy cores: 4 KiB take
 28 µs here and 62 µs through the thread, 64 KiB take 34 and 60. A write (77 µs) may wait for the host's disk and is left
-to the thread.
+to the thread; and since writes come in rows, the notification after one wakes the thread at once, which takes the whole
+request from there: a quarter less than when the hart's thread unwraps it first (206 against 279 µs for 4 KiB, with what
+the guest does).
 
 A request that breaks the rules of this section gets IOERR or UNSUPP; one without room for a header or for a status is
 no request at all, and stops the device as a malformed queue does.
@@ -104,6 +106,8 @@ class VirtioBlock(VirtioDevice):
         }
         self._handed: tuple[Chain, int, int] | None = None
         """The request that was popped last, its type and sector; the thread's, before all others."""
+        self._thread_is_next = False
+        """The last request was no read: the next is likely to be none either, and the hart's thread does not look."""
         self._doorbell = Doorbell()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="celaje-virtio-block", daemon=True)
@@ -146,6 +150,9 @@ class VirtioBlock(VirtioDevice):
 
     def notify(self, index: int) -> None:
         """Serve what need not wait here, on the hart's thread; wake the device's thread for the rest."""
+        if self._thread_is_next:
+            self._doorbell.ring()
+            return
         if not self.lock.acquire(blocking=False):
             self._doorbell.ring()  # the thread is at it; it will look again
             return
@@ -221,6 +228,7 @@ class VirtioBlock(VirtioDevice):
                         return queue.rearm()
                     chain = popped
                     kind, sector = self._unwrap(chain)
+                self._thread_is_next = kind != TYPE_IN
                 queue.push(chain, self._answer(chain, kind, sector))
                 # Last of all, since the hart that it wakes wants the interpreter at once.
                 more = not queue.exhausted or queue.rearm()

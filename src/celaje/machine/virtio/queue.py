@@ -30,6 +30,7 @@ from __future__ import annotations
 import struct
 import sys
 import threading
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -219,7 +220,7 @@ class Queue:
         table, none empty, those to write last. Judged column by column, which for the 256 pages of a mebibyte takes a
         fraction of one by one. None for any other table: it has to be walked."""
         count = len(table) // DESCRIPTOR_SIZE
-        words = memoryview(table).cast("I")
+        words = array("I", table)
         links = words[3::4].tobytes()  # | flags le16 | next le16 | of each
         last = int.from_bytes(links[-4:-2], "little")  # what follows the last one means nothing
         if last == 0:
@@ -229,10 +230,10 @@ class Queue:
         else:
             return None
         expected = _LINKS_TO_READ[: 4 * to_read] + _LINKS_TO_WRITE[4 * to_read : 4 * count]
-        lengths = memoryview(words[2::4].tobytes()).cast("I").tolist()
+        lengths = words[2::4].tolist()
         if links[:-4] != expected[: 4 * (count - 1)] or 0 in lengths or sum(lengths) > MAX_CHAIN_BYTES:
             return None
-        addresses = memoryview(memoryview(table).cast("Q")[::2].tobytes()).cast("Q").tolist()
+        addresses = array("Q", table)[::2].tolist()
         windows = self._memory.windows(addresses, lengths)
         return Chain(head, windows[:to_read], windows[to_read:], (addresses[to_read:], lengths[to_read:]))
 

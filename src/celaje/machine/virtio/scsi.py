@@ -114,6 +114,8 @@ class VirtioScsi(VirtioDevice):
         self._changed = threading.Condition(self.lock)
         """A disk came to rest, or was flushed, or the driver is gone."""
         self._to_wake: list[Unit] = []
+        self._expecting: Unit | None = None
+        """The disk whose thread served the last command that was handed to an idle one."""
         """Disks that were handed commands and sleep; woken when a notification is served, and the lock free."""
         self._events: deque[tuple[int, int, int]] = deque()
         self._events_missed = False
@@ -245,6 +247,9 @@ class VirtioScsi(VirtioDevice):
 
     def notify(self, index: int) -> None:
         """Buffers were made available in queue `index`. On a hart's thread."""
+        expecting, self._expecting = self._expecting, None
+        if expecting is not None:
+            expecting.doorbell.ring()  # most likely it is this disk's turn again: its thread wakes up meanwhile
         with self.lock:
             self.serve_guarded(index)
             woken, self._to_wake = self._to_wake, []
@@ -297,6 +302,7 @@ class VirtioScsi(VirtioDevice):
             raise MalformedQueue(f"more than {QUEUE_SIZE} commands wait, and the queue has no more descriptors")
         if unit.idle:
             self._to_wake.append(unit)
+            self._expecting = unit
         unit.waiting.append(request)
 
     def _finish(self, request: Request, outcome: Outcome | None) -> None:
