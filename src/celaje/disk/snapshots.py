@@ -26,10 +26,10 @@ from typing import Protocol, TypeVar
 
 from celaje import paths
 from celaje.disk.base import Base, ManifestBase
-from celaje.disk.chunk_store import CHUNK, ZERO_NAME, ChunkStore, keep, name_of
+from celaje.disk.chunk_store import CHUNK, NAME_SIZE, ZERO_NAME, ChunkStore, keep, name_of
 from celaje.disk.cut import Cut
 from celaje.disk.description import ImageBelow, NothingBelow, new_id
-from celaje.disk.files import Files, publish
+from celaje.disk.files import Buffers, Files, publish
 from celaje.disk.layout import MANIFEST_SUFFIX, Layout, store_lock
 from celaje.disk.manifest import Manifest, read_manifest, read_summary, shortened
 from celaje.disk.volume import Progress, Volume, no_progress
@@ -50,6 +50,17 @@ class Snapshot:
     size: int
     created: int
     description: str
+
+
+class Contents(Protocol):
+    """What a snapshot can be made of without a volume: a disk to read, as `transfer.Disk`."""
+
+    @property
+    def size(self) -> int: ...
+
+    def readinto(self, buffers: Buffers, offset: int) -> None: ...
+
+    def data(self) -> Iterator[tuple[int, int]]: ...
 
 
 class Snapshots:
@@ -111,6 +122,40 @@ class Snapshots:
             copied = Manifest(identifier, "", known.size, time.time_ns(), shortened(description), known.names)
             publish(self._files, path, copied.parts())
         return _described(copied)
+
+    def of_disk(
+        self, disk: Contents, size: int, identifier: str, description: str = "", progress: Progress = no_progress
+    ) -> Snapshot:
+        """Publish what `disk` holds as a snapshot of `size` bytes, which is no less than it has. What `disk` or
+        `progress` raises ends it, and then there is no snapshot."""
+        path = self._layout.manifest(_checked(identifier))
+        self._layout.make(self._files)
+        with store_lock(self._files, self._layout, exclusive=False):
+            names = bytearray(-(-size // CHUNK) * NAME_SIZE)
+            numbers: deque[int] = deque()
+            done = 0
+
+            def blocks() -> Iterator[bytearray]:
+                for number in _numbers(disk):
+                    block, start = bytearray(CHUNK), number * CHUNK
+                    with memoryview(block) as window:
+                        disk.readinto([window[: min(CHUNK, disk.size - start)]], start)
+                    numbers.append(number)
+                    yield block
+
+            def kept(block: bytearray) -> bytes:
+                return keep(self._chunks, block)
+
+            with _in_order(self._threads, kept) as work:
+                for name in work(blocks()):
+                    at = numbers.popleft()
+                    names[at * NAME_SIZE : (at + 1) * NAME_SIZE] = name
+                    done = min((at + 1) * CHUNK, disk.size)
+                    progress(done, disk.size)
+            self._chunks.settle()
+            made = Manifest(identifier, "", size, time.time_ns(), shortened(description), bytes(names))
+            publish(self._files, path, made.parts())
+        return _described(made)
 
     def begin(self, volume: Volume, description: str = "", identifier: str | None = None) -> SnapshotTask:
         """Cut `volume` now; the task copies. `identifier` is one that nothing has, None: a new one. InputError if a
@@ -181,6 +226,15 @@ def _unknown(snapshot: str) -> NotFound:
 
 def _described(manifest: Manifest) -> Snapshot:
     return Snapshot(manifest.snapshot, manifest.volume, manifest.size, manifest.created, manifest.description)
+
+
+def _numbers(disk: Contents) -> Iterator[int]:
+    """The chunks in which a disk has anything, ascending."""
+    after = 0
+    for start, end in disk.data():
+        first = max(after, start // CHUNK)
+        after = max(after, -(-end // CHUNK))
+        yield from range(first, after)
 
 
 def _chunk(base: Base, number: int) -> bytearray:

@@ -11,6 +11,7 @@ from celaje.cloud.reconcile.controller import Controller, Controllers
 from celaje.cloud.reconcile.cpu_shares import CpuShares, delegated_group
 from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.images import ImagesController
+from celaje.cloud.reconcile.imports import ImportsController
 from celaje.cloud.reconcile.instances import InstancesController
 from celaje.cloud.reconcile.networks import Documents, NetworksController
 from celaje.cloud.reconcile.object_lifecycle import LifecycleController
@@ -67,6 +68,7 @@ class Reconciliation:
             VolumesController(database, self.wake),
             SnapshotsController(database, self.wake),
             ImagesController(database, self.wake),
+            ImportsController(database, self.wake, store, directory / "imports"),
             self._public,
             ChunksController(),
             LifecycleController(store, settings.lifecycle_day_seconds),
