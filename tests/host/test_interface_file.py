@@ -102,7 +102,7 @@ def test_what_is_no_document_is_refused_by_name(directory: MachineDirectory, con
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"interface": "other"}, "a machine's interface has its name"),
+        ({"interface": "other"}, "a machine's first interface has its name"),
         ({"address": "172.31.16.5"}, "is none of the subnet 172.31.0.0/20"),
         ({"address": "172.31.0.3"}, "is none of the subnet"),
         ({"address": None}, "has no address; say one, or no subnet"),

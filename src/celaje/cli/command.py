@@ -64,6 +64,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("vm", "reset"): ("celaje.cli.vm_reset", "start machines' guests anew"),
     ("vm", "attach"): ("celaje.cli.vm_attach", "attach a disk to a machine"),
     ("vm", "detach"): ("celaje.cli.vm_detach", "take a disk from a machine"),
+    ("vm", "plug"): ("celaje.cli.vm_plug", "give a machine one more network card"),
+    ("vm", "unplug"): ("celaje.cli.vm_unplug", "take such a card from a machine"),
     ("vm", "allow"): ("celaje.cli.vm_allow", "open and close a machine's ports"),
     ("vm", "stats"): ("celaje.cli.vm_stats", "show a machine's counters"),
     ("vm", "rm"): ("celaje.cli.vm_rm", "remove machines and their own disks"),

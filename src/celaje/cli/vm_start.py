@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from celaje.host.inventory import Sighting
     from celaje.host.record import MachineDirectory, Record
 
+CARDS = 3  # that `celaje vm plug` can give a machine; the guest's kernel looks for each when it boots
 EPILOG = f"""\
 With an image, or a kernel or firmware, a new machine is made: it keeps its disks until `celaje vm rm NAME`. The name
 alone starts a machine again that has stopped. The command returns when the machine's process is up; it goes on without
@@ -101,7 +102,7 @@ def _made(chosen: argparse.Namespace) -> Record:
     from celaje.host import disks, record
     from celaje.host.configuration import resolved
 
-    options = machine_options(chosen).anchored()
+    options = dataclasses.replace(machine_options(chosen).anchored(), cards=CARDS)
     keys, data = guest_options(chosen, options)
     with patience("every byte of the image is compared with its hash (once) …"):
         boot = resolved(options)

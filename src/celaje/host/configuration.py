@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.image.store import Image, open_image
@@ -50,11 +51,13 @@ def configuration(
     root: BlockBackend | None = None,
     devices: Sequence[VirtioDevice] = (),
     hot_plug: bool = False,
+    plugged: Mapping[int, VirtioDevice] = MappingProxyType({}),
     identity: Identity | None = None,
 ) -> MachineConfig:
     """The machine. Its root disk is `root`; without one it is the image's under an overlay that is thrown away.
 
-    It has a SCSI controller if a disk is there, or if more are to come (`hot_plug`).
+    It has a SCSI controller if a disk is there, or if more are to come (`hot_plug`), and room for the network cards
+    that may come, of which `plugged` are there.
     """
     disks: list[Disk | BlockBackend] = []
     if root is not None:
@@ -75,6 +78,8 @@ def configuration(
         disks=disks,
         scsi_disks=scsi_disks if scsi_disks or hot_plug else None,
         devices=devices,
+        slots=options.cards,
+        plugged=plugged,
         no_reboot=options.no_reboot,
         timeout=options.timeout,
         identity=identity,

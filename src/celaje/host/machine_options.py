@@ -27,7 +27,8 @@ class DiskOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineOptions:
-    """What was asked for: `memory` in bytes, `timeout` in seconds; None is not said."""
+    """What was asked for: `memory` in bytes, `timeout` in seconds; None is not said. There is room for `cards` more
+    network cards than the first, which can be plugged in later."""
 
     image: str | None = None
     kernel: str | None = None
@@ -41,6 +42,7 @@ class MachineOptions:
     no_reboot: bool = False
     timeout: float | None = None
     network: NetworkOptions | None = None
+    cards: int = 0
 
     def __post_init__(self) -> None:
         if not (self.image or self.kernel or self.firmware):

@@ -8,7 +8,8 @@ SOCK_SEQPACKET, where a message is a packet.
     client                                     a machine's process
       Describe | Measure          ->
                                   <-           Description | Statistics
-      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk | GrowVolume | SetAllowed
+      Pause | Resume | PressPowerButton | Reset | Kill | AttachDisk | DetachDisk | GrowVolume | SetAllowed |
+      AttachInterface | DetachInterface
                                   ->
                                   <-           Done | DiskAttached | RulesChanged
       Snapshot | SnapshotVolume   ->
@@ -110,6 +111,20 @@ class DetachDisk(Message, frozen=True, tag="detach-disk"):
     source: str
 
 
+class AttachInterface(Message, frozen=True, tag="attach-interface"):
+    """Plug in the card that interface NUMBER's document (interface_file.py) speaks of; done too where that is so. The
+    guest has it at once if it looks at its slots then, otherwise from its next start on."""
+
+    number: int
+
+
+class DetachInterface(Message, frozen=True, tag="detach-interface"):
+    """Pull the card of interface NUMBER, whose document is gone already: its cable now, the card itself as soon as the
+    guest lets go of it. Done too where there is none."""
+
+    number: int
+
+
 class SnapshotVolume(Message, frozen=True, tag="snapshot-volume"):
     """Take a snapshot of a volume that the machine has open, by its identifier. `snapshot` is what the snapshot is to
     be called; None: a new identifier."""
@@ -170,6 +185,8 @@ Request = (
     | Kill
     | AttachDisk
     | DetachDisk
+    | AttachInterface
+    | DetachInterface
     | SnapshotVolume
     | GrowVolume
     | SetAllowed
@@ -232,6 +249,7 @@ class Description(Message, frozen=True, tag="description"):
     memory: int
     cpus: int
     network: NetworkDescription | None = None
+    further_networks: dict[int, NetworkDescription] = {}
     disks: tuple[DiskDescription, ...] = ()
 
 

@@ -156,6 +156,11 @@ class NetworkCard:
         """Attach no more."""
         self._closed.set()
 
+    def pull(self) -> None:
+        """Pull its cable for good: the network has the interface no more."""
+        self.close()
+        self.device.reattach(None)
+
     def change_groups(self, groups: tuple[messages.SecurityGroup, ...]) -> int:
         """Other security groups from now on, also after the network's process was killed. Returns how many flows ended
         because nothing admits them any more. NotFound while the card is not attached; InputError."""
@@ -198,6 +203,9 @@ class NetworkCard:
                 self._request, forwards=kept_forwards(self._request.forwards, self.attached.ports)
             )
             self.device.reattach(SocketBackend(attachment.link))
+            if self._closed.is_set():
+                self.device.reattach(None)  # it was pulled meanwhile
+                return
             self._follow()
             return
 

@@ -30,6 +30,7 @@ from celaje.host.console_ring import ConsoleRing
 from celaje.host.control_server import BACKLOG, Connection, ControlServer
 from celaje.host.disks import Disks
 from celaje.host.engines import factory
+from celaje.host.further_cards import FurtherCards
 from celaje.host.interface_file import read_interface
 from celaje.host.machine_snapshot import save
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
@@ -84,7 +85,10 @@ class MachineProcess:
             self._card = self._make_card()
             if self._card is not None:
                 stack.callback(self._card.close)
+            self._cards = FurtherCards(directory, self.record.options.cards)
+            stack.callback(self._cards.close)
             self._machine = self._make_machine(restored)
+            self._cards.machine = self._machine
             stack.callback(self._machine.close)
             stack.callback(self._disks.rest)
             self._disks.scsi = self._machine.scsi
@@ -153,6 +157,7 @@ class MachineProcess:
             root=root,
             devices=[*devices, VirtioPowerButton()],
             hot_plug=True,
+            plugged=self._cards.devices,
             identity=self._identity(),
         )
         return Machine(config, factory(options.engine), restored)
@@ -230,20 +235,9 @@ class MachineProcess:
             starts=self._machine.starts,
             memory=self.record.options.memory,
             cpus=self.record.options.cpus,
-            network=self._network(),
+            network=None if self._card is None else _description(self._card),
+            further_networks={number: _description(card) for number, card in self._cards.cards().items()},
             disks=self._disks.describe(),
-        )
-
-    def _network(self) -> messages.NetworkDescription | None:
-        if self._card is None:
-            return None
-        attached = self._card.attached
-        return messages.NetworkDescription(
-            network=self._card.network,
-            mac=self._card.mac,
-            address=attached.address,
-            public_address=self._card.public_address,
-            ports=attached.ports,
         )
 
     def _pause(self, request: Request) -> Answer:
@@ -300,6 +294,28 @@ class MachineProcess:
             self.record = msgspec.structs.replace(self.record, attached=self._disks.attached())
             self.directory.write_record(self.record)
 
+    def _attach_interface(self, request: Request) -> Answer:
+        assert isinstance(request, messages.AttachInterface)
+        with self._no_snapshot():
+            self._cards.attach(request.number)
+        return Done()
+
+    def _detach_interface(self, request: Request) -> Answer:
+        assert isinstance(request, messages.DetachInterface)
+        with self._no_snapshot():
+            self._cards.detach(request.number)
+        return Done()
+
+    @contextlib.contextmanager
+    def _no_snapshot(self) -> Iterator[None]:
+        """A snapshot holds the cards that its machine has: none comes or goes while one is taken."""
+        if not self._snapshots.acquire(blocking=False):
+            raise UsageError(f"a snapshot of {self.record.name} is being taken; wait until that is done")
+        try:
+            yield
+        finally:
+            self._snapshots.release()
+
     def _grow_volume(self, request: Request) -> Answer:
         assert isinstance(request, messages.GrowVolume)
         self._disks.grow(request.volume, request.size)
@@ -335,6 +351,10 @@ class MachineProcess:
             raise UsageError(
                 f"{self.record.name} is a machine of a cloud, whose place in its network a snapshot does not hold; "
                 "make an image of it there (CreateImage)"
+            )
+        if self._cards.cards():
+            raise UsageError(
+                f"{self.record.name} has more network cards than one, which a snapshot does not hold; detach them first"
             )
         if not self._snapshots.acquire(blocking=False):
             raise UsageError(f"a snapshot of {self.record.name} is being taken already; wait until that is done")
@@ -423,9 +443,21 @@ class MachineProcess:
         messages.Kill: _kill,
         messages.AttachDisk: _attach_disk,
         messages.DetachDisk: _detach_disk,
+        messages.AttachInterface: _attach_interface,
+        messages.DetachInterface: _detach_interface,
         messages.GrowVolume: _grow_volume,
         messages.SetAllowed: _set_allowed,
     }
+
+
+def _description(card: NetworkCard) -> messages.NetworkDescription:
+    return messages.NetworkDescription(
+        network=card.network,
+        mac=card.mac,
+        address=card.attached.address,
+        public_address=card.public_address,
+        ports=card.attached.ports,
+    )
 
 
 def _told(verdict: Verdict) -> Ended:

@@ -29,6 +29,7 @@ from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.mmio import VirtioMmio
+from celaje.machine.virtio.slot import VirtioSlot
 
 # fmt: off
 FINISHER_BASE = 0x0010_0000
@@ -38,15 +39,18 @@ ACLINT_BASE   = 0x0200_0000
 PLIC_BASE     = 0x0C00_0000
 UART_BASE     = 0x1000_0000
 VIRTIO_BASE   = 0x1000_1000  # and seven more, a page each
+SLOT_BASE     = 0x1001_0000  # of devices that come and go, a page each; not on QEMU's board
 RAM_BASE      = 0x8000_0000
 
 VIRTIO_INTERRUPT  = 1        # at the PLIC; and seven more
 UART_INTERRUPT    = 10
 RTC_INTERRUPT     = 11
 VMGENID_INTERRUPT = 12
+SLOT_INTERRUPT    = 16       # and the following
 # fmt: on
 
 VIRTIO_SLOTS = 8
+SLOTS_MOST = 14
 VIRTIO_STRIDE = 0x1000
 INTERRUPT_SOURCES = 95
 TIMEBASE = 10_000_000  # Hz
@@ -67,8 +71,9 @@ class HtifSymbols:
 class Board:
     """One machine's devices around the harts of `engine`, whose memory it makes: `memory_size` bytes.
 
-    `end` is called with the guest's verdict, from any thread. `virtio` fills the slots from the first on. Memory begins
-    as `contents`, a private mapping, or as zeros.
+    `end` is called with the guest's verdict, from any thread. `virtio` fills the slots from the first on. `slots` are
+    places for devices that come and go, those of `plugged` are in them; `left` hears of one that has left. Memory
+    begins as `contents`, a private mapping, or as zeros.
     """
 
     def __init__(
@@ -80,12 +85,17 @@ class Board:
         *,
         wake: Callable[[int], None],
         virtio: Sequence[VirtioDevice] = (),
+        slots: int = 0,
+        plugged: Mapping[int, VirtioDevice] = MappingProxyType({}),
+        left: Callable[[VirtioDevice], None] = lambda device: None,
         htif: HtifSymbols | None = None,
         isa: ProcessorDescription | None = None,
         contents: mmap.mmap | None = None,
     ) -> None:
         if len(virtio) > VIRTIO_SLOTS:
             raise ValueError(f"the board has {VIRTIO_SLOTS} virtio slots, not {len(virtio)}")
+        if not 0 <= slots <= SLOTS_MOST:
+            raise ValueError(f"the board has up to {SLOTS_MOST} slots for devices that come and go, not {slots}")
         self.engine = engine
         self.isa = isa or ProcessorDescription()
         self._wake = wake
@@ -114,6 +124,14 @@ class Board:
                 self.bus.add(base, self.virtio[-1])
             else:
                 self.bus.add(base, EmptySlot())
+        self.slots: list[VirtioSlot] = []
+        """For devices that come and go."""
+        for slot in range(slots):
+            place = VirtioSlot(self.ram, partial(self.plic.set_level, SLOT_INTERRUPT + slot), left)
+            if slot in plugged:
+                place.plug(plugged[slot])
+            self.slots.append(place)
+            self.bus.add(SLOT_BASE + slot * VIRTIO_STRIDE, place)
         self.htif: Htif | None = None
         if htif is not None and self.ram.contains(htif.tohost, 8) and htif.tohost % 8 == 0:
             self.htif = Htif(htif.tohost, htif.fromhost, self.ram, console, end)
@@ -132,6 +150,8 @@ class Board:
         """No device touches memory or has a thread of the board's any more. The virtio devices live on."""
         for window in self.virtio:
             window.reset()
+        for place in self.slots:
+            place.reset()
         self.rtc.close()
         self.uart.close()
 
@@ -203,11 +223,13 @@ class Board:
             Uart.size,
             {"compatible": "ns16550a", "clock-frequency": UART_CLOCK, **wired(UART_INTERRUPT)},
         )
-        for slot in range(len(self.virtio)):
-            base = VIRTIO_BASE + slot * VIRTIO_STRIDE
-            device(
-                "virtio_mmio", base, VirtioMmio.size, {"compatible": "virtio,mmio", **wired(VIRTIO_INTERRUPT + slot)}
-            )
+        # A kernel finds them in this order, and so the machine's first network card is its first interface.
+        places = [(VIRTIO_BASE, VIRTIO_INTERRUPT, len(self.virtio)), (SLOT_BASE, SLOT_INTERRUPT, len(self.slots))]
+        for first, interrupt, count in places:
+            for slot in range(count):
+                base = first + slot * VIRTIO_STRIDE
+                wires = wired(interrupt + slot)
+                device("virtio_mmio", base, VirtioMmio.size, {"compatible": "virtio,mmio", **wires})
         for name, value in (("poweroff", finisher.PASS), ("reboot", finisher.RESET)):
             root.add(name, {"compatible": f"syscon-{name}", "regmap": system, "offset": 0, "value": value})
         return root

@@ -37,6 +37,7 @@ from celaje.machine.console import Console
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
 from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict, VerdictKind
+from celaje.machine.virtio import scsi_notice
 from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 from celaje.machine.virtio.device import VirtioDevice
@@ -91,7 +92,8 @@ class MachineConfig:
     the firmware is told where the kernel is. A disk may be a backend of the caller's making, which the machine closes.
     `disks` are virtio block devices, the root first; `scsi_disks` those of a SCSI controller, to which more can be
     attached later (None: the machine has no such controller). `devices` come behind all of them and a random number
-    generator. A `kernel` alone is told the `identity`, if there is one, in the way of firmware (efi.py).
+    generator. There is room for `slots` devices that come and go; those in `plugged` are there from the start.
+    A `kernel` alone is told the `identity`, if there is one, in the way of firmware (efi.py).
     """
 
     memory: int = 512 << 20
@@ -103,6 +105,8 @@ class MachineConfig:
     disks: Sequence[Disk | BlockBackend] = ()
     scsi_disks: Sequence[Disk | BlockBackend] | None = None
     devices: Sequence[VirtioDevice] = ()
+    slots: int = 0
+    plugged: Mapping[int, VirtioDevice] = field(default_factory=dict)
     no_reboot: bool = False
     timeout: float | None = None
     processor: ProcessorDescription = field(default_factory=ProcessorDescription)
@@ -156,6 +160,7 @@ class Machine:
     """
 
     def __init__(self, config: MachineConfig, engine_factory: EngineFactory, restored: Restored | None = None) -> None:
+        self._hold_lock = threading.RLock()
         self._config = config
         self._engine_factory = engine_factory
         _check(config)
@@ -172,6 +177,12 @@ class Machine:
             self._devices.append(self.scsi)
             self._attach(config.scsi_disks)
         self._devices += config.devices
+        self._plugged: dict[int, VirtioDevice] = dict(config.plugged)
+        self._leaving: set[VirtioDevice] = set()
+        self._standing = tuple(self._devices)
+        self._devices += self._plugged.values()
+        for slot in self._plugged:
+            self._notice(slot, True)
         self._end_lock = threading.Lock()
         self._ended = threading.Event()
         self._verdict: Verdict | None = None
@@ -182,7 +193,6 @@ class Machine:
         self._python_seconds = [0.0] * config.cpus
         self._boots = 0
         self._holds = 0
-        self._hold_lock = threading.RLock()
         self._reset_pressed = False
         # While it is held the board stays what it is; the thread in `run` has it while it makes one or takes one apart.
         self._board_lock = threading.RLock()
@@ -211,9 +221,68 @@ class Machine:
 
     def close(self) -> None:
         """Give disks and devices back."""
-        devices, self._devices = self._devices, []
+        with self._hold_lock:
+            devices, self._devices = self._devices, []
         for device in devices:
             device.close()
+
+    def plug(self, device: VirtioDevice, slot: int) -> None:
+        """A device comes into a slot, also while the guest runs, which finds it when it looks there. UsageError where
+        there is no such slot, or something is in it. The machine closes the device."""
+        with self._hold_lock, self._board_lock:
+            if not 0 <= slot < self._config.slots or self.taken(slot):
+                free = [number for number in range(self._config.slots) if not self.taken(number)]
+                raise UsageError(
+                    f"there is no free slot {slot} for a device in this machine (free: {free or 'none'}); where a "
+                    "guest holds on to one that has left, reset it"
+                )
+            if self._holds:
+                device.pause()
+            self._devices.append(device)
+            self._plugged[slot] = device
+            if self._running is not None:
+                self._running.board.slots[slot].plug(device)
+        self._notice(slot, True)
+
+    def _notice(self, slot: int, there: bool) -> None:
+        """Have the guest hear of a device in a slot, where it has a way to."""
+        if self.scsi is not None:
+            self.scsi.set_notice(scsi_notice.FIRST + slot, there)
+
+    def unplug(self, slot: int) -> None:
+        """The device in a slot leaves, and the machine closes it: when the guest has let go of it, at the latest with
+        the machine's next reset. Does nothing where there is none."""
+        with self._hold_lock, self._board_lock:
+            device = self._plugged.pop(slot, None)
+            if device is None:
+                return
+            self._leaving.add(device)
+            if self._running is not None:
+                self._running.board.slots[slot].unplug()
+            else:
+                self._left(device)
+        self._notice(slot, False)
+
+    def taken(self, slot: int) -> bool:
+        """Whether a device is in the slot, or has yet to leave it."""
+        with self._board_lock:
+            if slot in self._plugged:
+                return True
+            return self._running is not None and self._running.board.slots[slot].window is not None
+
+    def _left(self, device: VirtioDevice) -> None:
+        """Called by the thread that let go of it, perhaps a hart's: closing a device may take a moment."""
+        threading.Thread(target=self._close_one, args=(device,), name="celaje-unplug", daemon=True).start()
+
+    def _close_one(self, device: VirtioDevice) -> None:
+        with self._hold_lock:
+            if device not in self._leaving:
+                return
+            self._leaving.discard(device)
+            if device not in self._devices:
+                return  # the machine was closed meanwhile
+            self._devices.remove(device)
+        device.close()
 
     def leave(self) -> None:
         """Switch the machine off from outside. From any thread."""
@@ -384,7 +453,10 @@ class Machine:
                 console,
                 self._end,
                 wake=states.wake,
-                virtio=self._devices,
+                virtio=self._standing,
+                slots=self._config.slots,
+                plugged=self._plugged,
+                left=self._left,
                 htif=begun.htif,
                 isa=self._config.processor,
                 contents=None if restored is None else restored.memory(),

@@ -85,14 +85,15 @@ class Restored:
 
     def put_back(self, board: Board, states: HartStates) -> None:
         """Let harts and devices hold what they held. Nothing may run yet. InputError says what does not fit."""
-        for window in board.virtio:
+        windows = [*board.virtio, *(slot.window for slot in board.slots if slot.window is not None)]
+        for window in windows:
             window.pause()
         try:
             self._put_back(board, states)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"the machine snapshot {self.path} cannot be restored: {error}") from error
         finally:
-            for window in board.virtio:
+            for window in windows:
                 window.resume()
 
     def _put_back(self, board: Board, states: HartStates) -> None:

@@ -192,6 +192,11 @@ class VirtioMmio:
             with self._registers:
                 writer(value)
 
+    @property
+    def status(self) -> int:
+        """What the driver has written to Status, or 0: no driver has the device."""
+        return self._status
+
     # --- features ---
 
     @property

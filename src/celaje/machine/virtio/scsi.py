@@ -43,6 +43,7 @@ from celaje.machine.virtio.framing import cut_front, cut_front_windows, scatter
 from celaje.machine.virtio.queue import Chain, MalformedQueue, Queue
 from celaje.machine.virtio.scsi_command import Overrun, Sense
 from celaje.machine.virtio.scsi_disk import Outcome, ScsiDisk, perform_absent
+from celaje.machine.virtio.scsi_notice import perform_notice
 from celaje.machine.virtio.scsi_unit import Request, Task, Unit
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class VirtioScsi(VirtioDevice):
         super().__init__()
         self.features = FEATURE_HOTPLUG | FEATURE_CHANGE
         self._units: dict[int, Unit] = {}
+        self._notices: set[int] = set()
         self._threads: dict[int, threading.Thread] = {}
         self._changed = threading.Condition(self.lock)
         """A disk came to rest, or was flushed, or the driver is gone."""
@@ -159,7 +161,7 @@ class VirtioScsi(VirtioDevice):
         InputError if the target is taken or there is none left; the backend is the caller's still then.
         """
         with self.lock:
-            free = [number for number in range(TARGETS) if number not in self._units]
+            free = [number for number in range(TARGETS) if number not in self._units and number not in self._notices]
             if not free or (target is not None and target not in free):
                 raise InputError(
                     f"the SCSI controller takes {TARGETS} disks, at targets 0 to {TARGETS - 1}, and "
@@ -200,6 +202,18 @@ class VirtioScsi(VirtioDevice):
                 backend.flush()
         finally:
             backend.close()
+
+    def set_notice(self, target: int, there: bool) -> None:
+        """Whether there is a target that says no more than that (scsi_notice.py); the guest is told. InputError where a
+        disk has it."""
+        with self.lock:
+            if target in self._units:
+                raise InputError(f"the SCSI controller has a disk at target {target}; detach it first")
+            if there == (target in self._notices):
+                return
+            (self._notices.add if there else self._notices.discard)(target)
+            reason = RESET_RESCAN if there else RESET_REMOVED
+            self._tell(FEATURE_HOTPLUG, EVENT_TRANSPORT_RESET, target, reason)
 
     def capacity_changed(self, target: int) -> None:
         """Look at the size of a disk's backend again, and tell the guest if it has changed. NotFound as `detach`."""
@@ -273,7 +287,7 @@ class VirtioScsi(VirtioDevice):
             request = self._unwrap(queue, chain)
             unit = self._addressed(request.lun)
             if unit is None:
-                self._give_back(request, RESPONSE_BAD_TARGET)
+                self._without_unit(request)
             elif chain.readable and chain.writable:
                 self._give_back(request, RESPONSE_FAILURE)  # both ways: FEATURE_INOUT is not offered
             elif not _is_first_unit(request.lun):
@@ -289,6 +303,18 @@ class VirtioScsi(VirtioDevice):
                 self._enqueue(unit, request)
             if self.halting:
                 return
+
+    def _without_unit(self, request: Request) -> None:
+        """A request for a target that has no disk."""
+        lun = request.lun
+        if lun[0] != 1 or any(lun[4:]) or lun[1] not in self._notices or request.chain.readable:
+            self._give_back(request, RESPONSE_BAD_TARGET)
+            return
+        perform = perform_notice if _is_first_unit(lun) else perform_absent
+        try:
+            self._finish(request, perform(request.cdb, request.chain.writable))
+        except Overrun:
+            self._finish(request, None)
 
     def _unwrap(self, queue: Queue, chain: Chain) -> Request:
         """Take header and response off `chain`, so that the data is left. What is no request raises MalformedQueue."""

@@ -241,7 +241,7 @@ class ScsiDisk:
     def _read_capacity_10(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         """| last LBA, all ones if that does not say it 32 | block length 32 | (5.16)"""
         last = min(self.capacity - 1, 0xFFFF_FFFF)
-        return _reply(data_in, last.to_bytes(4, "big") + SECTOR_SIZE.to_bytes(4, "big"), 8)
+        return reply(data_in, last.to_bytes(4, "big") + SECTOR_SIZE.to_bytes(4, "big"), 8)
 
     def _read_capacity_16(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         """| last LBA 64 | block length 32 | 0 | physical block exponent | LBPME, LBPRZ, alignment | (5.17)
@@ -251,7 +251,7 @@ class ScsiDisk:
         managed = 0 if self.backend.read_only else 0x80
         answer = (self.capacity - 1).to_bytes(8, "big") + SECTOR_SIZE.to_bytes(4, "big")
         answer += bytes([0, PHYSICAL_BLOCK_EXPONENT, managed, 0])
-        return _reply(data_in, answer.ljust(32, b"\0"), word32(cdb, 10))
+        return reply(data_in, answer.ljust(32, b"\0"), word32(cdb, 10))
 
     # --- every device (SPC-4, 6) ---
 
@@ -271,23 +271,23 @@ class ScsiDisk:
             page = vital_product_data(self._identity, cdb[2])
             if page is None:
                 raise Refused(invalid_field(2))
-            return _reply(data_in, page, word16(cdb, 3))
+            return reply(data_in, page, word16(cdb, 3))
         if cdb[2] or cdb[1] & 0x02:
             raise Refused(invalid_field(2 if cdb[2] else 1))
-        return _reply(data_in, inquiry(), word16(cdb, 3))
+        return reply(data_in, inquiry(), word16(cdb, 3))
 
     def _request_sense(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         if cdb[1] & 0x01:  # descriptor format
             raise Refused(invalid_field(1))
         sense = self.attentions.popleft() if self.attentions else scsi.NO_SENSE
-        return _reply(data_in, sense.data, cdb[4])
+        return reply(data_in, sense.data, cdb[4])
 
     def _report_luns(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         """| bytes of the list 32 | 0 32 | LUN 64 ... |: this target has the one (6.33)."""
         if cdb[2] > 2:
             raise Refused(invalid_field(2))
         luns = b"" if cdb[2] == 1 else bytes(8)  # 1: well-known ones, of which there are none
-        return _reply(data_in, len(luns).to_bytes(4, "big") + bytes(4) + luns, word32(cdb, 6))
+        return reply(data_in, len(luns).to_bytes(4, "big") + bytes(4) + luns, word32(cdb, 6))
 
     def _mode_sense(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         """A header, a block descriptor unless DBD is set, then pages (6.11, 6.12, 7.5.5).
@@ -308,9 +308,9 @@ class ScsiDisk:
             descriptor = blocks.to_bytes(4, "big") + SECTOR_SIZE.to_bytes(4, "big")
         body = descriptor + pages
         if cdb[0] == scsi.MODE_SENSE_6:
-            return _reply(data_in, bytes([len(body) + 3, 0, specific, len(descriptor)]) + body, cdb[4])
+            return reply(data_in, bytes([len(body) + 3, 0, specific, len(descriptor)]) + body, cdb[4])
         header = (len(body) + 6).to_bytes(2, "big") + bytes([0, specific, 0, 0, 0, len(descriptor)])
-        return _reply(data_in, header + body, word16(cdb, 7))
+        return reply(data_in, header + body, word16(cdb, 7))
 
     def _report_opcodes(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> int:
         """All commands, or whether one is supported and which bits of its CDB are looked at (6.35).
@@ -328,23 +328,23 @@ class ScsiDisk:
                 bytes([code, 0, 0, action, 0, has_action, 0, len(command.usage)])
                 for code, action, has_action, command in every
             )
-            return _reply(data_in, len(entries).to_bytes(4, "big") + entries, allocation)
+            return reply(data_in, len(entries).to_bytes(4, "big") + entries, allocation)
         code, action = cdb[3], word16(cdb, 4)
         has_actions = code in scsi.SERVICE_ACTIONS
         if (option == 1 and has_actions) or (option == 2 and not has_actions):
             raise Refused(invalid_field(2))
         command = SERVICE_ACTIONS.get((code, action)) if has_actions else COMMANDS.get(code)
         if command is None or (not has_actions and action):
-            return _reply(data_in, bytes([0, 1, 0, 0]), allocation)
-        return _reply(data_in, bytes([0, 3, 0, len(command.usage)]) + command.usage, allocation)
+            return reply(data_in, bytes([0, 1, 0, 0]), allocation)
+        return reply(data_in, bytes([0, 3, 0, len(command.usage)]) + command.usage, allocation)
 
 
 def perform_absent(cdb: bytes, data_in: Buffers) -> Outcome:
     """What a target answers for a logical unit that it does not have (SPC-4, 6.6.2; SAM-5, 5.11)."""
     if cdb[0] == scsi.INQUIRY and not cdb[1] and not cdb[2]:
-        return Outcome(scsi.GOOD, b"", _reply(data_in, inquiry(present=False), word16(cdb, 3)))
+        return Outcome(scsi.GOOD, b"", reply(data_in, inquiry(present=False), word16(cdb, 3)))
     if cdb[0] == scsi.REQUEST_SENSE and not cdb[1]:
-        return Outcome(scsi.GOOD, b"", _reply(data_in, scsi.LUN_NOT_SUPPORTED.data, cdb[4]))
+        return Outcome(scsi.GOOD, b"", reply(data_in, scsi.LUN_NOT_SUPPORTED.data, cdb[4]))
     return Outcome(scsi.CHECK_CONDITION, scsi.LUN_NOT_SUPPORTED.data, 0)
 
 
@@ -364,7 +364,7 @@ def _exactly(buffers: Buffers, length: int) -> Buffers:
     return buffers if have == length else section(buffers, 0, length)
 
 
-def _reply(data_in: Buffers, answer: bytes, allocation: int) -> int:
+def reply(data_in: Buffers, answer: bytes, allocation: int) -> int:
     """Put `answer` into the buffers, as much of it as the CDB's allocation length admits. Returns how much."""
     answer = answer[:allocation]
     if not answer:

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 VENDOR = b"CELAJE  "
 PRODUCT = b"VOLUME          "
 REVISION = b"1   "
+NOTICE_PRODUCT = b"DEVICE SLOT     "
+PROCESSOR = 0x03
 NO_UNIT = 0x7F
 
 MAX_RANGE_BLOCKS = 1 << 22  # 2 GiB: where the host has no holes, that many zeros are written one command long
@@ -59,6 +61,11 @@ def inquiry(present: bool = True) -> bytes:
     data = bytearray(_inquiry(kind, 0, 6, 2 | 0x10, VENDOR, PRODUCT, REVISION, 0x00A0, 0x0460, 0x04C0))
     data[4], data[7] = len(data) - 5, 0x02
     return bytes(data)
+
+
+def notice_inquiry() -> bytes:
+    """That of a processor device (SPC-4, 6.6.2, type 3), which no driver of Linux's is for: see scsi_notice.py."""
+    return bytes([PROCESSOR, 0, 6, 2, 31, 0, 0, 0]) + VENDOR + NOTICE_PRODUCT + REVISION
 
 
 def vital_product_data(identity: Identity, page: int) -> bytes | None:

@@ -1,0 +1,100 @@
+"""A machine's further network cards: plugged in and out by its process, found again by their documents."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from celaje.errors import CelajeError, InputError, UsageError
+from celaje.host import messages, starting
+from celaje.host.control import Control, kill
+from celaje.host.interface_file import (
+    further_interfaces,
+    read_interface,
+    remove_interface,
+    update_interface,
+    write_interface,
+)
+from celaje.host.record import MachineDirectory
+from celaje.network import client
+from celaje.network.messages import Attach, Bandwidth, NetworkSettings
+from tests.machine_processes import Machines, end, wait_until
+
+NETWORK = NetworkSettings(name="further")
+CARD = Attach(network=NETWORK, interface="one-1", host_name="one-1", mac="02:00:00:00:00:11")
+
+
+def asked(directory: MachineDirectory, request: messages.Request) -> messages.Description:
+    with Control(directory) as control:
+        control.ask(request, messages.Done)
+        return control.ask(messages.Describe(), messages.Description)
+
+
+def attached() -> list[str]:
+    return [one.interface for one in client.interfaces("further")]
+
+
+def test_a_card_comes_while_the_machine_runs_and_goes_again(machines: Machines) -> None:
+    directory = machines.started("one", cards=2)
+    write_interface(directory, CARD, 1)
+    described = asked(directory, messages.AttachInterface(number=1))
+    assert described.further_networks[1].mac == CARD.mac
+    assert asked(directory, messages.AttachInterface(number=1)) == described
+    assert attached() == ["one-1"]
+    with pytest.raises(UsageError, match="remove its document"):
+        asked(directory, messages.DetachInterface(number=1))
+    remove_interface(directory, 1)
+    assert asked(directory, messages.DetachInterface(number=1)).further_networks == {}
+    assert asked(directory, messages.DetachInterface(number=1)).further_networks == {}
+    wait_until(lambda: attached() == [])
+    write_interface(directory, CARD, 1)
+    assert asked(directory, messages.AttachInterface(number=1)).further_networks[1].mac == CARD.mac
+
+
+def test_a_card_is_there_again_after_a_start_and_after_its_network_died(machines: Machines) -> None:
+    directory = machines.made("one", cards=1)
+    write_interface(directory, CARD, 1)
+    starting.start(directory)
+    assert attached() == ["one-1"]
+    end(client.statistics("further").process)
+    wait_until(lambda: attached() == ["one-1"])
+    kill(directory)
+    starting.start(directory)
+    wait_until(lambda: attached() == ["one-1"])
+
+
+def test_what_a_card_may_do_changes_while_it_is_plugged_in(machines: Machines) -> None:
+    directory = machines.made("one", cards=1)
+    write_interface(directory, CARD, 1)
+    starting.start(directory)
+    update_interface(directory, msgspec.structs.replace(CARD, bandwidth=Bandwidth(5000, 5000)), 1)
+    found = read_interface(directory, 1)
+    assert found is not None
+    assert found.bandwidth == Bandwidth(5000, 5000)
+    with pytest.raises(InputError, match="the mac of one-1 cannot change"):
+        update_interface(directory, msgspec.structs.replace(CARD, mac="02:00:00:00:00:12"), 1)
+
+
+@pytest.mark.parametrize("number", [2, 14])
+def test_a_machine_has_room_for_so_many(machines: Machines, number: int) -> None:
+    directory = machines.started("one", cards=1)
+    write_interface(directory, CARD, number)
+    with pytest.raises(CelajeError, match="has room for 1 network cards beyond its first"):
+        asked(directory, messages.AttachInterface(number=number))
+
+
+def test_a_card_without_a_document_or_with_the_machines_name_is_refused(machines: Machines) -> None:
+    directory = machines.started("one", cards=1)
+    with pytest.raises(CelajeError, match="no document"):
+        asked(directory, messages.AttachInterface(number=1))
+    with pytest.raises(InputError, match="needs a name of its own"):
+        write_interface(directory, msgspec.structs.replace(CARD, interface="one"), 1)
+    assert further_interfaces(directory) == []
+
+
+def test_a_machine_with_further_cards_takes_no_snapshot(machines: Machines, tmp_path: object) -> None:
+    directory = machines.made("one", cards=1)
+    write_interface(directory, CARD, 1)
+    starting.start(directory)
+    with Control(directory) as control, pytest.raises(UsageError, match="more network cards than one"):
+        control.ask(messages.Snapshot(path=f"{tmp_path}/snapshot"), messages.SnapshotTaken)
