@@ -41,7 +41,9 @@ _SETTINGS = {
     "etc/initramfs-tools/conf.d/machine": "initramfs.conf",
     "etc/modprobe.d/machine.conf": "modprobe.conf",
     "etc/ssh/sshd_config.d/machine.conf": "sshd.conf",
+    "etc/systemd/network/99-machine.network": "cards.network",
     "etc/systemd/networkd.conf.d/machine.conf": "networkd.conf",
+    "usr/lib/udev/rules.d/60-machine-slot.rules": "slot.rules",
     "etc/systemd/system.conf.d/machine.conf": "systemd.conf",
     "etc/systemd/system/systemd-networkd-wait-online.service.d/machine.conf": "wait-online.conf",
     "etc/systemd/system/machine-clock.service": "clock.service",
@@ -104,6 +106,7 @@ def _set_up(tree: Tree, identifier: uuid.UUID, archive: Archive, automatic: set[
     for path, name in _SETTINGS.items():
         tree.file(path, system_file(name))
     tree.file("usr/lib/machine/clock", userland.script("clock"), 0o755)
+    tree.file("usr/lib/machine/slot", system_file("slot"), 0o755)
     tree.file("etc/fstab", f"UUID={identifier} / ext4 defaults,discard,errors=remount-ro 0 1\n".encode())
     tree.file("etc/hostname", f"{NAME}\n".encode())
     tree.file("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {NAME}\n::1 localhost ip6-localhost\n".encode())

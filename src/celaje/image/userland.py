@@ -5,6 +5,7 @@ The same tree is an initramfs and, with a kernel beside it, a root file system. 
     init, inittab, rcS, rcK, console, profile     the way to root's shell on the console, and off again
     services                                      what goes on beside it:
       devices, mdev.conf, disk-links, power-button  devices that come and go, /dev/disk/by-id
+      slot                                          those that the kernel does not see by itself
       clock                                         the date after the machine went on from a snapshot
       network, dhcp, hostname                       addresses, routes, resolver, name
       metadata, user-data, ssh                      keys, name and script of an instance; logging in from outside
@@ -31,6 +32,7 @@ _PROGRAMS = {
     "etc/acpi/PWRF/00000080": "power-button",  # where busybox's acpid looks for it
     "etc/udhcpc/default.script": "dhcp",
     "usr/lib/mdev/disk-links": "disk-links",
+    "usr/lib/mdev/slot": "slot",
     "usr/sbin/grow-partition": "grow-partition",
 }
 _SETTINGS = {"etc/inittab": "inittab", "etc/profile": "profile", "etc/mdev.conf": "mdev.conf"}
