@@ -85,6 +85,8 @@ def belongings(owner: Owner, name: str) -> dict[str, str]:
     found["eipassoc"] = ec2.associate_address(AllocationId=found["eipalloc"], NetworkInterfaceId=found["eni"])[
         "AssociationId"
     ]
+    gateway = ec2.create_nat_gateway(SubnetId=found["subnet"], ConnectivityType="private")["NatGateway"]
+    found["nat"] = gateway["NatGatewayId"]
     template = ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"InstanceType": "t3.nano"})
     found["lt"], found["lt name"] = template["LaunchTemplate"]["LaunchTemplateId"], name
     found |= _rows(owner, found["eni"], name)

@@ -36,6 +36,7 @@ KINDS = {
     "AllocationIds": "eipalloc",
     "Arn": "profile arn",
     "AssociationId": "eipassoc",
+    "DhcpOptionsId": "dopt",
     "DhcpOptionsIds": "dopt",
     "ExecutableUsers": "account",
     "GroupId": "sg",
@@ -48,6 +49,8 @@ KINDS = {
     "InstanceId": "i",
     "InstanceIds": "i",
     "InstanceProfileName": "profile",
+    "GatewayId": "igw",
+    "InternetGatewayId": "igw",
     "InternetGatewayIds": "igw",
     "KeyName": "key name",
     "KeyNames": "key name",
@@ -57,6 +60,9 @@ KINDS = {
     "LaunchTemplateIds": "lt",
     "LaunchTemplateName": "lt name",
     "LaunchTemplateNames": "lt name",
+    "NatGatewayId": "nat",
+    "NatGatewayIds": "nat",
+    "NetworkAclId": "acl",
     "NetworkAclIds": "acl",
     "NetworkInterfaceId": "eni",
     "NetworkInterfaceIds": "eni",
@@ -71,6 +77,7 @@ KINDS = {
     "RestorableByUserIds": "account",
     "RoleArn": "role arn",
     "RoleName": "role",
+    "RouteTableId": "rtb",
     "RouteTableIds": "rtb",
     "SecurityGroupIds": "sg",
     "SecurityGroupRuleId": "sgr",
@@ -92,11 +99,16 @@ KINDS = {
     "VpcId": "vpc",
     "VpcIds": "vpc",
 }
-OF_TAGS = ("vpc", "subnet", "sg", "sgr", "eni", "eipalloc", "key pair", "i", "vol", "snap", "ami", "acl", "rtb", "lt")
+OF_TAGS = (
+    *("vpc", "subnet", "sg", "sgr", "eni", "eipalloc", "key pair", "i", "vol", "snap", "ami", "acl", "rtb", "lt"),
+    "nat",
+)
 GIVEN: dict[str, Any] = {
     "AssumeRolePolicyDocument": TRUST,
     "AvailabilityZone": "us-east-1a",
+    "CidrBlock": "10.9.0.0/16",
     "CidrIpv4": "10.9.0.0/16",
+    "DestinationCidrBlock": "10.8.0.0/16",
     "DeprecateAt": "2030-01-01T00:00:00Z",
     "Device": "/dev/sdf",
     "FromPort": 7,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import dns.message
 import dns.rcode
 import pytest
 
 from celaje.errors import InputError
 from celaje.network import icmp
+from celaje.network.checksum import checksum
 from celaje.network.forwarding import Plan
 from celaje.network.network import NetworkConfig
 from celaje.network.statistics import Drop
@@ -477,3 +480,34 @@ def test_a_network_whose_name_server_is_off_refuses_questions(world: World, data
 def test_what_can_be_no_plan_is_refused_by_name(changes: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
         plan_of(topology(**changes))
+
+
+# Whatever guests send.
+
+
+def test_frames_of_any_bytes_are_taken_or_dropped(world: World, web: Machine, data: Machine) -> None:
+    chance = random.Random(20261126)
+    box = machine(world, "box", THIRD, source_dest_check=False)
+    world.network.set_plan(plan_of(with_gateway()))
+    said = [
+        via(web, web.tcp(data, 40_000, 80, SYN)),
+        via(web, web.udp(FAR, 1, 53, b"data")),
+        via(web, web.ping(data)),
+        via(web, web.ip(FAR, 47, bytes(8))),
+        via(web, web.ip(data.address, 1, icmp.error(icmp.UNREACHABLE, 1, bytes(28), 0))),
+    ]
+    for _ in range(5_000):
+        message = bytearray(chance.choice(said))
+        for _ in range(chance.randrange(4)):
+            message[chance.randrange(len(message))] = chance.randrange(256)
+        header = message[26:46]
+        header[10:12] = b"\0\0"
+        message[26:46] = header[:10] + checksum(bytes(header)).to_bytes(2, "big") + header[12:]
+        sender = chance.choice((web, data, box))
+        message[18:24] = sender.mac
+        if chance.random() < 0.5:
+            message[38:42] = sender.address.to_bytes(4, "big")
+        sender.says(bytes(message[: chance.randrange(20, len(message) + 1)]))
+    assert sum(web.interface.statistics.dropped.values()) > 0
+    data.hears_messages()
+    assert hello(world, web, data, 9)
