@@ -377,7 +377,6 @@ def test_nat_gateways_that_cannot_be_are_refused_and_leave_nothing(ec2: Any, mad
     address = ec2.allocate_address()["AllocationId"]
     assert refusal(ec2.create_nat_gateway, SubnetId=made.subnet)[0] == "MissingParameter"
     public = {"SubnetId": made.subnet, "AllocationId": address}
-    assert refusal(ec2.create_nat_gateway, **public)[0] == "Gateway.NotAttached"
     both = {**public, "ConnectivityType": "private"}
     assert refusal(ec2.create_nat_gateway, **both)[0] == "InvalidParameterCombination"
     absent = {"SubnetId": f"subnet-{ABSENT}", "AllocationId": address}
@@ -385,6 +384,21 @@ def test_nat_gateways_that_cannot_be_are_refused_and_leave_nothing(ec2: Any, mad
     assert refusal(ec2.delete_nat_gateway, NatGatewayId=f"nat-{ABSENT}")[0] == "NatGatewayNotFound"
     assert ec2.describe_nat_gateways()["NatGateways"] == []
     ec2.delete_subnet(SubnetId=made.subnet)
+
+
+def test_a_nat_gateway_fails_in_a_vpc_without_an_internet_gateway(ec2: Any, owner: Owner, made: Made) -> None:
+    address = ec2.allocate_address()["AllocationId"]
+    asked = {"SubnetId": made.subnet, "AllocationId": address}
+    gateway = ec2.create_nat_gateway(**asked)["NatGateway"]["NatGatewayId"]
+    settled(owner)
+    [failed] = ec2.describe_nat_gateways(NatGatewayIds=[gateway])["NatGateways"]
+    assert (failed["State"], failed["FailureCode"]) == ("failed", "Gateway.NotAttached")
+    assert told(owner, made.vpc).gateways == {}
+    ec2.release_address(AllocationId=address)
+    ec2.delete_nat_gateway(NatGatewayId=gateway)
+    assert ec2.describe_nat_gateways(NatGatewayIds=[gateway])["NatGateways"][0]["State"] == "deleted"
+    ec2.delete_subnet(SubnetId=made.subnet)
+    ec2.delete_vpc(VpcId=made.vpc)
 
 
 def test_a_private_nat_gateway_has_no_way_out_of_the_vpc(ec2: Any, owner: Owner, made: Made) -> None:

@@ -12,7 +12,6 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas
 from celaje.cloud.ec2.addresses import ADDRESSES
-from celaje.cloud.ec2.internet_gateways import refuse_without_gateway
 from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.network_interfaces import GATEWAYS_ATTACHMENT, allocate
 from celaje.cloud.ec2.subnets import SUBNETS
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 ACTIONS = Actions("ec2")
 NAT_GATEWAYS = Kind(NatGateway, "nat", "InvalidNatGatewayID", "NatGatewayNotFound", "NAT gateway")
 
+FAILED = "failed"
 DESCRIPTION = "Interface for NAT Gateway "
 
 _FILTERS = Filters[Tagged[NatGateway]](
@@ -41,7 +41,8 @@ _FILTERS = Filters[Tagged[NatGateway]](
 
 @ACTIONS.action
 def create_nat_gateway(call: Call, request: ec2.CreateNatGatewayRequestTypeDef) -> Answer:
-    """One in a subnet, which has an interface there, and an elastic address if it is public."""
+    """One in a subnet, which has an interface there, and an elastic address if it is public: that one fails, as at AWS,
+    where the VPC has no internet gateway."""
     if request.get("AvailabilityMode", "zonal") != "zonal" or request.get("VpcId"):
         raise AwsError("UnsupportedOperation", "NAT gateways here are in one subnet: leave out availabilityMode")
     for member in (
@@ -67,8 +68,6 @@ def create_nat_gateway(call: Call, request: ec2.CreateNatGatewayRequestTypeDef) 
             "Resource.AlreadyAssociated",
             f"Elastic IP address [{address.id}] is already associated",
         )
-    if is_public:
-        refuse_without_gateway(call, subnet.vpc)
     identifier = new_id("nat")
     interface = allocate(
         call.session,
@@ -121,7 +120,9 @@ def _refuse_beyond(call: Call, subnet: Subnet) -> None:
 def delete_nat_gateway(call: Call, request: ec2.DeleteNatGatewayRequestTypeDef) -> Answer:
     """Nobody goes out by it any more; its elastic address is free soon. Routes to it become black holes."""
     gateway = NAT_GATEWAYS.find(call, request["NatGatewayId"])
-    if gateway.state in ("pending", "available"):
+    if gateway.state == FAILED:
+        gateway.state = "deleted"
+    elif gateway.state in ("pending", "available"):
         gateway.state = "deleting"
         gateway.deleted = call.now
         call.wake("networks")
@@ -142,6 +143,8 @@ def _described(gateway: Tagged[NatGateway]) -> dict[str, object]:
         "AvailabilityMode": "zonal",
         "ConnectivityType": "public" if row.allocation else "private",
         "CreateTime": row.created,
+        "FailureCode": "Gateway.NotAttached" if row.state == FAILED else None,
+        "FailureMessage": f"Network {row.vpc} has no Internet gateway attached" if row.state == FAILED else None,
         "DeleteTime": row.deleted,
         "NatGatewayAddresses": [
             {
@@ -151,7 +154,7 @@ def _described(gateway: Tagged[NatGateway]) -> dict[str, object]:
                 "NetworkInterfaceId": row.interface,
                 "PrivateIp": row.private_address,
                 "PublicIp": row.public_address or None,
-                "Status": "succeeded",
+                "Status": "failed" if row.state == FAILED else "succeeded",
             }
         ],
         "NatGatewayId": row.id,

@@ -118,6 +118,8 @@ def replace_route_table_association(
         raise AwsError(
             "InvalidParameterValue", f"Route table {other.id} and the association belong to different networks"
         )
+    if other.id == table.id:
+        return {"NewAssociationId": association.id, "AssociationState": _ASSOCIATED}
     made = RouteTableAssociation(new_id("rtbassoc"), association.subnet)
     table.associations = [one for one in table.associations if one.id != association.id]
     other.associations = [*other.associations, made]

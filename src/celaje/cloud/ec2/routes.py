@@ -147,7 +147,7 @@ def _found(call: Call, member: str, identifier: str) -> tuple[str, str]:
             return gateway.vpc, gateway.id
         case "NatGatewayId":
             nat = NAT_GATEWAYS.find(call, identifier)
-            if nat.state in ("deleting", "deleted"):
+            if nat.state not in ("pending", "available"):
                 raise NAT_GATEWAYS.missing(identifier)
             return nat.vpc, nat.id
         case "NetworkInterfaceId":

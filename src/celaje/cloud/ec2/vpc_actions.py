@@ -71,7 +71,7 @@ def delete_vpc(call: Call, request: ec2.DeleteVpcRequestTypeDef) -> Answer:
     others = (
         select(Subnet.id).where(Subnet.vpc == vpc.id),
         select(InternetGateway.id).where(InternetGateway.vpc == vpc.id),
-        select(NatGateway.id).where(NatGateway.vpc == vpc.id, NatGateway.state != "deleted"),
+        select(NatGateway.id).where(NatGateway.vpc == vpc.id, NatGateway.state.not_in(("deleted", "failed"))),
         select(NetworkInterface.id).where(NetworkInterface.vpc == vpc.id),
         select(RouteTable.id).where(RouteTable.vpc == vpc.id, ~RouteTable.main),
         select(NetworkAcl.id).where(NetworkAcl.vpc == vpc.id, ~NetworkAcl.is_default),
@@ -86,7 +86,9 @@ def delete_vpc(call: Call, request: ec2.DeleteVpcRequestTypeDef) -> Answer:
     for rule in session.scalars(rules).all():
         remove_tags(session, rule)
     session.execute(delete(SecurityGroupRule).where(SecurityGroupRule.security_group == group.id))
-    session.execute(delete(NatGateway).where(NatGateway.vpc == vpc.id))
+    for gone in session.scalars(select(NatGateway).where(NatGateway.vpc == vpc.id)).all():
+        remove_tags(session, gone.id)
+        session.delete(gone)
     for row in (group, main_table(session, vpc.id), default_acl(session, vpc.id), vpc):
         remove_tags(session, row.id)
         session.delete(row)
@@ -126,7 +128,10 @@ def associate_vpc_cidr_block(call: Call, request: ec2.AssociateVpcCidrBlockReque
     if any(network.overlaps(ipaddress.IPv4Network(one.cidr)) for one in there):
         raise AwsError("InvalidVpc.Range", f"The CIDR '{network}' conflicts with another CIDR of {vpc.id}.")
     if len(there) >= quotas.CIDRS_PER_VPC:
-        raise AwsError("CidrLimitExceeded", f"This network '{vpc.id}' has met its maximum number of allowed CIDRs")
+        raise AwsError(
+            "CidrLimitExceeded",
+            f"This network {vpc.id} has met its maximum number of allowed CIDRs: {quotas.CIDRS_PER_VPC}",
+        )
     tables = call.session.scalars(select(RouteTable).where(RouteTable.vpc == vpc.id)).all()
     for table in tables:
         if any(ipaddress.IPv4Network(route.destination).subnet_of(network) for route in table.routes):

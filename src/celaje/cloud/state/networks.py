@@ -56,8 +56,9 @@ class InternetGateway(Resource, Base):
 
 
 class NatGateway(Resource, Base):
-    """Lets a VPC's instances out in its own name. `state` goes from pending to available, from deleting to deleted, in
-    which it is listed for an hour more; `allocation` is the elastic address of a public one, "" of a private one."""
+    """Lets a VPC's instances out in its own name. `state` goes from pending to available, or to failed where a public
+    one finds no internet gateway, and from deleting to deleted; failed and deleted ones (`deleted` is when that came)
+    are listed for an hour more. `allocation` is the elastic address of a public one, "" of a private one."""
 
     __tablename__ = "nat_gateways"
 
