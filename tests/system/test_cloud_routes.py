@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from celaje import paths
+from celaje.network import spawn
 from tests.network.namespace import FAR, far_host, in_namespace, ip
 from tests.system.cloud_host import CloudHost, cloud_host, ssh, until, until_state
 
@@ -130,6 +131,7 @@ def scenario() -> None:
             subnets_are_routed_and_lists_hold(vpc)
             names_come_by_dhcp(vpc)
             only_gateways_lead_out(vpc, far(ASKER))
+            no_process_waits_for_machines(vpc)
 
 
 def subnets_are_routed_and_lists_hold(vpc: Vpc) -> None:
@@ -150,6 +152,13 @@ def subnets_are_routed_and_lists_hold(vpc: Vpc) -> None:
 def names_come_by_dhcp(vpc: Vpc) -> None:
     """The VPC's options are what its guests were told."""
     assert "search corp.example" in vpc.on(vpc.web, "cat /etc/resolv.conf").splitlines()
+
+
+def no_process_waits_for_machines(vpc: Vpc) -> None:
+    """The network's process ends with its last instance."""
+    assert vpc.vpc in spawn.running()
+    vpc.ec2.terminate_instances(InstanceIds=[vpc.web, vpc.data])
+    until(lambda: vpc.vpc not in spawn.running(), "the end of the network's process")
 
 
 def only_gateways_lead_out(vpc: Vpc, asker: subprocess.Popen[str]) -> None:

@@ -149,11 +149,12 @@ def statistics(name: str) -> messages.Statistics:
 
 
 def stop_unused(name: str) -> bool:
-    """End the network's process unless somebody is attached. Whether it has ended."""
+    """End the network's process unless somebody is attached. Whether there is none any more."""
     try:
-        return _stopped(name, messages.Stop(unused=True))
+        _stopped(name, messages.Stop(unused=True))
     except Taken:
         return False
+    return True
 
 
 def stop(name: str) -> bool:

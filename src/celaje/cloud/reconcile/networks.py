@@ -87,7 +87,7 @@ class NetworksController:
         self._gateways = NatGateways(database)
         self._groups: dict[str, list[SecurityGroup]] = {}  # by VPC, as they were told last
         self._topologies: dict[str, Topology] = {}  # the same
-        self._in_use: set[str] = set()  # VPCs with instances on a host
+        self._running = self._known() & set(spawn.running())  # VPCs whose networks' processes may run
 
     def step(self) -> float | None:
         """Compare, and tell what differs."""
@@ -114,17 +114,21 @@ class NetworksController:
                 self._try(network, partial(spawn.ensure_running, attached[0].network))
             self._tell_interfaces(network, attached)
         in_use = {row.vpc for row in rows}
-        for vpc in self._in_use - in_use:
-            self._try(f"{vpc} (unused)", partial(client.stop_unused, vpc))
-        self._in_use = in_use
+        for vpc in self._running - in_use:
+            self._try(f"{vpc} (unused)", partial(self._end, vpc))
+        self._running |= in_use
         self._documents.sessions.keep(documents)
         renewal = self._documents.sessions.next(datetime.datetime.now(datetime.UTC))
         return sooner(LOOK_SECONDS, self._retries.next(), renewal)
 
+    def _end(self, vpc: str) -> None:
+        """A network without instances needs no process. One that is in use all the same is asked again."""
+        if client.stop_unused(vpc):
+            self._running.discard(vpc)
+
     def end_unused(self) -> None:
         """No network's process waits for machines when nobody is there to start any: one that has none ends."""
-        running = set(spawn.running())
-        for vpc in self._known() & running:
+        for vpc in self._known() & set(spawn.running()):
             try:
                 client.stop_unused(vpc)
             except CelajeError as error:
