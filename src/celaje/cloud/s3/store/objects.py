@@ -182,7 +182,7 @@ class Objects:
                 else:
                     if before is not None:
                         yield before
-                    now = Standing(found, 0, None, True)
+                    now = Standing(found, 0, None, found.marker)
                 before = now
             if page.last is None:
                 break
@@ -390,6 +390,8 @@ class Objects:
                 self._delete(connection, bucket, version.key, None, going)
             else:
                 versions.remove(connection, at, found, going, current)
+                if current is None:
+                    versions.promote(connection, at)
             return True
 
         return self._commit.submit(work, self.settled((), going))

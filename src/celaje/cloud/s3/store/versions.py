@@ -50,9 +50,9 @@ ALL = (
 )
 """Every version in a bucket of the keys from one on, with and without an end; the newest of each key first."""
 
-_OF_KEY = " UNION ALL ".join(f"SELECT rank, modified FROM {table} WHERE {_AT}" for table in ("objects", "versions"))
-_NEWER = f"SELECT modified FROM ({_OF_KEY}) WHERE rank < ? ORDER BY rank DESC LIMIT ?"
-_OLDER = f"SELECT 1 FROM ({_OF_KEY}) WHERE rank > ? LIMIT 1"
+_REPLACED_BY = f"SELECT modified FROM versions WHERE {_AT} AND rank < ? ORDER BY rank DESC LIMIT 1"
+_COUNT_NEWER = f"SELECT count(*) FROM (SELECT 1 FROM versions WHERE {_AT} AND rank < ? LIMIT ?)"
+_OTHERS = f"SELECT 1 FROM versions WHERE {_AT} AND rank != ? LIMIT 1"
 
 Row = tuple[object, ...]
 At = tuple[int, bytes]
@@ -61,7 +61,7 @@ At = tuple[int, bytes]
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A version among those of its key: how many are newer (at most MOST_NEWER are counted), when it was replaced
-    (milliseconds since 1970; None for the newest), whether there is no other."""
+    (milliseconds since 1970; None for the newest), whether it is a delete marker behind which nothing is."""
 
     version: StoredObject
     newer: int
@@ -120,9 +120,16 @@ def newest_other(connection: sqlite3.Connection, at: At) -> StoredObject | None:
 
 def standing(connection: sqlite3.Connection, at: At, found: StoredObject) -> Standing:
     """Where a version stands by now."""
-    newer = connection.execute(_NEWER, (*at, *at, found.rank, MOST_NEWER)).fetchall()
-    older = connection.execute(_OLDER, (*at, *at, found.rank)).fetchone()
-    return Standing(found, len(newer), newer[0][0] if newer else None, not newer and older is None)
+    here = (*at, found.rank)
+    current = connection.execute(_CURRENT, at).fetchone()
+    above = None if current is None else version_of(current)
+    if above is not None and above.rank == found.rank:
+        above = None
+    (newer,) = connection.execute(_COUNT_NEWER, (*here, MOST_NEWER)).fetchone()
+    row = connection.execute(_REPLACED_BY, here).fetchone()
+    replaced = row[0] if row is not None else above.modified if above is not None else None
+    alone = current is None and connection.execute(_OTHERS, here).fetchone() is None
+    return Standing(found, newer + (above is not None), replaced, alone)
 
 
 def set_aside(
