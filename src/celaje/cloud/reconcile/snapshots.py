@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select
 
+from celaje.cloud.ebs.written_blocks import hidden_volume, written_blocks
 from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.reconcile.volumes import GIB, Wake, source_of
 from celaje.cloud.state.database import Database
@@ -34,12 +35,8 @@ TOLD_SECONDS = 1.0  # between two notes of how far one is
 PATIENCE = datetime.timedelta(minutes=15)  # for which one that fails is tried again
 
 
-TAKEN_HERE = ("", "copy")  # origins
-
-
-def hidden_volume(snapshot: str) -> str:
-    """The volume that a snapshot becomes one through, where no volume of anybody's has its contents yet."""
-    return f"vol-{snapshot.removeprefix('snap-')}"
+LOOK_SECONDS = 30.0  # at what is written by EBS's direct API: somebody may have ended in the middle
+BLOCKS = "blocks"
 
 
 def _kept_busy(snapshot: Snapshot) -> set[str]:
@@ -55,6 +52,7 @@ class SnapshotsController:
         self._database = database
         self._wake = wake
         self._store = store or VolumeStore()
+        self._written = written_blocks(self._store.layout.home)
         self._retries = Retries()
         self._pool = ThreadPoolExecutor(AT_ONCE, "celaje-snapshot")
         self._taking: set[str] = set()  # snapshots, and the volumes that they are taken of
@@ -63,11 +61,13 @@ class SnapshotsController:
     def step(self) -> float | None:
         """Begin what is pending, remove what is to go."""
         with self._database.read() as session:
-            waiting = select(Snapshot).where(
-                Snapshot.state == "pending", Snapshot.host_image == "", Snapshot.origin.in_(TAKEN_HERE)
-            )
-            pending = session.scalars(waiting.order_by(Snapshot.created)).all()
+            waiting = select(Snapshot).where(Snapshot.state == "pending", Snapshot.host_image == "")
+            rows = session.scalars(waiting.order_by(Snapshot.created)).all()
             doomed = session.scalars(select(Snapshot.id).where(Snapshot.state == "deleting")).all()
+        written = [row for row in rows if row.origin == BLOCKS and not row.sealed]
+        for snapshot in written:
+            self._time_out(snapshot)
+        pending = [row for row in rows if row.origin in ("", "copy") or row.sealed]
         for snapshot in pending:
             with self._changing:
                 busy = not self._taking.isdisjoint(_kept_busy(snapshot))
@@ -77,7 +77,19 @@ class SnapshotsController:
             self._pool.submit(self._take, snapshot)
         for identifier in doomed:
             self._remove(identifier)
-        return sooner(self._retries.next(), 1.0 if doomed else None)
+        return sooner(self._retries.next(), 1.0 if doomed else LOOK_SECONDS if written else None)
+
+    def _time_out(self, snapshot: Snapshot) -> None:
+        """One that is written block by block, and to which nothing has come for too long."""
+        since = max(snapshot.created.timestamp(), self._written.last(snapshot.id))
+        if time.time() < since + 60 * snapshot.timeout:
+            return
+        with self._written.held(snapshot.id), self._database.write() as session:
+            row = session.get(Snapshot, snapshot.id)
+            if row is None or row.state != "pending" or row.sealed:
+                return
+            row.state, row.problem = "error", f"nothing was written for {snapshot.timeout} minutes"
+        self._written.forget(snapshot.id)
 
     def _take(self, snapshot: Snapshot) -> None:
         try:
@@ -102,6 +114,8 @@ class SnapshotsController:
         except NotFound:
             if snapshot.origin == "copy":
                 self._copy_snapshot(snapshot)
+            elif snapshot.origin == BLOCKS:
+                self._copy_blocks(snapshot)
             else:
                 self._copy_volume(snapshot)
         with self._database.write() as session:
@@ -109,6 +123,16 @@ class SnapshotsController:
             if row is not None and row.state == "pending":
                 row.state, row.progress, row.problem = "completed", 100, ""
                 row.completed = datetime.datetime.now(datetime.UTC)
+        if snapshot.origin == BLOCKS:
+            self._written.forget(snapshot.id)
+
+    def _copy_blocks(self, snapshot: Snapshot) -> None:
+        """Of the volume that the blocks were written to; where none were, of one that is made now."""
+        with self._written.held(snapshot.id):
+            self._written.sums(snapshot.id, snapshot.size, snapshot.source)
+            self._written.close(snapshot.id)
+        with contextlib.closing(self._store.open(hidden_volume(snapshot.id))) as volume:
+            self._store.snapshot(volume, description=snapshot.description, identifier=snapshot.id)
 
     def _copy_snapshot(self, snapshot: Snapshot) -> None:
         """Another manifest of the same chunks. An image's disk is none yet: it becomes one through a volume over it."""
@@ -171,7 +195,7 @@ class SnapshotsController:
                 return
             row.problem = str(error)
             of, needed = (Snapshot, snapshot.source) if snapshot.origin == "copy" else (Volume, snapshot.volume)
-            if final or session.get(of, needed) is None:
+            if final or (snapshot.origin != BLOCKS and session.get(of, needed) is None):
                 row.state = "error"
 
     def _remove(self, identifier: str) -> None:
@@ -190,8 +214,7 @@ class SnapshotsController:
         try:
             with contextlib.suppress(NotFound):
                 self._store.snapshots.remove(identifier)
-            with contextlib.suppress(NotFound):
-                self._store.remove(hidden_volume(identifier))
+            self._written.forget(identifier)
         except (CelajeError, OSError) as error:
             log.warning("%s cannot be removed: %s", identifier, error)
             self._retries.failed(identifier)
