@@ -136,10 +136,10 @@ def test_interfaces_are_made_described_changed_and_deleted(ec2, served_cloud, in
     ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Description={"Value": "yours"})
     described = ec2.describe_network_interface_attribute(NetworkInterfaceId=interface, Attribute="description")
     assert described["Description"] == {"Value": "yours"}
-    code, _ = refusal(
-        ec2.modify_network_interface_attribute, NetworkInterfaceId=interface, SourceDestCheck={"Value": False}
-    )
-    assert code == "UnsupportedOperation"
+    for checked in (False, True):
+        ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck={"Value": checked})
+        described = ec2.describe_network_interface_attribute(NetworkInterfaceId=interface, Attribute="sourceDestCheck")
+        assert described["SourceDestCheck"] == {"Value": checked}
     address = found["PrivateIpAddress"]
     assert refusal(ec2.create_network_interface, SubnetId=found["SubnetId"], PrivateIpAddress=address) == (
         "InvalidIPAddress.InUse",

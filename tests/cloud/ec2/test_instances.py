@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "hibernation": ({"HibernationOptions": {"Configured": True}}, "UnsupportedHibernationConfiguration"),
     "one address for two": ({"MaxCount": 2, "PrivateIpAddress": "172.31.0.9"}, "InvalidParameterCombination"),
     "an address elsewhere": ({"PrivateIpAddress": "10.0.0.9"}, "InvalidParameterValue"),
-    "two interfaces": ({"NetworkInterfaces": [{"DeviceIndex": 0}, {"DeviceIndex": 1}]}, "Unsupported"),
+    "two interfaces at one index": ({"NetworkInterfaces": 2 * [{"DeviceIndex": 0}]}, "InvalidParameterValue"),
     "a second interface": ({"NetworkInterfaces": [{"DeviceIndex": 1}]}, "InvalidParameterValue"),
     "a group beside interfaces": (
         {"NetworkInterfaces": [{"DeviceIndex": 0}], "SecurityGroupIds": ["sg-00000000000000000"]},

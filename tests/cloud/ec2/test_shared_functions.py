@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from celaje.cloud.aws.errors import AwsError
-from celaje.cloud.ec2 import network_interfaces, public_addresses
+from celaje.cloud.ec2 import network_interfaces, private_addresses, public_addresses
 from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.security_groups import NetworkRule, checked_groups, default_group, network_groups
 from celaje.cloud.ec2.vpcs import default_vpc
@@ -102,7 +102,7 @@ def test_interfaces_have_addresses_of_their_subnet_that_nobody_else_has(database
         assert len({one.private_address for one in made}) == 50
         assert len({one.mac for one in made}) == 50
         assert all(one.private_address.startswith("172.31.") for one in made)
-        assert network_interfaces.free_addresses(session, [subnet]) == {subnet.id: 4091 - 50}
+        assert private_addresses.free_addresses(session, [subnet]) == {subnet.id: 4091 - 50}
 
 
 @pytest.mark.parametrize(

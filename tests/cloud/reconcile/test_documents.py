@@ -45,7 +45,7 @@ def launched(ec2: Any, **request: Any) -> str:
 
 def document(served_cloud: ServedCloud, documents: Documents, instance: str) -> Attach:
     with served_cloud.database.read() as session:
-        return documents.one(session, session.get_one(Instance, instance))
+        return documents.one(session, session.get_one(Instance, instance))[0]
 
 
 def leaves(served_cloud: ServedCloud, documents: Documents, instance: str) -> dict[str, str]:

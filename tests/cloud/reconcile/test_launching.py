@@ -42,13 +42,25 @@ PLAN = MachinePlan(
     root="vol-0123456789abcdef0",
     attached=("vol-0123456789abcdef1",),
     store=(1 << 30,),
-    interface=INTERFACE,
+    cards=1,
+    interfaces={0: INTERFACE},
 )
 
 
 @pytest.fixture(autouse=True)
 def _image() -> None:
     write_tiny_image(paths.home())
+
+
+def test_further_interfaces_have_documents_of_their_own_which_go_when_they_do() -> None:
+    further = msgspec.structs.replace(
+        INTERFACE, interface="eni-0123456789abcdef0", address="172.31.0.10", mac="02:00:00:00:00:02"
+    )
+    directory = launching.made(changed(interfaces={0: INTERFACE, 1: further}))
+    assert (read_interface(directory), read_interface(directory, 1)) == (INTERFACE, further)
+    assert directory.record().options.cards == 1
+    launching.made(PLAN)
+    assert (read_interface(directory), read_interface(directory, 1)) == (INTERFACE, None)
 
 
 def changed(**changes: object) -> MachinePlan:

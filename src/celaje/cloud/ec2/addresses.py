@@ -15,6 +15,7 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2.internet_gateways import refuse_without_gateway
 from celaje.cloud.ec2.kinds import Kind
 from celaje.cloud.ec2.network_interfaces import INTERFACES, is_gateways, of_instances
+from celaje.cloud.ec2.private_addresses import secondary_addresses
 from celaje.cloud.ec2.public_addresses import (
     assign_public,
     elastic_address,
@@ -135,34 +136,38 @@ def associate_address(call: Call, request: ec2.AssociateAddressRequestTypeDef) -
     elsewhere moves, unless AllowReassociation is given as false."""
     address = _named(call, request.get("AllocationId"), request.get("PublicIp"))
     interface = _target(call, request.get("InstanceId"), request.get("NetworkInterfaceId"))
-    private = request.get("PrivateIpAddress")
-    if private is not None and private != interface.private_address:
+    private = request.get("PrivateIpAddress") or interface.private_address
+    if private == interface.private_address:
+        private = ""  # the first one
+    elif private not in secondary_addresses(call.session, [interface.id])[interface.id]:
         raise AwsError(
             "InvalidParameterValue", f"The private address {private} is not one of the interface {interface.id}"
         )
     may_move = request.get("AllowReassociation", True)
-    if address.interface == interface.id:
+    if address.interface == interface.id and address.private_address == private:
         return {"AssociationId": address.association}
     if address.interface and not may_move:
         raise AwsError(
             "Resource.AlreadyAssociated",
             f"resource {address.id} is already associated with associate-id {address.association}",
         )
-    former = elastic_address(call.session, interface.id)
+    former = elastic_address(call.session, interface.id, private)
     if former is not None:
         if not may_move:
             raise AwsError(
                 "Resource.AlreadyAssociated",
                 f"resource {interface.id} is already associated with associate-id {former.association}",
             )
-        former.interface = former.association = ""
+        former.leave()
     _refuse_a_gateways(address, interface)
     if address.interface:
         _refuse_a_gateways(address, call.session.get_one(NetworkInterface, address.interface))
     refuse_without_gateway(call, interface.vpc)
     _leave(call, address)
-    release_public(call.session, interface)
+    if not private:
+        release_public(call.session, interface)
     address.interface, address.association = interface.id, new_id("eipassoc")
+    address.private_address = private
     call.wake("networks")
     return {"AssociationId": address.association}
 
@@ -184,7 +189,7 @@ def _leave(call: Call, address: ElasticAddress) -> None:
     if not address.interface:
         return
     interface = call.session.get_one(NetworkInterface, address.interface)
-    address.interface = address.association = ""
+    address.leave()
     call.session.flush()
     instance = call.session.get(Instance, interface.instance) if interface.instance else None
     if interface.wants_public and instance is not None and instance.state in (PENDING, RUNNING):
@@ -244,11 +249,15 @@ _FILTERS = Filters[_Found](
         "network-border-group": lambda found: found.address.region,
         "network-interface-id": lambda found: found.address.interface or None,
         "network-interface-owner-id": lambda found: found.address.account if found.interface else None,
-        "private-ip-address": lambda found: found.interface.private_address if found.interface else None,
+        "private-ip-address": lambda found: _private(found.address, found.interface) if found.interface else None,
         "public-ip": lambda found: found.address.address,
     },
     tags=lambda found: found.tags,
 )
+
+
+def _private(address: ElasticAddress, interface: NetworkInterface) -> str:
+    return address.private_address or interface.private_address
 
 
 @ACTIONS.action
@@ -288,7 +297,7 @@ def _described(found: _Found) -> dict[str, object]:
             "InstanceId": interface.instance or None,
             "NetworkInterfaceId": interface.id,
             "NetworkInterfaceOwnerId": interface.account,
-            "PrivateIpAddress": interface.private_address,
+            "PrivateIpAddress": _private(address, interface),
         }
     return answer
 

@@ -13,6 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.instance_descriptions import InstanceView, views
 from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance, find_instances, find_live_instance
+from celaje.cloud.ec2.interface_attachments import fit_into
 from celaje.cloud.ec2.network_interfaces import set_groups
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.user_data import checked_user_data, decoded_user_data
@@ -119,6 +120,7 @@ def _text(value: Any) -> str:
 def _set_type(call: Call, instance: Instance, value: Any) -> None:
     _require_stopped(instance, "instance type")
     kind = checked_type(_text(value))
+    fit_into(call, instance, kind.name)
     instance.instance_type, instance.memory, instance.vcpus = kind.name, kind.memory_mib, kind.vcpus
     instance.credits = (instance.credits or "unlimited") if kind.burstable else ""
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import select
-
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.tag_specifications import tags_by_type
@@ -19,11 +17,12 @@ from celaje.cloud.ec2.instance_descriptions import reservations, views
 from celaje.cloud.ec2.instance_lookup import CONTROLLER, NETWORKS, VOLUMES
 from celaje.cloud.ec2.instance_types import TYPES, InstanceType
 from celaje.cloud.ec2.key_pairs import public_key_line
-from celaje.cloud.ec2.launch_network import LaunchNetwork, chosen_network
+from celaje.cloud.ec2.launch_network import LaunchNetwork, chosen_networks
 from celaje.cloud.ec2.launch_refusals import refuse_what_is_not_here
 from celaje.cloud.ec2.launch_templates import with_template
 from celaje.cloud.ec2.metadata_options import launch_options
 from celaje.cloud.ec2.placement import require_room
+from celaje.cloud.ec2.private_addresses import add_secondary
 from celaje.cloud.ec2.profiles import find_profile
 from celaje.cloud.ec2.public_addresses import assign_public
 from celaje.cloud.ec2.user_data import decoded_user_data
@@ -50,7 +49,7 @@ class _Launch:
 
     image: Image
     kind: InstanceType
-    network: LaunchNetwork
+    networks: Sequence[LaunchNetwork]
     key_name: str
     key_line: str
     user_data: bytes | None
@@ -58,6 +57,11 @@ class _Launch:
     profile: tuple[str, str]
     credits: str
     tags: Mapping[str, Mapping[str, str]]
+
+    @property
+    def network(self) -> LaunchNetwork:
+        """That of its first interface."""
+        return self.networks[0]
 
 
 @ACTIONS.action
@@ -109,7 +113,7 @@ def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int, tol
     return _Launch(
         image=image,
         kind=kind,
-        network=chosen_network(call, request, most),
+        networks=chosen_networks(call, request, kind, most),
         key_name=key_name,
         key_line=public_key_line(call.session, call.account, call.region, key_name) if key_name else "",
         user_data=decoded_user_data(request.get("UserData")),
@@ -169,7 +173,7 @@ def _add(
 ) -> Instance:
     """One instance's rows."""
     identifier = new_id("i")
-    interface = _plugged(call, launch, identifier)
+    interfaces = [_plugged(call, one, identifier, card) for card, one in enumerate(launch.networks)]
     maintenance, monitoring = request.get("MaintenanceOptions"), request.get("Monitoring")
     instance = Instance(
         id=identifier,
@@ -185,7 +189,7 @@ def _add(
         zone=launch.network.subnet.zone,
         vpc=launch.network.subnet.vpc,
         subnet=launch.network.subnet.id,
-        interface=interface.id,
+        interface=interfaces[0].id,
         key_name=launch.key_name,
         key_line=launch.key_line,
         root_device=launch.image.root_device,
@@ -210,30 +214,29 @@ def _add(
     call.session.add(instance)
     mappings: Sequence[ec2.BlockDeviceMappingTypeDef] = request.get("BlockDeviceMappings") or ()
     at_launch(call, identifier, instance.zone, mappings, launch.image, tags=launch.tags["volume"])
-    for kind, resource in (("instance", identifier), ("network-interface", interface.id)):
+    for kind, resource in (("instance", identifier), *(("network-interface", one.id) for one in interfaces)):
         if launch.tags[kind]:
             set_tags(call.session, resource, kind, call.account, call.region, launch.tags[kind])
     return instance
 
 
-def _plugged(call: Call, launch: _Launch, instance: str) -> NetworkInterface:
-    """The instance's primary interface: one that was named, or a new one."""
-    network = launch.network
+def _plugged(call: Call, network: LaunchNetwork, instance: str, card: int) -> NetworkInterface:
+    """An interface of the instance: one that was named, or a new one."""
     if network.interface is not None:
-        interface = call.session.scalars(select(NetworkInterface).where(NetworkInterface.id == network.interface)).one()
-        network_interfaces.attach(interface, instance, 0, network.delete_on_termination, call.now)
-        return interface
-    interface = network_interfaces.allocate(
-        call.session,
-        account=call.account,
-        region=call.region,
-        subnet=network.subnet,
-        groups=network.groups,
-        private_address=network.private_address,
-        description=network.description,
-        now=call.now,
-    )
-    network_interfaces.attach(interface, instance, 0, network.delete_on_termination, call.now)
-    if network.public:
-        assign_public(call.session, interface, call.settings.public_pool)
+        interface = call.session.get_one(NetworkInterface, network.interface)
+    else:
+        interface = network_interfaces.allocate(
+            call.session,
+            account=call.account,
+            region=call.region,
+            subnet=network.subnet,
+            groups=network.groups,
+            private_address=network.private_address,
+            description=network.description,
+            now=call.now,
+        )
+        add_secondary(call.session, interface, network.secondary, network.count)
+        if network.public:
+            assign_public(call.session, interface, call.settings.public_pool)
+    network_interfaces.attach(interface, instance, network.device_index, network.delete_on_termination, call.now, card)
     return interface

@@ -11,6 +11,9 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ec2.instance_types import InstanceType
+from celaje.cloud.ec2.interface_attachments import MOST_CARDS
+from celaje.cloud.ec2.private_addresses import said_addresses, secondary_addresses
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.vpcs import default_vpc
 from celaje.cloud.state.networks import NetworkInterface, Subnet
@@ -21,19 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LaunchNetwork:
-    """`interface` is one that exists, and then the rest of it is as it is; `public`: it gets a public address."""
+    """One interface of each instance. `interface` is one that exists, and then the rest of it is as it is; `public`: it
+    gets a public address; `count` secondary addresses beside those that are said."""
 
     subnet: Subnet
     groups: Sequence[str]
     private_address: str | None = None
+    secondary: Sequence[str] = ()
+    count: int = 0
+    device_index: int = 0
     public: bool = False
     description: str = ""
     delete_on_termination: bool = True
     interface: str | None = None
 
 
-def chosen_network(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int) -> LaunchNetwork:
-    """What the request says, checked. AwsError."""
+def chosen_networks(
+    call: Call, request: ec2.RunInstancesRequestTypeDef, kind: InstanceType, most: int
+) -> list[LaunchNetwork]:
+    """What the request says, checked, the first interface first. AwsError."""
     given = request.get("NetworkInterfaces") or []
     if not given:
         subnet = _subnet(call, request.get("SubnetId"), request)
@@ -46,7 +55,7 @@ def chosen_network(call: Call, request: ec2.RunInstancesRequestTypeDef, most: in
             request.get("SecurityGroups") or (),
         )
         address = _address_of_one(request.get("PrivateIpAddress"), most)
-        return LaunchNetwork(subnet, groups, address, subnet.public_addresses)
+        return [LaunchNetwork(subnet, groups, address, public=subnet.public_addresses)]
     for member, what in (("SubnetId", "subnet ID"), ("SecurityGroupIds", "security groups")):
         if request.get(member):
             raise AwsError(
@@ -59,12 +68,37 @@ def chosen_network(call: Call, request: ec2.RunInstancesRequestTypeDef, most: in
             "Network interfaces and instance-level security groups or private addresses may not be specified on the "
             "same request",
         )
-    if len(given) > 1:
+    chosen = sorted(
+        (_of_interface(call, request, one, most, alone=len(given) == 1) for one in given),
+        key=lambda one: one.device_index,
+    )
+    _check_together(kind, chosen)
+    return chosen
+
+
+def _check_together(kind: InstanceType, chosen: Sequence[LaunchNetwork]) -> None:
+    indexes = [one.device_index for one in chosen]
+    if indexes[0] != 0:
+        raise AwsError("InvalidParameterValue", "The primary network interface must have the device index 0")
+    if len(set(indexes)) != len(indexes):
+        raise AwsError("InvalidParameterValue", "Each network interface requires a device index of its own")
+    named = [one.interface for one in chosen if one.interface is not None]
+    if len(set(named)) != len(named):
+        raise AwsError("InvalidParameterValue", "A network interface was given twice")
+    if len(chosen) > min(kind.interfaces, MOST_CARDS):
+        raise AwsError("AttachmentLimitExceeded", f"Interface count {len(chosen)} exceeds the limit for {kind.name}")
+    if strange := next((one for one in chosen if one.subnet.zone != chosen[0].subnet.zone), None):
         raise AwsError(
-            "Unsupported",
-            f"{len(given)} network interfaces were given, and an instance of this cloud has one; leave out the others.",
+            "InvalidParameterCombination",
+            f"The subnets {chosen[0].subnet.id} and {strange.subnet.id} of the network interfaces are in different "
+            "availability zones",
         )
-    return _of_interface(call, request, given[0], most)
+    for one in chosen:
+        if len(one.secondary) + one.count + 1 > kind.addresses_per_interface:
+            raise AwsError(
+                "PrivateIpAddressLimitExceeded",
+                f"An interface of a {kind.name} has at most {kind.addresses_per_interface} private addresses",
+            )
 
 
 def _of_interface(
@@ -72,42 +106,60 @@ def _of_interface(
     request: ec2.RunInstancesRequestTypeDef,
     given: ec2.InstanceNetworkInterfaceSpecificationUnionTypeDef,
     most: int,
+    alone: bool,
 ) -> LaunchNetwork:
-    if given.get("DeviceIndex", 0) != 0:
-        raise AwsError("InvalidParameterValue", "The primary network interface must have the device index 0")
-    for member in ("SecondaryPrivateIpAddressCount", "Ipv6AddressCount", "Ipv6Addresses", "Ipv4Prefixes"):
+    index = given.get("DeviceIndex")
+    if index is None:
+        if not alone:
+            raise AwsError("InvalidParameterValue", "Each network interface requires a device index.")
+        index = 0
+    for member in ("Ipv6AddressCount", "Ipv6Addresses", "Ipv4Prefixes", "Ipv4PrefixCount"):
         if given.get(member):
-            raise AwsError("Unsupported", f"{member} is not supported: an interface here has one IPv4 address.")
+            raise AwsError("Unsupported", f"{member} is not supported: an interface here has single IPv4 addresses.")
     deleted = given.get("DeleteOnTermination")
-    if named := given.get("NetworkInterfaceId"):
-        if most > 1:
-            raise AwsError(
-                "InvalidParameterCombination", "A network interface can be given to one instance: maxCount must be 1"
-            )
-        interface = call.session.get(NetworkInterface, checked_id(named, "eni", "InvalidNetworkInterfaceID"))
-        if interface is None or (interface.account, interface.region) != (call.account, call.region):
-            raise AwsError("InvalidNetworkInterfaceID.NotFound", f"The networkInterface ID '{named}' does not exist")
-        if interface.instance:
-            raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{named}] in use.")
-        return LaunchNetwork(
-            call.session.get_one(Subnet, interface.subnet),
-            (),
-            delete_on_termination=bool(deleted),
-            interface=interface.id,
-        )
-    subnet = _subnet(call, given.get("SubnetId"), request)
-    addresses = [one for one in given.get("PrivateIpAddresses") or () if one.get("PrivateIpAddress")]
-    if len(addresses) > 1:
-        raise AwsError("Unsupported", "Secondary private addresses are not supported: an interface here has one.")
-    address = given.get("PrivateIpAddress") or (addresses[0].get("PrivateIpAddress") if addresses else None)
     public = given.get("AssociatePublicIpAddress")
+    if public is not None and not alone:
+        raise AwsError(
+            "InvalidParameterCombination",
+            "The associatePublicIPAddress parameter cannot be specified when launching with multiple network "
+            "interfaces.",
+        )
+    if named := given.get("NetworkInterfaceId"):
+        return _existing(call, named, most, index, bool(deleted))
+    subnet = _subnet(call, given.get("SubnetId"), request)
+    said = said_addresses(given.get("PrivateIpAddress"), given.get("PrivateIpAddresses") or (), given)
+    for address in (said.primary, *said.secondary):
+        _address_of_one(address, most)
     return LaunchNetwork(
         subnet,
         checked_groups(call.session, call.account, call.region, subnet.vpc, given.get("Groups") or ()),
-        _address_of_one(address, most),
-        subnet.public_addresses if public is None else public,
+        said.primary,
+        said.secondary,
+        said.count,
+        index,
+        alone and (subnet.public_addresses if public is None else public),
         given.get("Description") or "",
         True if deleted is None else deleted,
+    )
+
+
+def _existing(call: Call, named: str, most: int, index: int, deleted: bool) -> LaunchNetwork:
+    if most > 1:
+        raise AwsError(
+            "InvalidParameterCombination", "A network interface can be given to one instance: maxCount must be 1"
+        )
+    interface = call.session.get(NetworkInterface, checked_id(named, "eni", "InvalidNetworkInterfaceID"))
+    if interface is None or (interface.account, interface.region) != (call.account, call.region):
+        raise AwsError("InvalidNetworkInterfaceID.NotFound", f"The networkInterface ID '{named}' does not exist")
+    if interface.instance:
+        raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{named}] in use.")
+    return LaunchNetwork(
+        call.session.get_one(Subnet, interface.subnet),
+        (),
+        secondary=secondary_addresses(call.session, [interface.id])[interface.id],
+        device_index=index,
+        delete_on_termination=deleted,
+        interface=interface.id,
     )
 
 

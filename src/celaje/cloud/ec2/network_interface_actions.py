@@ -20,6 +20,7 @@ from celaje.cloud.ec2.network_interfaces import (
     release,
     set_groups,
 )
+from celaje.cloud.ec2.private_addresses import add_secondary, said_addresses
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.subnets import SUBNETS
@@ -52,23 +53,20 @@ def _checked_description(text: str | None) -> str:
     return text or ""
 
 
+_NOT_HERE = ("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv6Addresses", "Ipv6AddressCount")
+
+
 @ACTIONS.action
 def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequestTypeDef) -> Answer:
-    """An interface with one IPv4 address, attached to nothing."""
-    for member in (
-        *("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv6Addresses"),
-        *("Ipv6AddressCount", "SecondaryPrivateIpAddressCount"),
-    ):
+    """An interface, attached to nothing."""
+    for member in _NOT_HERE:
         if request.get(member):
-            raise AwsError("UnsupportedOperation", f"An interface here has one IPv4 address; leave out {member}")
+            raise AwsError("UnsupportedOperation", f"An interface here has single IPv4 addresses; leave out {member}")
     if request.get("InterfaceType", "interface") != "interface":
         raise AwsError("UnsupportedOperation", "Interfaces here are of the type interface")
     subnet = SUBNETS.find(call, request["SubnetId"])
     groups = checked_groups(call.session, call.account, call.region, subnet.vpc, request.get("Groups") or ())
-    addresses = request.get("PrivateIpAddresses") or []
-    if len(addresses) > 1:
-        raise AwsError("PrivateIpAddressLimitExceeded", "An interface here has one private address")
-    wanted = request.get("PrivateIpAddress") or (addresses[0].get("PrivateIpAddress") if addresses else None)
+    said = said_addresses(request.get("PrivateIpAddress"), request.get("PrivateIpAddresses") or (), request)
     tags = tags_for(request.get("TagSpecifications"), "network-interface")
     most = quotas.NETWORK_INTERFACES
     refuse_beyond(call.session, call, NetworkInterface, most, "network interfaces", "NetworkInterfaceLimitExceeded")
@@ -78,10 +76,11 @@ def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequ
         region=call.region,
         subnet=subnet,
         groups=groups,
-        private_address=wanted,
+        private_address=said.primary,
         description=_checked_description(request.get("Description")),
         now=call.now,
     )
+    add_secondary(call.session, interface, said.secondary, said.count)
     set_tags(call.session, interface.id, "network-interface", call.account, call.region, tags)
     call.session.flush()
     return {"NetworkInterface": described(call.session, [interface])[interface.id].network_interface}
@@ -116,8 +115,11 @@ _FILTERS = Filters[_Found](
     {
         "addresses.association.owner-id": lambda one: one.association("IpOwnerId"),
         "addresses.association.public-ip": lambda one: one.association("PublicIp"),
-        "addresses.primary": lambda one: True,
-        "addresses.private-ip-address": lambda one: one.row.private_address,
+        "addresses.primary": lambda one: [True, False] if one.description.secondary else True,
+        "addresses.private-ip-address": lambda one: [
+            one.row.private_address,
+            *(address for address, _ in one.description.secondary),
+        ],
         "association.allocation-id": lambda one: one.association("AllocationId"),
         "association.association-id": lambda one: one.association("AssociationId"),
         "association.ip-owner-id": lambda one: one.association("IpOwnerId"),
@@ -208,11 +210,9 @@ def modify_network_interface_attribute(
         change_groups(call, interface, request["Groups"])
     if "Description" in request:
         interface.description = _checked_description(request["Description"].get("Value"))
-    if "SourceDestCheck" in request and not request["SourceDestCheck"].get("Value", True):
-        raise AwsError(
-            "UnsupportedOperation",
-            "Networks here drop what an interface sends from an address that is not its own: sourceDestCheck is true",
-        )
+    if "SourceDestCheck" in request:
+        interface.source_dest_check = bool(request["SourceDestCheck"].get("Value", True))
+        call.wake("networks")
     if "Attachment" in request:
         change = request["Attachment"]
         if not interface.attachment or change.get("AttachmentId") != interface.attachment:
@@ -221,4 +221,17 @@ def modify_network_interface_attribute(
                 f"The attachment ID '{change.get('AttachmentId', '')}' does not exist",
             )
         interface.delete_on_termination = bool(change.get("DeleteOnTermination", interface.delete_on_termination))
+    return {}
+
+
+@ACTIONS.action
+def reset_network_interface_attribute(
+    call: Call, request: ec2.ResetNetworkInterfaceAttributeRequestTypeDef
+) -> Answer:
+    """The source/destination check is as it was at first: it is done."""
+    interface = INTERFACES.find(call, request["NetworkInterfaceId"])
+    if not request.get("SourceDestCheck"):
+        raise AwsError("InvalidParameterCombination", "One attribute must be given: sourceDestCheck")
+    interface.source_dest_check = True
+    call.wake("networks")
     return {}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.kinds import Kind
-from celaje.cloud.ec2.public_addresses import elastic_address, release_public
+from celaje.cloud.ec2.private_addresses import (
+    chosen_address,
+    free_address,
+    remove_secondary,
+    secondary_addresses,
+)
+from celaje.cloud.ec2.public_addresses import elastic_addresses, release_public
 from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
 from celaje.cloud.state.identifiers import new_id
@@ -22,8 +26,6 @@ from celaje.cloud.state.prepared import IDENTIFIERS, rows_of, values_of
 from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
 
-RESERVED_AT_START = 4  # the network's address, its router's, the DNS server's, and one that AWS keeps
-RESERVED_AT_END = 1
 INTERFACES = Kind(
     NetworkInterface,
     "eni",
@@ -32,11 +34,8 @@ INTERFACES = Kind(
     "networkInterface ID",
 )
 GATEWAYS_ATTACHMENT = "ela-attach"
-_GUESSES = 8
 _OF_INSTANCES = (
-    select(NetworkInterface)
-    .where(NetworkInterface.instance.in_(IDENTIFIERS))
-    .order_by(NetworkInterface.device_index)
+    select(NetworkInterface).where(NetworkInterface.instance.in_(IDENTIFIERS)).order_by(NetworkInterface.device_index)
 )
 _GROUPS = (
     select(InterfaceGroup.interface, SecurityGroup.id, SecurityGroup.name)
@@ -45,11 +44,6 @@ _GROUPS = (
     .order_by(InterfaceGroup.interface, InterfaceGroup.position)
 )
 _ELASTIC = select(ElasticAddress).where(ElasticAddress.interface.in_(IDENTIFIERS))
-_USED = (
-    select(NetworkInterface.subnet, func.count())
-    .where(NetworkInterface.subnet.in_(IDENTIFIERS))
-    .group_by(NetworkInterface.subnet)
-)
 
 
 def allocate(
@@ -75,7 +69,9 @@ def allocate(
         vpc=subnet.vpc,
         subnet=subnet.id,
         zone=subnet.zone,
-        private_address=_chosen(session, subnet, private_address) if private_address else _free(session, subnet),
+        private_address=(
+            chosen_address(session, subnet, private_address) if private_address else free_address(session, subnet)
+        ),
         mac=_new_mac(session, subnet.vpc),
         description=description,
     )
@@ -83,64 +79,6 @@ def allocate(
     set_groups(session, interface.id, groups)
     session.flush()
     return interface
-
-
-def free_addresses(session: Session, subnets: Sequence[Subnet]) -> dict[str, int]:
-    """How many addresses each subnet could still give, by its id."""
-    used: dict[str, int] = {subnet.id: 0 for subnet in subnets}
-    for subnet_id, count in values_of(session, _USED, list(used)):
-        used[subnet_id] = count
-    return {
-        subnet.id: ipaddress.IPv4Network(subnet.cidr).num_addresses
-        - RESERVED_AT_START
-        - RESERVED_AT_END
-        - used[subnet.id]
-        for subnet in subnets
-    }
-
-
-def _chosen(session: Session, subnet: Subnet, address: str) -> str:
-    network = ipaddress.IPv4Network(subnet.cidr)
-    try:
-        wanted = ipaddress.IPv4Address(address)
-    except ValueError as error:
-        raise AwsError(
-            "InvalidParameterValue",
-            f"Value ({address}) for parameter privateIpAddress is invalid. Invalid IPv4 address: {error}",
-        ) from error
-    offset = int(wanted) - int(network[0])
-    if wanted not in network:
-        raise AwsError("InvalidParameterValue", f"Address {wanted} does not fall within the subnet's address range")
-    if offset < RESERVED_AT_START or offset >= network.num_addresses - RESERVED_AT_END:
-        raise AwsError("InvalidParameterValue", f"Address {wanted} is in subnet's reserved address range")
-    if _in_use(session, subnet, str(wanted)):
-        raise AwsError("InvalidIPAddress.InUse", f"Address {wanted} is in use.")
-    return str(wanted)
-
-
-def _in_use(session: Session, subnet: Subnet, address: str) -> bool:
-    found = select(NetworkInterface.id).where(
-        NetworkInterface.subnet == subnet.id, NetworkInterface.private_address == address
-    )
-    return session.scalars(found).first() is not None
-
-
-def _free(session: Session, subnet: Subnet) -> str:
-    network = ipaddress.IPv4Network(subnet.cidr)
-    first = int(network[0]) + RESERVED_AT_START
-    count = network.num_addresses - RESERVED_AT_START - RESERVED_AT_END
-    for _ in range(_GUESSES):
-        guess = str(ipaddress.IPv4Address(first + secrets.randbelow(count)))
-        if not _in_use(session, subnet, guess):
-            return guess
-    taken = set(session.scalars(select(NetworkInterface.private_address).where(NetworkInterface.subnet == subnet.id)))
-    for at in range(count):
-        if (candidate := str(ipaddress.IPv4Address(first + at))) not in taken:
-            return candidate
-    raise AwsError(
-        "InsufficientFreeAddressesInSubnet",
-        f"The specified subnet does not have enough free addresses to satisfy the request: {subnet.id} has none",
-    )
 
 
 def _new_mac(session: Session, vpc: str) -> str:
@@ -152,13 +90,20 @@ def _new_mac(session: Session, vpc: str) -> str:
 
 
 def attach(
-    interface: NetworkInterface, instance: str, device_index: int, delete_on_termination: bool, now: datetime.datetime
+    interface: NetworkInterface,
+    instance: str,
+    device_index: int,
+    delete_on_termination: bool,
+    now: datetime.datetime,
+    card: int = 0,
 ) -> None:
-    """Plug the interface into an instance; `attaching` until who runs it says that it is attached."""
+    """Plug the interface into an instance, as its machine's network card `card`; `attaching` until who runs it says
+    that it is attached."""
     interface.instance = instance
     interface.attachment = new_id("eni-attach")
     interface.attachment_state = "attaching"
     interface.device_index = device_index
+    interface.card = card
     interface.delete_on_termination = delete_on_termination
     interface.attached = now
 
@@ -174,8 +119,9 @@ def release(session: Session, interface_id: str) -> None:
     if interface is None:
         return
     release_public(session, interface)
-    if (elastic := elastic_address(session, interface_id)) is not None:
-        elastic.interface = elastic.association = ""
+    for elastic in elastic_addresses(session, interface_id):
+        elastic.leave()
+    remove_secondary(session, interface_id)
     session.execute(delete(InterfaceGroup).where(InterfaceGroup.interface == interface_id))
     remove_tags(session, interface_id)
     session.delete(interface)
@@ -188,6 +134,7 @@ def detach(session: Session, interface: NetworkInterface) -> None:
     interface.wants_public = False
     interface.instance = interface.attachment = interface.attachment_state = ""
     interface.attached = None
+    interface.device_index = interface.card = 0
 
 
 def of_instances(session: Session, instance_ids: Iterable[str]) -> dict[str, list[NetworkInterface]]:
@@ -218,7 +165,8 @@ def set_groups(session: Session, interface_id: str, group_ids: Sequence[str]) ->
 @dataclass(frozen=True, slots=True)
 class Described:
     """An interface as descriptions have it: `network_interface` by DescribeNetworkInterfaces' members,
-    `instance_network_interface` by DescribeInstances'. `public_address` is the one that it is reached at."""
+    `instance_network_interface` by DescribeInstances'. `public_address` is the one that it is reached at,
+    `secondary` are its further private addresses, each with an elastic one or None."""
 
     network_interface: dict[str, object]
     instance_network_interface: dict[str, object]
@@ -226,37 +174,72 @@ class Described:
     public_address: str | None
     private_name: str
     public_name: str | None
+    secondary: list[tuple[str, str | None]]
 
 
 def described(session: Session, interfaces: Sequence[NetworkInterface]) -> dict[str, Described]:
     """Descriptions by the interfaces' ids."""
     ids = [interface.id for interface in interfaces]
     groups, tags, elastic = groups_of(session, ids), tags_of(session, ids), _elastic_of(session, ids)
+    secondary = secondary_addresses(session, ids)
     return {
-        interface.id: _describe(interface, groups[interface.id], tags[interface.id], elastic.get(interface.id))
+        interface.id: _describe(
+            interface,
+            groups[interface.id],
+            tags[interface.id],
+            secondary[interface.id],
+            elastic.get(interface.id, {}),
+        )
         for interface in interfaces
     }
 
 
-def _elastic_of(session: Session, interface_ids: Sequence[str]) -> dict[str, ElasticAddress]:
-    return {address.interface: address for (address,) in rows_of(session, _ELASTIC, interface_ids)}
+def _elastic_of(session: Session, interface_ids: Sequence[str]) -> dict[str, dict[str, ElasticAddress]]:
+    """By interface and private address; "" is the first one."""
+    found: dict[str, dict[str, ElasticAddress]] = {}
+    for (address,) in rows_of(session, _ELASTIC, interface_ids):
+        found.setdefault(address.interface, {})[address.private_address] = address
+    return found
+
+
+def _association(elastic: ElasticAddress | None, public: str | None) -> tuple[dict[str, object], ...] | None:
+    """As an instance's description has it, and as the interface's own has it."""
+    address = elastic.address if elastic else public
+    if not address:
+        return None
+    short: dict[str, object] = {
+        "IpOwnerId": elastic.account if elastic else "amazon",
+        "PublicDnsName": public_name(address),
+        "PublicIp": address,
+    }
+    return short, short | ({"AllocationId": elastic.id, "AssociationId": elastic.association} if elastic else {})
 
 
 def _describe(
     interface: NetworkInterface,
     groups: list[tuple[str, str]],
     tags: dict[str, str],
-    elastic: ElasticAddress | None,
+    secondary: list[str],
+    elastic: dict[str, ElasticAddress],
 ) -> Described:
     name = private_name(interface.region, interface.private_address)
-    public = elastic.address if elastic else interface.public_address or None
-    association: dict[str, object] | None = None
-    if public:
-        association = {
-            "IpOwnerId": elastic.account if elastic else "amazon",
-            "PublicDnsName": public_name(public),
-            "PublicIp": public,
-        }
+    first = elastic.get("")
+    public = first.address if first else interface.public_address or None
+    addresses: tuple[list[dict[str, object]], list[dict[str, object]]] = [], []  # in short, and with associations' ids
+    for private in (interface.private_address, *secondary):
+        primary = private == interface.private_address
+        associations = _association(
+            first if primary else elastic.get(private), interface.public_address if primary else None
+        )
+        for index, members in enumerate(addresses):
+            members.append(
+                {
+                    "Association": associations[index] if associations else None,
+                    "Primary": primary,
+                    "PrivateDnsName": private_name(interface.region, private),
+                    "PrivateIpAddress": private,
+                }
+            )
     attachment: dict[str, object] | None = None
     if is_gateways(interface):
         attachment = {"AttachmentId": interface.attachment, "DeleteOnTermination": False, "DeviceIndex": 1}
@@ -272,7 +255,7 @@ def _describe(
         }
     answered_groups = [{"GroupId": group_id, "GroupName": group_name} for group_id, group_name in groups]
     common: dict[str, object] = {
-        "Association": association,
+        "Association": addresses[0][0]["Association"],
         "Attachment": attachment,
         "Description": interface.description,
         "Groups": answered_groups,
@@ -283,38 +266,22 @@ def _describe(
         "OwnerId": interface.account,
         "PrivateDnsName": name,
         "PrivateIpAddress": interface.private_address,
-        "PrivateIpAddresses": [
-            {
-                "Association": association,
-                "Primary": True,
-                "PrivateDnsName": name,
-                "PrivateIpAddress": interface.private_address,
-            }
-        ],
+        "PrivateIpAddresses": addresses[0],
         "SourceDestCheck": interface.source_dest_check,
         "Status": "in-use" if interface.attachment else "available",
         "SubnetId": interface.subnet,
         "VpcId": interface.vpc,
     }
-    allocation = {"AllocationId": elastic.id, "AssociationId": elastic.association} if elastic else {}
-    long_association = association | allocation if association else None
     return Described(
         network_interface=common
         | {
-            "Association": long_association,
+            "Association": addresses[1][0]["Association"],
             "Attachment": {"InstanceId": interface.instance, "InstanceOwnerId": interface.account, **attachment}
             if interface.instance and attachment
             else attachment,
             "AvailabilityZone": interface.zone,
             "AvailabilityZoneId": zone_id(interface.region, interface.zone),
-            "PrivateIpAddresses": [
-                {
-                    "Association": long_association,
-                    "Primary": True,
-                    "PrivateDnsName": name,
-                    "PrivateIpAddress": interface.private_address,
-                }
-            ],
+            "PrivateIpAddresses": addresses[1],
             "RequesterManaged": is_gateways(interface),
             "TagSet": answered_tags(tags),
         },
@@ -323,4 +290,5 @@ def _describe(
         public_address=public,
         private_name=name,
         public_name=public_name(public) if public else None,
+        secondary=[(one, elastic[one].address if one in elastic else None) for one in secondary],
     )

@@ -45,9 +45,15 @@ def give_back(session: Session, address: str) -> None:
         session.flush()
 
 
-def elastic_address(session: Session, interface_id: str) -> ElasticAddress | None:
-    """The elastic address that is associated with an interface."""
-    return session.scalars(select(ElasticAddress).where(ElasticAddress.interface == interface_id)).one_or_none()
+def elastic_addresses(session: Session, interface_id: str) -> list[ElasticAddress]:
+    """Those that are associated with an interface, whichever of its private addresses."""
+    return list(session.scalars(select(ElasticAddress).where(ElasticAddress.interface == interface_id)))
+
+
+def elastic_address(session: Session, interface_id: str, private_address: str = "") -> ElasticAddress | None:
+    """The elastic address that is associated with an interface's private address; "" is its first one."""
+    found = elastic_addresses(session, interface_id)
+    return next((one for one in found if one.private_address == private_address), None)
 
 
 def assign_public(session: Session, interface: NetworkInterface, pool: str) -> None:

@@ -13,7 +13,7 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas
 from celaje.cloud.ec2.cidr_blocks import subnet_cidr
 from celaje.cloud.ec2.kinds import Tagged
-from celaje.cloud.ec2.network_interfaces import free_addresses
+from celaje.cloud.ec2.private_addresses import free_addresses
 from celaje.cloud.ec2.subnets import SUBNETS, default_subnet, described
 from celaje.cloud.ec2.vpcs import VPCS, cidrs_of, default_acl, default_vpc
 from celaje.cloud.ec2.zones import zone_id

@@ -13,6 +13,7 @@ from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.imports import ImportsController
 from celaje.cloud.reconcile.instances import InstancesController
+from celaje.cloud.reconcile.interfaces import InterfacesController
 from celaje.cloud.reconcile.networks import Documents, NetworksController
 from celaje.cloud.reconcile.object_lifecycle import LifecycleController
 from celaje.cloud.reconcile.public_images import PublicImagesController
@@ -63,6 +64,7 @@ class Reconciliation:
         controllers: list[Controller] = [
             self._instances,
             self._networks,
+            InterfacesController(database, self.wake, documents.one),
             ChecksController(database),
             CredentialsController(database, directory),
             VolumesController(database, self.wake),

@@ -50,19 +50,19 @@ _FAILED = "Server.InternalError"
 _BY_GUEST = "Client.InstanceInitiatedShutdown"
 
 Wake = Callable[[Iterable[str]], None]
-DocumentOf = Callable[[Session, Instance], Attach]
+DocumentsOf = Callable[[Session, Instance], Mapping[int, Attach]]
 
 
 class InstancesController:
-    """`wake` tells other controllers, and this one; `document` says what an instance's interface is. `shares` of the
+    """`wake` tells other controllers, and this one; `documents` says what an instance's interfaces are. `shares` of the
     host's CPUs are kept where that can be."""
 
     name = "instances"
 
-    def __init__(self, database: Database, wake: Wake, document: DocumentOf, shares: CpuShares | None = None) -> None:
+    def __init__(self, database: Database, wake: Wake, documents: DocumentsOf, shares: CpuShares | None = None) -> None:
         self._database = database
         self._wake = wake
-        self._document = document
+        self._documents = documents
         self._shares = shares or CpuShares(None)
         self._retries = Retries()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="celaje-instance")
@@ -166,7 +166,7 @@ class InstancesController:
             row = session.get(Instance, instance)
             if row is None or row.wanted != "running":
                 return
-            plan = launching.machine_plan(session, row, self._document(session, row))
+            plan = launching.machine_plan(session, row, self._documents(session, row))
         recovered = machines.seen(instance, row.launched)[0].end is not None and row.reboot_asked is None
         process = starting.start(launching.made(plan))
         self._watch.watch(process)
@@ -184,9 +184,9 @@ class InstancesController:
                 row.recoveries += 1
             if row.state != RUNNING:
                 row.enter(RUNNING, now)
-            interface = session.get(NetworkInterface, row.interface)
-            if interface is not None and interface.instance == instance:
-                interface.attachment_state = "attached"
+            for interface in network_interfaces.of_instances(session, [instance])[instance]:
+                if interface.attachment_state == "attaching":
+                    interface.attachment_state = "attached"
         self._wake(("volumes", "networks", "checks"))
 
     def _press(self, instance: str) -> None:

@@ -1,7 +1,8 @@
 """What an instance's network is told of it: its place, its security groups, its public address, its metadata.
 
-One document an instance, computed from the database alone and for many instances at once. The machine attaches with it,
-and what changes in it while the machine runs is handed to the network by the controller of networks.
+One document an interface, computed from the database alone and for many instances at once. The machine attaches with
+it, and what changes in it while the machine runs is handed to the network by the controller of networks. All interfaces
+of an instance are told the same of the instance.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.message import INSIDE
 from celaje.cloud.ec2.instance_types import TYPES
-from celaje.cloud.ec2.network_interfaces import Described, described, of_instances
+from celaje.cloud.ec2.network_interfaces import described, of_instances
 from celaje.cloud.ec2.security_groups import network_groups
 from celaje.cloud.ec2.vpcs import cidrs_of
-from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, metadata_facts
+from celaje.cloud.ec2.zones import public_name
+from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, Plugged, metadata_facts
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import NetworkInterface, Subnet, Vpc
@@ -31,33 +33,30 @@ MTU = 9001  # inside a VPC
 
 def interface_documents(
     session: Session, settings: Settings, instances: Sequence[Instance], material: MetadataMaterial
-) -> dict[str, messages.Attach]:
-    """The document of each instance, by its id. Instances without an interface have none."""
-    interfaces = {
-        one[0].instance: one[0] for one in of_instances(session, [row.id for row in instances]).values() if one
+) -> dict[str, dict[int, messages.Attach]]:
+    """The documents of each instance's interfaces by its id, and by which network card of its machine each is, 0 the
+    first. Those that are being detached have none, nor have instances without an interface."""
+    held = {
+        instance: [one for one in interfaces if one.attachment_state != "detaching"]
+        for instance, interfaces in of_instances(session, [row.id for row in instances]).items()
     }
-    descriptions = described(session, list(interfaces.values()))
-    vpcs, subnets = _places(session, interfaces.values())
+    every = [one for interfaces in held.values() for one in interfaces]
+    descriptions = described(session, every)
+    vpcs, subnets = _places(session, every)
     documents = {}
     for instance in instances:
-        interface = interfaces.get(instance.id)
-        if interface is None:
+        plugged = [
+            Plugged(one, descriptions[one.id], vpcs[one.vpc], subnets[one.subnet])
+            for one in sorted(held[instance.id], key=lambda one: one.card)
+        ]
+        if not plugged or plugged[0].interface.card != 0:
             continue
-        documents[instance.id] = _document(
-            settings,
-            instance,
-            interface,
-            descriptions[interface.id],
-            vpcs[interface.vpc],
-            subnets[interface.subnet],
-            material,
-        )
+        facts = metadata_facts(instance, plugged, material)
+        documents[instance.id] = {one.interface.card: _document(settings, instance, one, facts) for one in plugged}
     return documents
 
 
-def _places(
-    session: Session, interfaces: Iterable[NetworkInterface]
-) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
+def _places(session: Session, interfaces: Iterable[NetworkInterface]) -> tuple[Mapping[str, Vpc], Mapping[str, Subnet]]:
     held = list(interfaces)
     vpcs = session.scalars(select(Vpc).where(Vpc.id.in_({one.vpc for one in held})))
     subnets = session.scalars(select(Subnet).where(Subnet.id.in_({one.subnet for one in held})))
@@ -65,14 +64,9 @@ def _places(
 
 
 def _document(
-    settings: Settings,
-    instance: Instance,
-    interface: NetworkInterface,
-    description: Described,
-    vpc: Vpc,
-    subnet: Subnet,
-    material: MetadataMaterial,
+    settings: Settings, instance: Instance, plugged: Plugged, facts: messages.MetadataFacts
 ) -> messages.Attach:
+    interface, description, vpc = plugged.interface, plugged.description, plugged.vpc
     bandwidth = TYPES[instance.instance_type].bandwidth // BITS
     return messages.Attach(
         network=messages.NetworkSettings(
@@ -82,17 +76,22 @@ def _document(
             mtu=MTU,
             planned=True,
         ),
-        interface=instance.id,
+        interface=interface.id if interface.card else instance.id,
         host_name=description.private_name.partition(".")[0],
         mac=interface.mac,
-        subnet=subnet.cidr,
+        subnet=plugged.subnet.cidr,
         address=interface.private_address,
         groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
         services=(messages.Service(API_ADDRESS, settings.port, INSIDE, settings.port),),
         public_address=description.public_address,
         public_name=description.public_name,
         bandwidth=messages.Bandwidth(bandwidth, bandwidth),
-        metadata=metadata_facts(instance, interface, description, vpc, subnet, material),
+        metadata=facts,
+        secondary=tuple(
+            messages.SecondaryAddress(address, public, None if public is None else public_name(public))
+            for address, public in description.secondary
+        ),
+        source_dest_check=interface.source_dest_check,
     )
 
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy.orm import Session
 
 from celaje.cloud.ec2.instance_types import TYPES
+from celaje.cloud.ec2.interface_attachments import most_interfaces
 from celaje.cloud.state.images import Image
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.volumes import Volume, VolumeAttachment, attached_to
 from celaje.errors import CelajeError, HostError, NotFound
 from celaje.host import record
 from celaje.host.configuration import resolved
-from celaje.host.interface_file import write_interface
+from celaje.host.interface_file import further_interfaces, remove_interface, write_interface
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.host.messages import AttachedDisk
 from celaje.host.network_options import NetworkOptions
@@ -37,7 +38,8 @@ STORE = "instance-store-{}.raw"
 @dataclass(frozen=True, slots=True)
 class MachinePlan:
     """`image` is the host's, "" where it is gone, which a machine that has been made does not mind; `store` has the
-    bytes of each disk of the instance store."""
+    bytes of each disk of the instance store. `interfaces` are its network cards', 0 the first; there is room for
+    `cards` besides that."""
 
     instance: str
     image: str
@@ -48,7 +50,8 @@ class MachinePlan:
     root: str
     attached: tuple[str, ...]
     store: tuple[int, ...]
-    interface: Attach
+    cards: int
+    interfaces: Mapping[int, Attach]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def volumes_ready(session: Session, instances: Sequence[str]) -> dict[str, Volum
     return found
 
 
-def machine_plan(session: Session, instance: Instance, interface: Attach) -> MachinePlan:
+def machine_plan(session: Session, instance: Instance, interfaces: Mapping[int, Attach]) -> MachinePlan:
     """What the rows say. NotFound where something that it is made of is no more."""
     image = session.get(Image, instance.image)
     attachments = [one for one in attached_to(session, [instance.id])[instance.id] if one.state != "detaching"]
@@ -82,12 +85,13 @@ def machine_plan(session: Session, instance: Instance, interface: Attach) -> Mac
         image=image.host_image if image else "",
         memory=instance.memory * MIB,
         cpus=instance.vcpus,
-        mac=interface.mac,
-        network=interface.network.name,
+        mac=interfaces[0].mac,
+        network=interfaces[0].network.name,
         root=root.volume,
         attached=tuple(one.volume for one in attachments if not one.is_root),
         store=tuple(size * GIB for size in TYPES[instance.instance_type].instance_store_gib),
-        interface=interface,
+        cards=most_interfaces(instance.instance_type) - 1,
+        interfaces=interfaces,
     )
 
 
@@ -103,7 +107,11 @@ def made(plan: MachinePlan) -> MachineDirectory:
     if image is None:
         raise NotFound(f"the image of {plan.instance} is no more; launch an instance of another one")
     options = MachineOptions(
-        image=image, memory=plan.memory, cpus=plan.cpus, network=NetworkOptions(network=plan.network)
+        image=image,
+        memory=plan.memory,
+        cpus=plan.cpus,
+        network=NetworkOptions(network=plan.network),
+        cards=plan.cards,
     )
     if held is None:
         boot = dataclasses.replace(resolved(options), disk=None, disk_sha256=None)
@@ -116,7 +124,11 @@ def made(plan: MachinePlan) -> MachineDirectory:
     )
     if wanted != held:
         directory.write_record(wanted)
-    write_interface(directory, plan.interface)
+    for card, interface in plan.interfaces.items():
+        write_interface(directory, interface, card)
+    for card in further_interfaces(directory):
+        if card not in plan.interfaces:
+            remove_interface(directory, card)
     return directory
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from celaje.cloud.ec2.network_interfaces import Described
@@ -46,15 +46,19 @@ class MetadataMaterial:
     credentials: Mapping[str, HeldCredentials] = field(default_factory=dict)
 
 
-def metadata_facts(
-    instance: Instance,
-    interface: NetworkInterface,
-    description: Described,
-    vpc: Vpc,
-    subnet: Subnet,
-    material: MetadataMaterial,
-) -> MetadataFacts:
-    """Everything that the instance is told."""
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """An interface of an instance, and where it is."""
+
+    interface: NetworkInterface
+    description: Described
+    vpc: Vpc
+    subnet: Subnet
+
+
+def metadata_facts(instance: Instance, plugged: Sequence[Plugged], material: MetadataMaterial) -> MetadataFacts:
+    """Everything that the instance is told; `plugged` are its interfaces, the first one first."""
+    interface, description = plugged[0].interface, plugged[0].description
     document = identity_document(
         account=instance.account,
         architecture=instance.architecture,
@@ -84,11 +88,15 @@ def metadata_facts(
         "system": "nitro",
         "dynamic/fws/instance-monitoring": "enabled" if instance.monitoring else "disabled",
         **_devices(instance, material),
-        **_interface(interface, description, vpc, subnet),
+        "local-ipv4": interface.private_address,
+        "mac": interface.mac,
+        **{name: value for one in plugged for name, value in _interface(one).items()},
         **material.signers[instance.region].leaves(document),
     }
     if description.public_name:
         leaves["public-hostname"] = description.public_name
+    if description.public_address:
+        leaves["public-ipv4"] = description.public_address
     if (credentials := material.credentials.get(instance.id)) is not None:
         leaves |= _credentials(credentials)
     if instance.metadata_options.instance_metadata_tags == "enabled":
@@ -115,12 +123,14 @@ def _devices(instance: Instance, material: MetadataMaterial) -> dict[str, str]:
     return {f"block-device-mapping/{name}": device for name, device in names.items()}
 
 
-def _interface(interface: NetworkInterface, description: Described, vpc: Vpc, subnet: Subnet) -> dict[str, str]:
+def _interface(plugged: Plugged) -> dict[str, str]:
+    interface, description, vpc, subnet = plugged.interface, plugged.description, plugged.vpc, plugged.subnet
+    addresses = [(interface.private_address, description.public_address), *description.secondary]
     leaves = {
         "device-number": str(interface.device_index),
         "interface-id": interface.id,
         "local-hostname": description.private_name,
-        "local-ipv4s": interface.private_address,
+        "local-ipv4s": "\n".join(private for private, _ in addresses),
         "mac": interface.mac,
         "owner-id": interface.account,
         "security-group-ids": "\n".join(group["GroupId"] for group in description.groups),
@@ -133,6 +143,10 @@ def _interface(interface: NetworkInterface, description: Described, vpc: Vpc, su
     }
     if description.public_name:
         leaves["public-hostname"] = description.public_name
+    associated = [(private, public) for private, public in addresses if public]
+    if associated:
+        leaves["public-ipv4s"] = "\n".join(public for _, public in associated)
+        leaves |= {f"ipv4-associations/{public}": private for private, public in associated}
     return {f"network/interfaces/macs/{interface.mac}/{name}": value for name, value in leaves.items()}
 
 

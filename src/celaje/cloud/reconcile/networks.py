@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,8 +55,8 @@ class Documents:
         for signer in self._signers.values():
             signer.certificate()
 
-    def of(self, session: Session, instances: Sequence[Instance]) -> dict[str, Attach]:
-        """By instance; those whose interface is released have none."""
+    def of(self, session: Session, instances: Sequence[Instance]) -> dict[str, dict[int, Attach]]:
+        """By instance and network card; those whose interface is released have none."""
         ids = [row.id for row in instances]
         tagged = [row.id for row in instances if row.metadata_options.instance_metadata_tags == "enabled"]
         material = MetadataMaterial(
@@ -67,8 +67,8 @@ class Documents:
         )
         return interface_documents(session, self._settings, instances, material)
 
-    def one(self, session: Session, instance: Instance) -> Attach:
-        """That of one instance. NotFound if it has no interface."""
+    def one(self, session: Session, instance: Instance) -> dict[int, Attach]:
+        """Those of one instance, by network card. NotFound if it has no interface."""
         found = self.of(session, [instance]).get(instance.id)
         if found is None:
             raise NotFound(f"{instance.id} has no network interface")
@@ -101,18 +101,21 @@ class NetworksController:
             topologies = {vpc: vpc_topology(session, by_id[vpc]) for vpc in used}
         for vpc in self._known() - set(vpcs):
             self._try(vpc, partial(self._forget, vpc))
-        for vpc, held in groups.items():
-            self._try(vpc, partial(self._tell_groups, vpc, held))
+        for vpc, rules in groups.items():
+            self._try(vpc, partial(self._tell_groups, vpc, rules))
             self._try(f"{vpc} (routes)", partial(self._tell_topology, vpc, topologies[vpc]))
         self._gateways.settle({vpc for vpc, told in topologies.items() if self._topologies.get(vpc) != told})
         by_network: dict[str, list[Attach]] = {}
-        for document in documents.values():
-            by_network.setdefault(document.network.name, []).append(document)
+        cards: dict[str, tuple[str, int]] = {}
+        for instance, held in documents.items():
+            for card, document in held.items():
+                by_network.setdefault(document.network.name, []).append(document)
+                cards[document.interface] = instance, card
         starting = {row.vpc for row in rows if row.state == PENDING}
         for network, attached in by_network.items():
             if network in starting:  # while disks and machines are made, so that these need not wait for it
                 self._try(network, partial(spawn.ensure_running, attached[0].network))
-            self._tell_interfaces(network, attached)
+            self._tell_interfaces(network, attached, cards)
         in_use = {row.vpc for row in rows}
         for vpc in self._running - in_use:
             self._try(f"{vpc} (unused)", partial(self._end, vpc))
@@ -158,19 +161,21 @@ class NetworksController:
         self._groups.pop(vpc, None)
         self._topologies.pop(vpc, None)
 
-    def _tell_interfaces(self, network: str, documents: Iterable[Attach]) -> None:
+    def _tell_interfaces(
+        self, network: str, documents: Iterable[Attach], cards: Mapping[str, tuple[str, int]]
+    ) -> None:
         try:
             changed = differing(network, documents)
         except (CelajeError, OSError) as error:
             log.warning("%s does not tell what it has: %s", network, error)
             return
         for one in changed:
-            self._try(one.interface, partial(self._tell, one))
+            self._try(one.interface, partial(self._tell, one, *cards[one.interface]))
 
-    def _tell(self, document: Attach) -> None:
-        directory = MachineDirectory.of(document.interface)
+    def _tell(self, document: Attach, instance: str, card: int) -> None:
+        directory = MachineDirectory.of(instance)
         if directory.exists():
-            update_interface(directory, document)
+            update_interface(directory, document, card)
 
     def _try(self, resource: str, task: Callable[[], object]) -> None:
         if not self._retries.due(resource):

@@ -19,10 +19,15 @@ class PublicAddress(Base):
 
 class ElasticAddress(Resource, Base):
     """An address that an account keeps until it is released; its id is eipalloc-…. `interface` and `association` are ""
-    while it is associated with nothing."""
+    while it is associated with nothing; `private_address` "" is the interface's first one."""
 
     __tablename__ = "elastic_addresses"
 
     address: Mapped[str] = mapped_column(unique=True)
     interface: Mapped[str] = mapped_column(default="", index=True)
     association: Mapped[str] = mapped_column(default="")
+    private_address: Mapped[str] = mapped_column(default="", server_default="")
+
+    def leave(self) -> None:
+        """It is associated with nothing."""
+        self.interface = self.association = self.private_address = ""

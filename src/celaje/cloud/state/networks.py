@@ -143,8 +143,9 @@ class DhcpOptions(Resource, Base):
 class NetworkInterface(Resource, Base):
     """An address in a subnet, and what it is plugged into.
 
-    `instance` "" is attached to nothing. `attachment_state` is attaching or attached; `delete_on_termination` says what
-    becomes of the interface when its instance ends. `public_address` is one that was given at a start and is taken back
+    `instance` "" is attached to nothing. `attachment_state` is attaching, attached or detaching; `card` is which of the
+    machine's network cards it is, 0 the first. `delete_on_termination` says what becomes of the interface when its
+    instance ends. `public_address` is one that was given at a start and is taken back
     at a stop, where `wants_public`; an elastic address goes before it (state/addresses.py).
     """
 
@@ -167,8 +168,20 @@ class NetworkInterface(Resource, Base):
     attachment: Mapped[str] = mapped_column(default="")
     attachment_state: Mapped[str] = mapped_column(default="")
     device_index: Mapped[int] = mapped_column(default=0)
+    card: Mapped[int] = mapped_column(default=0, server_default="0")
     attached: Mapped[datetime.datetime | None]
     delete_on_termination: Mapped[bool] = mapped_column(default=True)
+
+
+class SecondaryAddress(Base):
+    """One more private address of an interface; `position` is the order in which they came."""
+
+    __tablename__ = "secondary_addresses"
+
+    subnet: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    interface: Mapped[str] = mapped_column(index=True)
+    position: Mapped[int]
 
 
 class InterfaceGroup(Base):
