@@ -66,6 +66,7 @@ def key(tmp_path: Path, tool: Callable[[str], str]) -> Path:
 def profile_for_instances(iam: Any) -> str:
     """An instance profile with a role, as a client of AWS makes it; its name."""
     iam.create_role(RoleName="reader", AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.attach_role_policy(RoleName="reader", PolicyArn="arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess")
     iam.create_instance_profile(InstanceProfileName="reader")
     iam.add_role_to_instance_profile(InstanceProfileName="reader", RoleName="reader")
     return "reader"

@@ -5,11 +5,13 @@ Called with a home: says its port on a line, and answers until it is killed.
 
 from __future__ import annotations
 
+import datetime
 import sys
 import threading
 from pathlib import Path
 from types import TracebackType
 
+from celaje.cloud.authority.authority import PolicyAuthority
 from celaje.cloud.aws.action import Caller, Registry
 from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
@@ -19,6 +21,7 @@ from celaje.cloud.s3.actions import s3_actions
 from celaje.cloud.s3.cross_origin import BucketCors
 from celaje.cloud.s3.store.object_store import ObjectStore, home_store
 from celaje.cloud.settings import Settings
+from celaje.cloud.state.accounts import Account
 from celaje.cloud.state.database import Database
 
 ACCOUNTS = ("111111111111", "222222222222")
@@ -43,7 +46,13 @@ class Served:
     def __init__(self, home: Path, store: ObjectStore | None = None) -> None:
         self.store = store or home_store(home)
         self._database = Database(home / "cloud" / "state.sqlite3")
-        dispatcher = Dispatcher(self._database, lambda controller: None)
+        self._database.prepare()
+        with self._database.write() as session:
+            for number in ACCOUNTS:
+                if session.get(Account, number) is None:
+                    now = datetime.datetime.now(datetime.UTC)
+                    session.add(Account(id=number, name=number, created=now))
+        dispatcher = Dispatcher(self._database, lambda controller: None, PolicyAuthority(self._database))
         gateway = Gateway(
             Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings(), cross_origin=BucketCors(self.store)
         )

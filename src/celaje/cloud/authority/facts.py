@@ -38,7 +38,8 @@ _GLOBAL: dict[str, Callable[[Call, Principal], Values]] = {
     "aws:viaawsservice": lambda call, principal: ("false",),
 }
 _PRINCIPAL_TAG = "aws:principaltag/"
-_RESOURCE_TAGS = ("aws:resourcetag/", "ec2:resourcetag/", "iam:resourcetag/", "ssm:resourcetag/", "s3:buckettag/")
+_RESOURCE_TAGS = ("aws:resourcetag/", "ec2:resourcetag/", "iam:resourcetag/")
+_OBJECT_TAG = "s3:existingobjecttag/"  # S3's alone: its objects' tags are no resource's
 
 
 class Facts:
@@ -62,7 +63,8 @@ class Facts:
             return known(self._call, self._principal)
         if key.startswith(_PRINCIPAL_TAG):
             return tagged(self._principal.tags, key[len(_PRINCIPAL_TAG) :])
-        if key.startswith(_RESOURCE_TAGS) and self._question.tags is not None:
+        of_resource = (_OBJECT_TAG,) if self._question.action.startswith("s3:") else _RESOURCE_TAGS
+        if key.startswith(of_resource) and self._question.tags is not None:
             return tagged(self._question.tags(), key.partition("/")[2])
         return None
 

@@ -1,1 +1,1 @@
-"""IAM: the identities of an account, stored whole; what their policies allow is not evaluated yet."""
+"""IAM: the identities of an account, stored whole. What their policies allow is decided elsewhere (authority/)."""

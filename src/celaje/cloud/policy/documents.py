@@ -139,6 +139,10 @@ class Document:
         self.statements = tuple(statements)
         self._by_action: dict[str, tuple[Statement, ...]] = {}
 
+    def denials(self) -> Document:
+        """The statements that deny, alone."""
+        return Document([each for each in self.statements if not each.allows])
+
     def concerning(self, asked: Asked) -> tuple[Statement, ...]:
         """The statements about the action, denials first."""
         found = self._by_action.get(asked.action)

@@ -1,42 +1,199 @@
-"""Who may do what: a bucket is its owner's account's alone, and its name is nobody else's to look into."""
+"""Who may do what with a bucket and what is in it: policies of both sides, and access control lists if they count."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 
+from celaje.cloud.authority.identities import canonical_user
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.question import Question
+from celaje.cloud.policy.decision import Decision, Side
+from celaje.cloud.policy.documents import Document, document
+from celaje.cloud.s3 import grants
 from celaje.cloud.s3.names import is_bucket_name
+from celaje.cloud.s3.permissions import actions_of, facts_of
+from celaje.cloud.s3.public_policies import is_public
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.records import Bucket
+from celaje.cloud.s3.store.records import Bucket, StoredObject
 from celaje.cloud.s3.store.refusals import access_denied, no_such_bucket
+from celaje.cloud.s3.store.versions import NULL
+
+# What an account's own root may whatever the policy says: otherwise nobody could mend it.
+_MENDING = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
+_READING = ("GetObject", "HeadObject", "GetObjectAttributes")
+# Operations on objects that are the bucket's owner's to do, whoever put the object.
+_OF_BUCKET_OWNER = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
 
 
-def named_bucket(store: ObjectStore, call: Call, name: str, expected_owner: str | None = None) -> Bucket:
-    """The bucket, which is the caller's. InvalidBucketName, NoSuchBucket, AccessDenied."""
-    if not call.caller.access_key:
-        raise access_denied()
+def found_bucket(store: ObjectStore, name: str, expected_owner: str | None = None) -> Bucket:
+    """The bucket of that name. InvalidBucketName, NoSuchBucket; AccessDenied where its owner is another than that."""
     bucket = store.buckets.get(name)
     if bucket is None:
         if not is_bucket_name(name):
             raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": name})
         raise no_such_bucket(name)
-    if bucket.account != call.account or (expected_owner is not None and expected_owner != bucket.account):
+    if expected_owner is not None and expected_owner != bucket.account:
         raise access_denied()
     return bucket
 
 
 def bucket_of(store: ObjectStore, call: Call, request: Mapping[str, object]) -> Bucket:
-    """The same of a request's Bucket and ExpectedBucketOwner."""
+    """The bucket of a request's Bucket and ExpectedBucketOwner, of which whoever calls may do what the request asks.
+    InvalidBucketName, NoSuchBucket, AccessDenied."""
     owner = request.get("ExpectedBucketOwner")
-    return named_bucket(store, call, str(request["Bucket"]), None if owner is None else str(owner))
+    bucket = found_bucket(store, str(request["Bucket"]), None if owner is None else str(owner))
+    if _is_owners(call, bucket) and (not bucket.settings.policy or call.operation in _MENDING):
+        return bucket
+    key = None if request.get("Key") is None else str(request["Key"])
+    for action in actions_of(call.operation, request):
+        require(store, call, bucket, action, key, request)
+    if key is not None and call.operation in _READING:
+        _hide_what_is_missing(store, call, bucket, key, request)
+    return bucket
 
 
-def canonical_user(account: str) -> str:
-    """The 64 hexadecimal digits by which S3 names an account's owner."""
-    return hashlib.sha256(f"canonical user of {account}".encode()).hexdigest()
+def bucket_to_look_in(store: ObjectStore, call: Call, request: Mapping[str, object]) -> Bucket:
+    """The same for a request that names objects of its own, each of which is to be asked for (`require`)."""
+    owner = request.get("ExpectedBucketOwner")
+    return found_bucket(store, str(request["Bucket"]), None if owner is None else str(owner))
+
+
+def _is_owners(call: Call, bucket: Bucket) -> bool:
+    """Whether the bucket and all in it are the caller's own, whom no policy of an identity holds."""
+    return call.caller.is_root and bucket.account == call.account and not grants.counts(bucket.settings)
+
+
+def require(
+    store: ObjectStore,
+    call: Call,
+    bucket: Bucket,
+    action: str,
+    key: str | None,
+    request: Mapping[str, object],
+    version: str | None = None,
+) -> None:
+    """AccessDenied where whoever calls may not do that to the bucket, or to the object `key` in it."""
+    if _is_owners(call, bucket) and not bucket.settings.policy:
+        return
+    decision, question = _decided(store, call, bucket, action, key, request, version)
+    if not decision.allowed:
+        raise _refusal(call, bucket, question, decision)
+
+
+def permits(store: ObjectStore, call: Call, bucket: Bucket, action: str) -> bool:
+    """Whether whoever calls may do that to the bucket."""
+    return _decided(store, call, bucket, action, None, {}, None)[0].allowed
+
+
+def require_of_account(call: Call, action: str, resource: str, request: Mapping[str, object]) -> None:
+    """AccessDenied where whoever calls may not do what no bucket has a say in: make one, or list the account's."""
+    if not call.account:
+        raise access_denied()
+    if call.caller.is_root:
+        return
+    question = Question(action, resource, facts_of(request))
+    decision = Decision(False) if call.authority is None else call.authority.decide(call, question, Side(call.account))
+    if not decision.allowed:
+        raise _refusal(call, None, question, decision)
+
+
+def _decided(
+    store: ObjectStore,
+    call: Call,
+    bucket: Bucket,
+    action: str,
+    key: str | None,
+    request: Mapping[str, object],
+    version: str | None,
+) -> tuple[Decision, Question]:
+    settings = bucket.settings
+    arn = f"arn:aws:s3:::{bucket.name}"
+    lookup = partial(_object, store, bucket, key, request.get("VersionId") if version is None else version)
+    facts = facts_of(request) | {"s3:resourceaccount": (bucket.account,)}
+    question = Question(
+        action, arn if key is None else f"{arn}/{key}", facts, None if key is None else partial(_tags, lookup)
+    )
+    if call.authority is None:
+        return Decision(call.caller.is_root and call.account == bucket.account), question
+    side = Side(bucket.account, _policy(call, bucket))
+    if grants.counts(settings):
+        side = _with_list(call, bucket, action, lookup() if key is not None else None, side)
+    return call.authority.decide(call, question, side), question
+
+
+def _policy(call: Call, bucket: Bucket) -> Document | None:
+    """The bucket's policy, as far as it counts for whoever calls: a public one may be for its own account alone."""
+    settings = bucket.settings
+    if not settings.policy:
+        return None
+    restricted = "RestrictPublicBuckets" in (settings.blocked or ())
+    if restricted and call.account != bucket.account and is_public(settings.policy):
+        return None
+    return document(settings.policy)
+
+
+def _with_list(call: Call, bucket: Bucket, action: str, found: StoredObject | None, side: Side) -> Side:
+    settings = bucket.settings
+    of_bucket = grants.owners(bucket.account) if settings.grants is None else settings.grants
+    listed = grants.grade_of(call, action, of_bucket, settings, of_object=False)
+    if found is None:
+        return Side(side.account, side.policy, listed)
+    owner = grants.owner_of_object(bucket, found.attributes)
+    of_object = grants.owners(owner) if found.attributes.grants is None else found.attributes.grants
+    own = grants.grade_of(call, action, of_object, settings, of_object=True)
+    if owner == bucket.account or action in _OF_BUCKET_OWNER:
+        return Side(side.account, side.policy, max(listed, own))
+    # What another account owns, the bucket's policy cannot give away; it can refuse it.
+    policy = side.policy
+    return Side(owner, None if policy is None else policy.denials(), own)
+
+
+def _object(store: ObjectStore, bucket: Bucket, key: str | None, version: object) -> StoredObject | None:
+    if key is None:
+        return None
+    try:
+        named = key.encode()
+    except UnicodeEncodeError:
+        return None
+    wanted = None if version is None else "" if version == NULL else str(version)
+    found = store.objects.find(bucket, named, wanted)
+    return None if found is None or found.marker else found
+
+
+def _tags(lookup: partial[StoredObject | None]) -> Mapping[str, str]:
+    found = lookup()
+    return {} if found is None else dict(found.attributes.tags)
+
+
+def _hide_what_is_missing(
+    store: ObjectStore, call: Call, bucket: Bucket, key: str, request: Mapping[str, object]
+) -> None:
+    """Who may not list a bucket is not told either which objects it does not have."""
+    if _object(store, bucket, key, request.get("VersionId")) is None and not permits(
+        store, call, bucket, "s3:ListBucket"
+    ):
+        raise access_denied()
+
+
+def _refusal(call: Call, bucket: Bucket | None, question: Question, decision: Decision) -> AwsError:
+    source = decision.source
+    if source is None or not call.account or (bucket is not None and bucket.account != call.account):
+        return access_denied()
+    article = "an" if source.value[0] in "aeiou" else "a"
+    why = (
+        f"with an explicit deny in {article} {source.value}"
+        if decision.denied
+        else f"because no {source.value} allows the {question.action} action"
+    )
+    return AwsError(
+        "AccessDenied",
+        f"User: {call.caller.arn} is not authorized to perform: {question.action} on resource: "
+        f'"{question.resource}" {why}',
+        403,
+    )
 
 
 def owner_of(account: str) -> dict[str, str]:
@@ -59,3 +216,4 @@ def refuse_unimplemented(request: Mapping[str, object], members: Iterable[str]) 
                 501,
                 {"Header": member},
             )
+

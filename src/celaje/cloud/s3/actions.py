@@ -7,6 +7,7 @@ import functools
 
 from celaje.cloud.aws.action import READING, Actions, Answer, Handler
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3.access_control_lists import AclActions
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
 from celaje.cloud.s3.cross_origin import CorsActions
@@ -15,6 +16,7 @@ from celaje.cloud.s3.lifecycle import LifecycleActions
 from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
 from celaje.cloud.s3.objects import ObjectActions
+from celaje.cloud.s3.public_access import PublicAccessActions
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.tagging import TaggingActions
 from celaje.cloud.s3.versioning import VersioningActions
@@ -28,6 +30,8 @@ def s3_actions(store: ObjectStore) -> Actions:
         ObjectActions(store),
         MultipartActions(store),
         ListingActions(store),
+        AclActions(store),
+        PublicAccessActions(store),
         ConfigurationActions(store),
         CorsActions(store),
         LifecycleActions(store),

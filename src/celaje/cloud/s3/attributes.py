@@ -30,13 +30,7 @@ _KEPT = (
 _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 _LARGEST_METADATA = 2048
 
-# What the owner of everything has anyway.
-_HARMLESS_ACLS = ("private", "bucket-owner-full-control", "bucket-owner-read")
 _UNIMPLEMENTED = (
-    "GrantFullControl",
-    "GrantRead",
-    "GrantReadACP",
-    "GrantWriteACP",
     "ServerSideEncryption",
     "SSECustomerAlgorithm",
     "SSECustomerKey",
@@ -56,12 +50,8 @@ _UNIMPLEMENTED = (
 
 
 def refuse_other_features(request: Mapping[str, object]) -> None:
-    """NotImplemented for encryption, locks and grants; AccessControlListNotSupported for what a bucket that its owner
-    enforces does not take."""
+    """NotImplemented for encryption and locks."""
     refuse_unimplemented(request, _UNIMPLEMENTED)
-    acl = request.get("ACL")
-    if acl is not None and acl not in _HARMLESS_ACLS:
-        raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
 
 
 def attributes_of(request: Mapping[str, object]) -> Attributes:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
-from celaje.cloud.s3.access import bucket_of, moment, owner_of, refuse_unimplemented
+from celaje.cloud.s3.access import bucket_of, moment, owner_of, refuse_unimplemented, require_of_account
 from celaje.cloud.s3.attributes import refuse_other_features
 from celaje.cloud.s3.names import is_bucket_name
+from celaje.cloud.s3.public_access import first_settings
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.refusals import access_denied, invalid_argument
+from celaje.cloud.s3.store.refusals import invalid_argument
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -30,9 +31,8 @@ class BucketActions:
         self._store = store
 
     def create_bucket(self, call: Call, request: s3.CreateBucketRequestTypeDef) -> Answer:
-        if not call.caller.access_key:
-            raise access_denied()
         name = request["Bucket"]
+        require_of_account(call, "s3:CreateBucket", f"arn:aws:s3:::{name}", request)
         if not is_bucket_name(name):
             raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": name})
         configuration = request.get("CreateBucketConfiguration", {})
@@ -43,7 +43,12 @@ class BucketActions:
         if len(self._store.buckets.of(call.account)) >= MOST_BUCKETS:
             raise AwsError("TooManyBuckets", "You have attempted to create more buckets than allowed")
         try:
-            self._store.buckets.create(name, call.account, region, given).result()
+            settings = first_settings(call, request)
+            # Serially with whatever closes the account: it sees this bucket, or this sees that it is closed.
+            with call.writing() as session:
+                if call.authority is not None:
+                    call.authority.require_open(session, call.account)
+                self._store.buckets.create(name, call.account, region, given, settings).result()
         except AwsError as refused:
             there = self._store.buckets.get(name)
             # In its first region S3 answers the owner's second request as it did the first.
@@ -66,8 +71,7 @@ class BucketActions:
         return {"LocationConstraint": None if bucket.region == CLASSIC_REGION else bucket.region}
 
     def list_buckets(self, call: Call, request: s3.ListBucketsRequestTypeDef) -> Answer:
-        if not call.caller.access_key:
-            raise access_denied()
+        require_of_account(call, "s3:ListAllMyBuckets", "arn:aws:s3:::*", request)
         prefix, region = request.get("Prefix", ""), request.get("BucketRegion")
         after = _after(request.get("ContinuationToken"))
         found = [

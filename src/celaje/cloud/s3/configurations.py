@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
-from celaje.cloud.s3.access import bucket_of, owner_of
+from celaje.cloud.s3.access import bucket_of
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.versions import found_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -26,26 +25,6 @@ class ConfigurationActions:
         return AwsError(code, message, 404, {"BucketName": bucket.name})
 
     # --- what has a value anyway ---
-
-    def get_bucket_acl(self, call: Call, request: s3.GetBucketAclRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return _owners_alone(call.account)
-
-    def get_object_acl(self, call: Call, request: s3.GetObjectAclRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found_object(self._store, bucket, request)
-        return _owners_alone(call.account)
-
-    def get_bucket_ownership_controls(
-        self, call: Call, request: s3.GetBucketOwnershipControlsRequestTypeDef
-    ) -> Answer:
-        bucket_of(self._store, call, request)
-        return {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}}
-
-    def get_public_access_block(self, call: Call, request: s3.GetPublicAccessBlockRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-        return {"PublicAccessBlockConfiguration": dict.fromkeys(names, True)}
 
     def get_bucket_request_payment(self, call: Call, request: s3.GetBucketRequestPaymentRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
@@ -68,12 +47,6 @@ class ConfigurationActions:
         return {}
 
     # --- what is not there ---
-
-    def get_bucket_policy(self, call: Call, request: s3.GetBucketPolicyRequestTypeDef) -> Answer:
-        raise self._absent(call, request, "NoSuchBucketPolicy", "The bucket policy does not exist")
-
-    def get_bucket_policy_status(self, call: Call, request: s3.GetBucketPolicyStatusRequestTypeDef) -> Answer:
-        raise self._absent(call, request, "NoSuchBucketPolicy", "The bucket policy does not exist")
 
     def get_bucket_encryption(self, call: Call, request: s3.GetBucketEncryptionRequestTypeDef) -> Answer:
         raise self._absent(
@@ -111,15 +84,7 @@ class ConfigurationActions:
 
     # --- taking away what is not there ---
 
-    def delete_bucket_policy(self, call: Call, request: s3.DeleteBucketPolicyRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return {}
-
     def delete_bucket_website(self, call: Call, request: s3.DeleteBucketWebsiteRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
         return {}
 
-
-def _owners_alone(account: str) -> Answer:
-    owner = owner_of(account)
-    return {"Owner": owner, "Grants": [{"Grantee": {"Type": "CanonicalUser", **owner}, "Permission": "FULL_CONTROL"}]}

@@ -13,6 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.access import bucket_of, moment, owner_of
 from celaje.cloud.s3.attributes import kind_of
 from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.grants import owner_of_object
 from celaje.cloud.s3.store.listing import Page
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import Bucket, StoredObject
@@ -80,7 +81,7 @@ class ListingActions:
             "Marker": asked.told(asked.after),
             "MaxKeys": asked.limit,
             "NextMarker": asked.told(page.last) if page.last is not None and asked.delimiter else None,
-            "Contents": [_described(found, asked.told, call.account) for found in page.entries],
+            "Contents": [_described(bucket, found, asked.told, owner=True) for found in page.entries],
         }
 
     def _page(self, bucket: Bucket, asked: Asked) -> Page[StoredObject]:
@@ -94,7 +95,7 @@ class ListingActions:
         if token:
             asked = replace(asked, after=_place(token))
         page = self._page(bucket, asked)
-        owner = call.account if request.get("FetchOwner") else None
+        owner = bool(request.get("FetchOwner"))
         return {
             **asked.answer(page.prefixes, page.last is not None),
             "Name": bucket.name,
@@ -103,7 +104,7 @@ class ListingActions:
             "KeyCount": len(page.entries) + len(page.prefixes),
             "ContinuationToken": token,
             "NextContinuationToken": _token(page.last) if page.last is not None else None,
-            "Contents": [_described(found, asked.told, owner) for found in page.entries],
+            "Contents": [_described(bucket, found, asked.told, owner=owner) for found in page.entries],
         }
     def list_object_versions(self, call: Call, request: s3.ListObjectVersionsRequestTypeDef) -> Answer:
         """Each object of a bucket that never had versions is its one version, `null`."""
@@ -135,7 +136,7 @@ class ListingActions:
             "NextVersionIdMarker": told_version(page.entries[-1][0].version) if last_is_version else None,
             "Versions": [
                 {
-                    **_described(found, asked.told, call.account),
+                    **_described(bucket, found, asked.told, owner=True),
                     "VersionId": told_version(found.version),
                     "IsLatest": newest,
                 }
@@ -148,7 +149,7 @@ class ListingActions:
                     "VersionId": told_version(found.version),
                     "IsLatest": newest,
                     "LastModified": moment(found.modified),
-                    "Owner": owner_of(call.account),
+                    "Owner": owner_of(bucket.account),
                 }
                 for found, newest in page.entries
                 if found.marker
@@ -181,8 +182,8 @@ class ListingActions:
                     "Key": asked.told(upload.key),
                     "UploadId": upload.identifier,
                     "Initiated": moment(upload.initiated),
-                    "Initiator": owner_of(call.account),
-                    "Owner": owner_of(call.account),
+                    "Initiator": owner_of(upload.plan.attributes.owner or bucket.account),
+                    "Owner": owner_of(upload.plan.attributes.owner or bucket.account),
                     "StorageClass": upload.plan.attributes.storage_class,
                     "ChecksumAlgorithm": upload.plan.algorithm if upload.plan.declared else None,
                 }
@@ -191,7 +192,7 @@ class ListingActions:
         }
 
 
-def _described(found: StoredObject, told: Told, owner: str | None) -> dict[str, object]:
+def _described(bucket: Bucket, found: StoredObject, told: Told, *, owner: bool) -> dict[str, object]:
     checksum = found.attributes.checksum
     return {
         "Key": told(found.key),
@@ -201,7 +202,7 @@ def _described(found: StoredObject, told: Told, owner: str | None) -> dict[str, 
         "StorageClass": found.attributes.storage_class,
         "ChecksumAlgorithm": [checksum.algorithm] if checksum is not None else None,
         "ChecksumType": kind_of(checksum) if checksum is not None else None,
-        "Owner": owner_of(owner) if owner is not None else None,
+        "Owner": owner_of(owner_of_object(bucket, found.attributes)) if owner else None,
     }
 
 

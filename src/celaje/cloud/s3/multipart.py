@@ -22,7 +22,7 @@ from celaje.cloud.s3.bodies import LARGEST_PUT, claimed_algorithm, receive, requ
 from celaje.cloud.s3.conditions import plain_etag, quoted
 from celaje.cloud.s3.expiry import abortion_told, calendar_of, expiration_told
 from celaje.cloud.s3.names import key_of
-from celaje.cloud.s3.objects import opened_source
+from celaje.cloud.s3.objects import opened_source, owned
 from celaje.cloud.s3.ranges import copied_span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
 from celaje.cloud.s3.store.object_store import ObjectStore
@@ -45,7 +45,7 @@ class MultipartActions:
     def create_multipart_upload(self, call: Call, request: s3.CreateMultipartUploadRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
-        attributes = attributes_of(request)
+        attributes = owned(call, bucket, attributes_of(request), request)
         declared = declared_algorithm(request)
         kind = request.get("ChecksumType")
         if kind is not None and declared is None:
@@ -174,8 +174,8 @@ class MultipartActions:
                 }
                 for part in told
             ],
-            "Initiator": owner_of(call.account),
-            "Owner": owner_of(call.account),
+            "Initiator": owner_of(upload.plan.attributes.owner or bucket.account),
+            "Owner": owner_of(upload.plan.attributes.owner or bucket.account),
             "StorageClass": upload.plan.attributes.storage_class,
             **abortion_told(bucket, upload, calendar_of(call)),
             **_declared(upload.plan),

@@ -6,10 +6,19 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import conditions
-from celaje.cloud.s3.access import bucket_of, moment, named_bucket, refuse_unimplemented
+from celaje.cloud.s3.access import (
+    bucket_of,
+    bucket_to_look_in,
+    found_bucket,
+    moment,
+    refuse_unimplemented,
+    require,
+)
 from celaje.cloud.s3.attributes import (
     answered_checksum,
     attributes_of,
@@ -21,6 +30,7 @@ from celaje.cloud.s3.attributes import (
 from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
 from celaje.cloud.s3.conditions import quoted
 from celaje.cloud.s3.expiry import calendar_of, expiration_told
+from celaje.cloud.s3.grants import of_new_object
 from celaje.cloud.s3.names import copy_source, key_of
 from celaje.cloud.s3.ranges import wanted_span
 from celaje.cloud.s3.store.checksums import ALGORITHMS
@@ -49,7 +59,7 @@ class ObjectActions:
     def put_object(self, call: Call, request: s3.PutObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
-        attributes = attributes_of(request)
+        attributes = owned(call, bucket, attributes_of(request), request)
         condition = conditions.of_writing(request, key)
         if condition is not None:
             condition(self._store.objects.find(bucket, key))  # before a long body; once more when it is put
@@ -82,6 +92,7 @@ class ObjectActions:
             named = "?versionId=" in str(request["CopySource"])
             to_itself = (source.number, found.key) == (bucket.number, key) and not named
             attributes = _copied_attributes(request, found.attributes, to_itself=to_itself)
+            attributes = owned(call, bucket, attributes, request)
             kept = found.attributes.checksum
             wanted = algorithm or (ALGORITHMS[kept.algorithm] if kept else default_algorithm())
             received = self._store.again(opened, wanted)
@@ -167,7 +178,7 @@ class ObjectActions:
         return {"VersionId": told_version(marker.version), "DeleteMarker": True}
 
     def delete_objects(self, call: Call, request: s3.DeleteObjectsRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
+        bucket = bucket_to_look_in(self._store, call, request)
         refuse_unimplemented(request, ("MFA",))
         wanted = request["Delete"].get("Objects", ())
         if not 0 < len(wanted) <= MOST_DELETED:
@@ -182,6 +193,8 @@ class ObjectActions:
         for each in wanted:
             named: dict[str, object] = {"Key": each["Key"], "VersionId": each.get("VersionId")}
             try:
+                action = "s3:DeleteObject" if each.get("VersionId") is None else "s3:DeleteObjectVersion"
+                require(self._store, call, bucket, action, each["Key"], request, each.get("VersionId"))
                 refuse_unimplemented(each, ("LastModifiedTime", "Size"))
                 condition = conditions.of_deleting(each.get("ETag"))
                 version = wanted_version(bucket, each.get("VersionId"))
@@ -207,13 +220,13 @@ def _marker_told(change: Change) -> dict[str, object]:
 
 def with_checksum(attributes: Attributes, received: Received) -> Attributes:
     """The attributes of an object with that body."""
-    return Attributes(
-        headers=attributes.headers,
-        metadata=attributes.metadata,
-        checksum=received.checksum,
-        tags=attributes.tags,
-        storage_class=attributes.storage_class,
-    )
+    return msgspec.structs.replace(attributes, checksum=received.checksum)
+
+
+def owned(call: Call, bucket: Bucket, attributes: Attributes, request: Mapping[str, object]) -> Attributes:
+    """The attributes of an object that whoever calls puts there: with its owner, and what the owner gives of it."""
+    owner, given = of_new_object(call, bucket, request)
+    return msgspec.structs.replace(attributes, owner=owner, grants=given)
 
 
 @contextlib.contextmanager
@@ -224,7 +237,9 @@ def opened_source(
     InvalidArgument, InvalidRequest for a delete marker."""
     name, key, version = copy_source(str(request["CopySource"]))
     owner = request.get("ExpectedSourceBucketOwner")
-    bucket = named_bucket(store, call, name, None if owner is None else str(owner))
+    bucket = found_bucket(store, name, None if owner is None else str(owner))
+    action = "s3:GetObject" if version is None else "s3:GetObjectVersion"
+    require(store, call, bucket, action, key.decode(), {}, version)
     opened = store.objects.open(bucket, key, wanted_version(bucket, version))
     if opened.object.marker:
         raise invalid_request(

@@ -17,8 +17,8 @@ PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Re
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True):
-    """What an access control list gives: `grantee` is an account's number or the URI of a group, `permission` S3's word
-    (READ, WRITE, READ_ACP, WRITE_ACP, FULL_CONTROL)."""
+    """What an access control list gives: `grantee` is S3's canonical name of an account or the URI of a group,
+    `permission` S3's word (READ, WRITE, READ_ACP, WRITE_ACP, FULL_CONTROL)."""
 
     grantee: str
     permission: str

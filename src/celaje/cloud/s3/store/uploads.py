@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from celaje.cloud.s3.store.buckets import forget_contents
 from celaje.cloud.s3.store.checksums import ALGORITHMS, composite, full_object
 from celaje.cloud.s3.store.contents import Contents
@@ -18,7 +20,6 @@ from celaje.cloud.s3.store.listing import Page, Row, list_page, range_query, row
 from celaje.cloud.s3.store.objects import Condition, Objects, remember_content
 from celaje.cloud.s3.store.receive import Received
 from celaje.cloud.s3.store.records import (
-    Attributes,
     Bucket,
     Checksum,
     Part,
@@ -215,9 +216,7 @@ def put_together(upload: Upload, parts: Sequence[Part]) -> StoredObject:
     given = plan.attributes
     # Parts' checksums are told only of composites.
     told = tuple(PartOfObject(part.number, part.size, part.checksum) for part in parts)
-    attributes = Attributes(
-        given.headers, given.metadata, checksum, told, upload.identifier, given.tags, given.storage_class
-    )
+    attributes = msgspec.structs.replace(given, checksum=checksum, parts=told, upload=upload.identifier)
     return StoredObject(
         upload.key,
         sum(part.size for part in parts),
