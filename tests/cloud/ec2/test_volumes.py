@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def public_image(act: Actor) -> Image:
     return image
 
 
-def refused(code: str, message: str = "") -> object:
+def refused(code: str, message: str = "") -> Any:
     return pytest.raises(AwsError, match=f"^{code}: .*{message}")
 
 

@@ -81,6 +81,11 @@ TABLE = {
         POWERED_OFF,
         Step.START,
     ),
+    "but not while an image is made of its volumes": (
+        Intent("running", "running", NOW, ago(1), ready=False),
+        POWERED_OFF,
+        Step.NOTHING,
+    ),
     "which ends the reboot": (
         Intent("running", "running", NOW, ago(5)),
         Seen(alive=True, begun=ago(1)),

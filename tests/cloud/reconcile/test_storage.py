@@ -18,7 +18,7 @@ from celaje.cloud.state.volumes import Volume, VolumeAttachment
 from celaje.disk.volumes import VolumeStore
 from celaje.errors import NotFound
 from tests.cloud.ec2.acting import Actor
-from tests.cloud.ec2.test_volumes import ZONE, instance
+from tests.cloud.ec2.test_volumes import ZONE, instance, refused
 
 PATIENCE_SECONDS = 60
 
@@ -182,6 +182,12 @@ def test_a_snapshot_stays_as_long_as_a_volume_is_to_be_made_of_it(world: World) 
 def test_a_volume_grows_and_says_when_it_has(world: World) -> None:
     volume = world.volume()
     world.act(volumes.modify_volume, VolumeId=volume, Size=3, VolumeType="gp3")
+    world.volumes.step()
+    (optimizing,) = world.act(volumes.describe_volumes_modifications)["VolumesModifications"]
+    assert (optimizing["ModificationState"], optimizing["Progress"]) == ("optimizing", 50)
+    assert world.act(volumes.describe_volumes)["Volumes"][0]["Size"] == 3
+    with refused("IncorrectModificationState", "OPTIMIZING"):
+        world.act(volumes.modify_volume, VolumeId=volume, Size=4)
     world.settle(
         lambda: (
             world.act(volumes.describe_volumes_modifications)["VolumesModifications"][0]["ModificationState"]

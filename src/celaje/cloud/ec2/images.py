@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ACTIONS = Actions("ec2")
 CONTROLLER = "images"
+INSTANCES = "instances"
 RESOLVED = "resolve:ssm:"
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
@@ -110,8 +111,8 @@ def checked_name(call: Call, name: str) -> str:
 
 @ACTIONS.action
 def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
-    """Of an instance's volumes: each is snapshotted at an instant of its own, as after a loss of power. Without
-    NoReboot a running instance is rebooted afterwards."""
+    """Of an instance's volumes. Without NoReboot a running instance is shut down first, and started again when its
+    snapshots are whole; with it each volume is snapshotted at an instant of its own, as after a loss of power."""
     name = checked_name(call, request["Name"])
     instance = call.session.get(Instance, checked_id(request["InstanceId"], "i", "InvalidInstanceID"))
     if instance is None or (instance.account, instance.region) != (call.account, call.region):
@@ -144,6 +145,8 @@ def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
     set_tags(call.session, image.id, "image", call.account, call.region, tags["image"])
     if instance.state == RUNNING and not request.get("NoReboot"):
         image.reboot_pending = True
+        instance.reboot_asked = call.now
+        call.wake(INSTANCES)
     call.wake(CONTROLLER)
     return {"ImageId": image.id}
 

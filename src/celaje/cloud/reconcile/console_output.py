@@ -17,7 +17,8 @@ ACTIONS = Actions("ec2")
 
 @ACTIONS.action
 def get_console_output(call: Call, request: ec2.GetConsoleOutputRequestTypeDef) -> Answer:
-    """The last 64 KiB, also after a stop. Nothing of an instance that has not started, or is gone."""
+    """The last 64 KiB, also after a stop, and for the hour that a terminated one is listed. Nothing of an instance that
+    has not started."""
     from celaje.cloud.reconcile import machines  # what it imports would make the first answer of a cloud wait
 
     instance = find_instance(call, request["InstanceId"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 
 from sqlalchemy import select
@@ -13,7 +12,7 @@ from celaje.cloud.reconcile.volumes import Wake
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
-from celaje.cloud.state.instances import PENDING, RUNNING, Instance
+from celaje.cloud.state.instances import PENDING, Instance
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.disk.volumes import SnapshotSource, VolumeStore
 from celaje.errors import CelajeError, ImageError, NotFound
@@ -69,7 +68,7 @@ class ImagesController:
                 return
         if any(snapshot.state != "completed" for snapshot in found.values()):
             return  # the controller of snapshots wakes this one
-        self._reboot(image)
+        self._let_start(image.id)
         root = next(one.snapshot for one in image.devices if one.device == image.root_device)
         self._make_bootable(image, found[root])
         with self._database.write() as session:
@@ -77,14 +76,13 @@ class ImagesController:
             if row.state == "pending":
                 row.state, row.problem = "available", ""
 
-    def _reboot(self, image: Image) -> None:
-        if not image.reboot_pending:
-            return
+    def _let_start(self, identifier: str) -> None:
+        """An instance that was switched off for its snapshots may be started again: they are whole, or never will
+        be."""
         with self._database.write() as session:
-            row = session.get_one(Image, image.id)
-            instance = session.get(Instance, image.source_instance)
-            if row.reboot_pending and instance is not None and instance.state == RUNNING:
-                instance.reboot_asked = datetime.datetime.now(datetime.UTC)
+            row = session.get(Image, identifier)
+            if row is None or not row.reboot_pending:
+                return
             row.reboot_pending = False
         self._wake(("instances",))
 
@@ -114,6 +112,7 @@ class ImagesController:
         with self._database.write() as session:
             row = session.get_one(Image, identifier)
             row.state, row.problem = "failed", problem
+        self._let_start(identifier)
 
     def _remove(self, image: Image) -> None:
         """Machines have links to their kernels; one that is about to be made needs the image still."""

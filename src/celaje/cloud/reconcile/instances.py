@@ -26,6 +26,7 @@ from celaje.cloud.reconcile.instance_decision import PRESS_AGAIN_SECONDS, Intent
 from celaje.cloud.reconcile.launching import VolumesReady
 from celaje.cloud.reconcile.process_watch import ProcessWatch
 from celaje.cloud.state.database import Database
+from celaje.cloud.state.images import rebooted_for
 from celaje.cloud.state.instances import (
     PENDING,
     RUNNING,
@@ -106,23 +107,27 @@ class InstancesController:
             )
             waiting = [row.id for row in rows if row.wanted == "running" and row.state == PENDING]
             ready = launching.volumes_ready(session, waiting)
+            imaged = set(rebooted_for(session).values())
         again: float | None = LOOK_SECONDS
         for row in rows:
-            again = sooner(again, self._consider(row, ready.get(row.id), now))
+            again = sooner(again, self._consider(row, ready.get(row.id), row.id in imaged, now))
         if not self._begun:
             self._begun = True
             log.info("%d instances are there; %d machines run, and are watched", len(rows), len(self._watch))
         return sooner(again, self._retries.next())
 
-    def _consider(self, row: Instance, volumes: VolumesReady | None, now: datetime.datetime) -> float | None:
-        """Begin the next step of one instance; after how many seconds to look at it again."""
+    def _consider(
+        self, row: Instance, volumes: VolumesReady | None, imaged: bool, now: datetime.datetime
+    ) -> float | None:
+        """Begin the next step of one instance; after how many seconds to look at it again. `imaged`: its volumes are
+        being snapshotted, for which it was switched off."""
         with self._changing:
             if row.id in self._busy:
                 return None  # whoever is at it wakes us
         seen, process = machines.seen(row.id, row.launched)
         if process is not None:
             self._watch.watch(process)
-        step = decided(_intent(row, volumes), seen, now)
+        step = decided(_intent(row, volumes, imaged), seen, now)
         if step is Step.NOTHING:
             return WAIT_SECONDS if row.state == PENDING and not seen.alive else None
         if step is Step.PRESS:
@@ -273,6 +278,7 @@ class InstancesController:
                 )
 
     def _remove(self, instance: str) -> None:
+        machines.keep_console(instance)
         launching.remove(instance)
         self._shares.release(instance)
         now = datetime.datetime.now(datetime.UTC)
@@ -297,9 +303,10 @@ class InstancesController:
             if row is not None and row.state == TERMINATED:
                 session.delete(row)
                 remove_tags(session, instance)
+        machines.forget_console(instance)
 
 
-def _intent(row: Instance, volumes: VolumesReady | None) -> Intent:
+def _intent(row: Instance, volumes: VolumesReady | None, imaged: bool) -> Intent:
     return Intent(
         wanted=row.wanted,
         state=row.state,
@@ -309,6 +316,6 @@ def _intent(row: Instance, volumes: VolumesReady | None) -> Intent:
         recovers=row.auto_recovery != "disabled",
         recoveries=row.recoveries,
         failing=bool(row.failure),
-        ready=volumes is None or volumes.ready,
+        ready=(volumes is None or volumes.ready) and not imaged,
         hopeless=volumes is not None and bool(volumes.problem) and not volumes.ready,
     )

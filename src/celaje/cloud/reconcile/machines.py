@@ -10,6 +10,7 @@ import datetime
 from functools import cache
 from pathlib import Path
 
+from celaje import durable_file, paths
 from celaje.cloud.reconcile.instance_decision import End, Seen
 from celaje.errors import CelajeError, NotFound
 from celaje.host import control, messages
@@ -82,6 +83,31 @@ def answers(instance: str) -> bool:
 
 
 def console_output(instance: str) -> bytes:
-    """What the guest said last. NotFound if it never started."""
-    with ConsoleRing(MachineDirectory.of(instance).ring) as ring:
-        return ring.tail(CONSOLE_BYTES)
+    """What the guest said last, also of one that is terminated and still listed. NotFound if it never started."""
+    try:
+        with ConsoleRing(MachineDirectory.of(instance).ring) as ring:
+            return ring.tail(CONSOLE_BYTES)
+    except CelajeError:
+        with contextlib.suppress(FileNotFoundError):
+            return _kept_console(instance).read_bytes()
+        raise
+
+
+def _kept_console(instance: str) -> Path:
+    return paths.home() / "cloud" / "consoles" / instance
+
+
+def keep_console(instance: str) -> None:
+    """Keep what the guest said last beside its machine, which is about to go."""
+    try:
+        with ConsoleRing(MachineDirectory.of(instance).ring) as ring:
+            said = ring.tail(CONSOLE_BYTES)
+    except (CelajeError, OSError):
+        return  # it never started, or the machine is gone already
+    place = _kept_console(instance)
+    durable_file.replace(paths.made(place.parent) / place.name, said)
+
+
+def forget_console(instance: str) -> None:
+    """The instance is listed no longer."""
+    _kept_console(instance).unlink(missing_ok=True)

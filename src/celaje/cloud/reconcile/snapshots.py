@@ -19,7 +19,8 @@ from celaje.cloud.ebs.written_blocks import hidden_volume, written_blocks
 from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.reconcile.volumes import GIB, Wake, source_of
 from celaje.cloud.state.database import Database
-from celaje.cloud.state.images import Image
+from celaje.cloud.state.images import Image, rebooted_for
+from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import remove_tags
 from celaje.cloud.state.volumes import Volume, VolumeAttachment
@@ -36,6 +37,7 @@ PATIENCE = datetime.timedelta(minutes=15)  # for which one that fails is tried a
 
 
 LOOK_SECONDS = 30.0  # at what is written by EBS's direct API: somebody may have ended in the middle
+SHUT_DOWN_SECONDS = 0.25  # until it is looked again whether a guest has shut down for its snapshots
 BLOCKS = "blocks"
 
 
@@ -63,11 +65,14 @@ class SnapshotsController:
         with self._database.read() as session:
             waiting = select(Snapshot).where(Snapshot.state == "pending", Snapshot.host_image == "")
             rows = session.scalars(waiting.order_by(Snapshot.created)).all()
+            rebooted = rebooted_for(session)
             doomed = session.scalars(select(Snapshot.id).where(Snapshot.state == "deleting")).all()
         written = [row for row in rows if row.origin == BLOCKS and not row.sealed]
         for snapshot in written:
             self._time_out(snapshot)
         pending = [row for row in rows if row.origin in ("", "copy") or row.sealed]
+        early = {row.id for row in pending if row.id in rebooted and self._shuts_down(rebooted[row.id])}
+        pending = [row for row in pending if row.id not in early]
         for snapshot in pending:
             with self._changing:
                 busy = not self._taking.isdisjoint(_kept_busy(snapshot))
@@ -77,7 +82,16 @@ class SnapshotsController:
             self._pool.submit(self._take, snapshot)
         for identifier in doomed:
             self._remove(identifier)
-        return sooner(self._retries.next(), 1.0 if doomed else LOOK_SECONDS if written else None)
+        again = SHUT_DOWN_SECONDS if early else 1.0 if doomed else LOOK_SECONDS if written else None
+        return sooner(self._retries.next(), again)
+
+    def _shuts_down(self, instance: str) -> bool:
+        """Whether an instance is still at shutting down. One that did not, and was reset, is snapshotted as it runs."""
+        with self._database.read() as session:
+            row = session.get(Instance, instance)
+        if row is None or row.reboot_asked is None:
+            return False
+        return MachineDirectory.of(instance).holder() is not None
 
     def _time_out(self, snapshot: Snapshot) -> None:
         """One that is written block by block, and to which nothing has come for too long."""

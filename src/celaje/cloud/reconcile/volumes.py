@@ -8,7 +8,8 @@
                                       its machine runs with it, or not at all    note it: attached
     attachment detaching              its machine runs with it                   have the machine detach it
                                       its machine does not have it               the attachment goes
-    modification modifying            the file is smaller                        make it larger
+    modification modifying            the file is smaller                        make it larger, note it: optimizing
+    modification optimizing           whatever                                   note it: completed
     deleting                          no snapshot of it is pending               remove the file, then the row
 
 A machine that does not run has no say: when it starts, the controller of instances gives it the volumes of its rows.
@@ -39,6 +40,7 @@ from celaje.image.store import open_image
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30
+OPTIMIZING_SECONDS = 1.0  # that a modification is shown as optimizing
 Wake = Callable[[Iterable[str]], None]
 
 
@@ -79,20 +81,21 @@ class VolumesController:
             changing = session.scalars(
                 select(VolumeAttachment.volume).where(VolumeAttachment.state.in_(("attaching", "detaching")))
             ).all()
-            modifying = session.scalars(
-                select(VolumeModification.volume).where(VolumeModification.state.in_(("modifying", "optimizing")))
-            ).all()
+            by_state = select(VolumeModification.volume)
+            modifying = session.scalars(by_state.where(VolumeModification.state == "modifying")).all()
+            optimizing = session.scalars(by_state.where(VolumeModification.state == "optimizing")).all()
             doomed = session.scalars(select(Volume.id).where(Volume.state == "deleting")).all()
         work: list[tuple[Callable[[str], None], Iterable[str]]] = [
             (self._make, unmade),
             (self._settle, changing),
+            (self._optimized, optimizing),
             (self._modify, modifying),
             (self._remove, doomed),
         ]
         for task, identifiers in work:
             for identifier in identifiers:
                 self._try(task, identifier)
-        return sooner(self._retries.next(), 1.0 if changing else None)
+        return sooner(self._retries.next(), OPTIMIZING_SECONDS if modifying else 1.0 if changing else None)
 
     def _try(self, task: Callable[[str], None], identifier: str) -> None:
         if not self._retries.due(identifier):
@@ -164,6 +167,8 @@ class VolumesController:
                 held = session.get(VolumeAttachment, identifier)
                 if held is not None and held.state == "attaching":
                     held.state = "attached"
+            if state == RUNNING:
+                self._wake(("networks",))  # the guest's metadata has a list of its disks
         elif attachment.state == "detaching":
             self._detached(attachment)
             with self._database.write() as session:
@@ -173,6 +178,7 @@ class VolumesController:
                     row = session.get(Volume, identifier)
                     if row is not None and row.state == "in-use":
                         row.state = "available"
+            self._wake(("networks",))
 
     def _attached(self, attachment: VolumeAttachment) -> None:
         connection = control.connected(MachineDirectory.of(attachment.instance))
@@ -232,7 +238,14 @@ class VolumesController:
             volume = session.get_one(Volume, identifier)
             volume.size, volume.kind = done.size, done.kind
             volume.iops, volume.throughput = done.iops, done.throughput
-            done.state, done.progress, done.ended = "completed", 100, _now()
+            done.state, done.progress = "optimizing", 50
+
+    def _optimized(self, identifier: str) -> None:
+        """Nothing of a volume moves for another type or size: what AWS does meanwhile is done at the next look."""
+        with self._database.write() as session:
+            done = session.get(VolumeModification, identifier)
+            if done is not None and done.state == "optimizing":
+                done.state, done.progress, done.ended = "completed", 100, _now()
 
     def _remove(self, identifier: str) -> None:
         with self._database.read() as session:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 
 import msgspec
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base, Resource, Structure
 
@@ -44,9 +45,15 @@ class Image(Resource, Base):
     devices: Mapped[list[BlockDevice]] = mapped_column(Structure(list[BlockDevice]))
     host_image: Mapped[str]
     revision: Mapped[str] = mapped_column(default="")
-    reboot_pending: Mapped[bool] = mapped_column(default=False)  # its instance, when the snapshots have begun
+    reboot_pending: Mapped[bool] = mapped_column(default=False)  # its instance is off until its snapshots are whole
     source_instance: Mapped[str] = mapped_column(default="")
     source_image: Mapped[str] = mapped_column(default="")
     source_region: Mapped[str] = mapped_column(default="")
     instance_metadata_v2_only: Mapped[bool] = mapped_column(default=False)
     deprecated: Mapped[datetime.datetime | None]  # from when on only its owner and who knows its id sees it
+
+
+def rebooted_for(session: Session) -> dict[str, str]:
+    """The snapshots that are taken of instances which are switched off for it, and each one's instance."""
+    images = session.scalars(select(Image).where(Image.state == "pending", Image.reboot_pending))
+    return {one.snapshot: image.source_instance for image in images for one in image.devices if one.snapshot}
