@@ -43,9 +43,8 @@ _ASSOCIABLE = (RUNNING, STOPPING, STOPPED)
 
 @ACTIONS.action
 def allocate_address(call: Call, request: ec2.AllocateAddressRequestTypeDef) -> Answer:
-    """An address of this cloud's pool, the account's until it is released."""
-    if request.get("Domain", "vpc") != "vpc":
-        raise AwsError("InvalidParameterValue", "Invalid value for parameter domain. The domain is vpc")
+    """An address of this cloud's pool, the account's until it is released. The domain `standard`, which older clients
+    ask for, is of an EC2 before VPCs: as at AWS today, they get an address of a VPC too."""
     for member in ("Address", "PublicIpv4Pool", "CustomerOwnedIpv4Pool", "IpamPoolId"):
         if request.get(member):
             raise AwsError(

@@ -262,7 +262,16 @@ _FILTERS = Filters[_Found](
         "block-device-mapping.encrypted": lambda one: [False for each in one.image.devices],
     },
     tags=lambda one: one.tags,
-    never=("kernel-id", "platform", "product-code", "product-code.type", "ramdisk-id", "sriov-net-support"),
+    never=(
+        "boot-mode",
+        "kernel-id",
+        "platform",
+        "product-code",
+        "product-code.type",
+        "public-ssm-parameter-name",
+        "ramdisk-id",
+        "sriov-net-support",
+    ),
 )
 
 

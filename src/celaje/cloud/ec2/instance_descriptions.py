@@ -200,6 +200,8 @@ FILTERS = Filters[InstanceView](
         "network-interface.addresses.association.association-id": lambda view: _associations(view, "AssociationId"),
         "network-interface.addresses.association.ip-owner-id": lambda view: _associations(view, "IpOwnerId"),
         "network-interface.addresses.association.public-ip": lambda view: _associations(view, "PublicIp"),
+        "network-interface.addresses.association.public-dns-name": lambda view: _associations(view, "PublicDnsName"),
+        "network-interface.addresses.private-dns-name": lambda view: [one.private_name for _, one in view.interfaces],
         "network-interface.addresses.primary": lambda view: [True for _ in view.interfaces],
         "network-interface.association.allocation-id": lambda view: _associations(view, "AllocationId"),
         "network-interface.association.association-id": lambda view: _associations(view, "AssociationId"),

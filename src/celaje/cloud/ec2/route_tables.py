@@ -33,7 +33,6 @@ _FILTERS = Filters[Tagged[RouteTable]](
         "association.route-table-association-id": lambda table: [each.id for each in table.row.associations],
         "association.route-table-id": lambda table: table.row.id if table.row.associations else None,
         "association.subnet-id": lambda table: [each.subnet or None for each in table.row.associations],
-        "association.gateway-id": lambda table: None,
         "owner-id": lambda table: table.row.account,
         "route-table-id": lambda table: table.row.id,
         "route.destination-cidr-block": lambda table: [route.destination for route in table.row.routes],
@@ -43,6 +42,14 @@ _FILTERS = Filters[Tagged[RouteTable]](
         "vpc-id": lambda table: table.row.vpc,
     },
     tags=lambda table: table.tags,
+    never=(
+        "association.gateway-id",
+        "route.destination-ipv6-cidr-block",
+        "route.destination-prefix-list-id",
+        "route.egress-only-internet-gateway-id",
+        "route.transit-gateway-id",
+        "route.vpc-peering-connection-id",
+    ),
 )
 
 

@@ -38,8 +38,21 @@ _FILTERS = Filters[Tagged[Subnet]](
         "subnet-arn": lambda subnet: _arn(subnet.row),
         "subnet-id": lambda subnet: subnet.row.id,
         "vpc-id": lambda subnet: subnet.row.vpc,
+        "enable-dns64": lambda subnet: False,
+        "map-customer-owned-ip-on-launch": lambda subnet: False,
+        "private-dns-name-options-on-launch.enable-resource-name-dns-a-record": lambda subnet: False,
+        "private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record": lambda subnet: False,
+        "private-dns-name-options-on-launch.hostname-type": lambda subnet: "ip-name",
     },
     tags=lambda subnet: subnet.tags,
+    never=(
+        "customer-owned-ipv4-pool",
+        "enable-lni-at-device-index",
+        "ipv6-cidr-block-association.association-id",
+        "ipv6-cidr-block-association.ipv6-cidr-block",
+        "ipv6-cidr-block-association.state",
+        "outpost-arn",
+    ),
 )
 
 

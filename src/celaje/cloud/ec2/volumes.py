@@ -182,6 +182,7 @@ _FILTERS = Filters[_Found](
         "create-time": lambda one: one.volume.created,
         "encrypted": lambda one: False,
         "fast-restored": lambda one: False,
+        "operator.managed": lambda one: False,
         "multi-attach-enabled": lambda one: False,
         "attachment.instance-id": lambda one: one.attachment.instance if one.attachment else None,
         "attachment.device": lambda one: one.attachment.device if one.attachment else None,

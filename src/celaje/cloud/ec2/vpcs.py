@@ -150,6 +150,8 @@ def cidrs_of(vpc: Vpc) -> list[CidrAssociation]:
 _FILTERS = Filters[Tagged[Vpc]](
     {
         "cidr": lambda vpc: vpc.row.cidr,
+        "cidr-block": lambda vpc: vpc.row.cidr,
+        "cidrBlock": lambda vpc: vpc.row.cidr,
         "cidr-block-association.association-id": lambda vpc: [one.id for one in cidrs_of(vpc.row)],
         "cidr-block-association.cidr-block": lambda vpc: [one.cidr for one in cidrs_of(vpc.row)],
         "cidr-block-association.state": lambda vpc: "associated",
@@ -161,6 +163,12 @@ _FILTERS = Filters[Tagged[Vpc]](
         "vpc-id": lambda vpc: vpc.row.id,
     },
     tags=lambda vpc: vpc.tags,
+    never=(
+        "ipv6-cidr-block-association.association-id",
+        "ipv6-cidr-block-association.ipv6-cidr-block",
+        "ipv6-cidr-block-association.ipv6-pool",
+        "ipv6-cidr-block-association.state",
+    ),
 )
 
 
