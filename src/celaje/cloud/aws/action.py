@@ -146,11 +146,15 @@ class Call:
         assert self.transactions is not None, f"{self.operation} runs in a transaction already: use call.session"
         return self.transactions.read()
 
-    def writing(self) -> contextlib.AbstractContextManager[Session]:
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Session]:
         """A transaction of an untransacted action's own, durable at the end of the block. One at a time in the whole
-        cloud: neither wait nor copy in it."""
+        cloud: neither wait nor copy in it. AwsError where the account was closed meanwhile."""
         assert self.transactions is not None, f"{self.operation} runs in a transaction already: use call.session"
-        return self.transactions.write()
+        with self.transactions.write() as session:
+            if self.authority is not None:
+                self.authority.require_open(session, self.account)
+            yield session
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
@@ -86,6 +87,11 @@ def list_groups_for_user(call: Call, request: iam.ListGroupsForUserRequestTypeDe
     user = USERS.find(call, request["UserName"])
     rows = select(Group).join(GroupMember, GroupMember.group == Group.id).where(GroupMember.user == user.id)
     return listed(call, request, "Groups", call.session.scalars(rows), lambda group: group.folded, _described)
+
+
+def groups_of(session: Session, user: str) -> list[str]:
+    """The ids of the groups that a user is in."""
+    return list(session.scalars(select(GroupMember.group).where(GroupMember.user == user)))
 
 
 def _described(group: Group) -> dict[str, object]:

@@ -82,6 +82,7 @@ def delete_user(call: Call, request: iam.DeleteUserRequestTypeDef) -> Answer:
     bound(call, user.id, None)
     remove_tags(call, user.id)
     call.session.delete(user)
+    call.wake(CREDENTIALS)  # sessions of the user's end with it
     return {}
 
 

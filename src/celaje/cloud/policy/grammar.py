@@ -2,6 +2,7 @@
 
     IDENTITY   of users, groups, roles, sessions and boundaries: says resources, and names nobody
     TRUST      of roles, who may assume them: names somebody, and says no resources
+    RESOURCE   of any resource: names somebody
     BUCKET     of buckets: names somebody, and says resources within the bucket; S3 has words of its own
 """
 
@@ -59,6 +60,7 @@ _DEEPEST = 40
 class Kind(enum.Enum):
     IDENTITY = enum.auto()
     TRUST = enum.auto()
+    RESOURCE = enum.auto()
     BUCKET = enum.auto()
 
 
@@ -133,6 +135,9 @@ def check(text: str, kind: Kind, *, bucket: str = "") -> None:
     for statement in statements:
         if kind is Kind.IDENTITY:
             _check_identity(statement)
+        elif kind is Kind.RESOURCE:
+            _check_actions(statement)
+            _check_principal(statement)
         else:
             _check_trust(statement)
 
@@ -227,14 +232,18 @@ def _check_trust(statement: Mapping[str, Any]) -> None:
     if "Resource" in statement or "NotResource" in statement:
         raise PolicyError("Has prohibited field Resource")
     _check_actions(statement)
-    if not ("Principal" in statement or "NotPrincipal" in statement):
-        raise PolicyError("Missing required field Principal")
-    if wrong := _wrong_principal(statement):
-        raise PolicyError(f"Invalid principal in policy: {wrong}")
+    _check_principal(statement)
     if "Action" in statement and any(
         not action.lower().startswith("sts:") and action != "*" for action in _actions(statement)
     ):
         raise PolicyError("AssumeRole policy may only specify STS AssumeRole actions.")
+
+
+def _check_principal(statement: Mapping[str, Any]) -> None:
+    if not ("Principal" in statement or "NotPrincipal" in statement):
+        raise PolicyError("Missing required field Principal")
+    if wrong := _wrong_principal(statement):
+        raise PolicyError(f"Invalid principal in policy: {wrong}")
 
 
 def _wrong_principal(statement: Mapping[str, Any]) -> str:

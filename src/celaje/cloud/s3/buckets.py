@@ -45,9 +45,7 @@ class BucketActions:
         try:
             settings = first_settings(call, request)
             # Serially with whatever closes the account: it sees this bucket, or this sees that it is closed.
-            with call.writing() as session:
-                if call.authority is not None:
-                    call.authority.require_open(session, call.account)
+            with call.writing():
                 self._store.buckets.create(name, call.account, region, given, settings).result()
         except AwsError as refused:
             there = self._store.buckets.get(name)
