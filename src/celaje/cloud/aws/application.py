@@ -101,7 +101,7 @@ class Application:
             return
         pipe = BodyPipe(loop, receive, self.patience, connection if length else None, length or 0)
         try:
-            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next)
+            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next, pipe.into)
             if not pipe.finished:
                 # What of the body is still to come, or was never sent for want of a 100 Continue, must not be taken for
                 # the next request, nor the next request for it.

@@ -80,10 +80,24 @@ class BodyPipe:
     def _next_directly(self, direct: DirectBody) -> bytes:
         piece = direct.next()
         if not piece:
-            self._complete = True
-            assert self._connection is not None
-            self._loop.call_soon_threadsafe(self._connection.give_back)
+            self._finish_directly()
         return piece
+
+    def _finish_directly(self) -> None:
+        self._complete = True
+        assert self._connection is not None
+        self._loop.call_soon_threadsafe(self._connection.give_back)
+
+    def into(self, room: memoryview) -> int | None:
+        """As `next`, straight into `room`, which is filled unless the body ends before: how many bytes. None where
+        that is not possible, or not yet: ask `next`."""
+        with self._ready:
+            if self._waiting or self._direct is None or self._complete:
+                return None
+        count = self._direct.into(room)
+        if not count:
+            self._finish_directly()
+        return count
 
     def close(self) -> None:
         """Take no more. On the loop."""

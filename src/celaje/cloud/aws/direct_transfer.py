@@ -4,7 +4,7 @@ For a body of many megabytes the loop, the parser and their copies cost more tha
 the interpreter's lock. So once a request's head and the first of its body have been read as always, reading is paused,
 what has already come is taken, and the thread that wants the body receives the rest itself, as much as the head has
 announced and no byte more. Then the parser is told that the message is complete, and the connection goes on. An answer
-from a file is sent by sendfile(2) once its head has left the buffers.
+from a file is sent by such a thread too, once its head has left the buffers.
 
 Everything that knows uvicorn's insides is `Connection`. It is not there for TLS, whose bytes the socket does not have.
 """
@@ -12,6 +12,7 @@ Everything that knows uvicorn's insides is `Connection`. It is not there for TLS
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import select
 import socket
@@ -26,7 +27,8 @@ DIRECT_FROM = 1 << 20
 """Bytes of a body, or what is left of one, from which it is worth while."""
 
 _BLOCK = 256 << 10
-_SENT_AT_ONCE = 8 << 20
+_WINDOW = 8 << 20  # bytes of a file that are mapped at once
+_PIECE = 1 << 20  # that are given to the kernel at once, so that the reader finds them in the caches
 _DRAIN_PAUSE = 0.001
 
 
@@ -146,26 +148,61 @@ class DirectBody:
         self.left -= len(piece)
         return piece
 
+    def into(self, room: memoryview) -> int:
+        """The next bytes into `room`, which is filled unless the body ends before; how many, 0 at the end. AwsError
+        as `next`."""
+        wanted = min(self.left, len(room))
+        at = 0
+        while at < wanted:
+            try:
+                count = self._connection.recv_into(room[at:wanted])
+            except TimeoutError:
+                raise timed_out(self._patience) from None
+            except OSError:
+                count = 0
+            if not count:
+                raise AwsError("IncompleteBody", "The client went away before its body was complete")
+            at += count
+            self.left -= count
+        return at
+
     def close(self) -> None:
         """Let go of the socket."""
         self._connection.close()
 
 
 def send_file(connection: socket.socket, body: FileRange, patience: float) -> None:
-    """Send a range of a file, on the thread that asks for it. ClientGone; OSError if the file is shorter."""
-    at = 0
+    """Send a range of a file, on the thread that asks for it. ClientGone; OSError if the file is shorter, or cannot be
+    read.
+
+    From a mapping of it: sendfile(2) gives a loopback connection page after page, which takes its reader longer than
+    one copy in large pieces takes here. The kernel copies, so a page that cannot be read is its error and no signal's.
+    """
+    end = body.offset + body.length
+    if os.fstat(body.descriptor).st_size < end:
+        raise OSError(f"a file of an answer ends before {end}, at {os.fstat(body.descriptor).st_size}")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
     poll = select.poll()
     poll.register(connection, select.POLLOUT)
-    while at < body.length:
-        count = min(body.length - at, _SENT_AT_ONCE)
+    at = body.offset
+    while at < end:
+        first = at - at % mmap.ALLOCATIONGRANULARITY
+        until = min(first + _WINDOW, end)
+        with (
+            mmap.mmap(body.descriptor, until - first, prot=mmap.PROT_READ, offset=first) as window,
+            memoryview(window) as view,
+        ):
+            while at < until:
+                with view[at - first : min(at - first + _PIECE, until - first)] as piece:
+                    at += _send(connection, piece, poll, patience)
+
+
+def _send(connection: socket.socket, piece: memoryview, poll: select.poll, patience: float) -> int:
+    while True:
         try:
-            count = os.sendfile(connection.fileno(), body.descriptor, body.offset + at, count)
+            return connection.send(piece)
         except BlockingIOError:
             if not poll.poll(patience * 1000):
                 raise ClientGone from None
-            continue
         except ConnectionError:
             raise ClientGone from None
-        if not count:
-            raise OSError(f"a file of an answer ends at {body.offset + at}, {body.length - at} bytes too soon")
-        at += count

@@ -30,7 +30,7 @@ from celaje.cloud.aws.received_body import received_body
 from celaje.cloud.aws.routing import Routed, host_name, route
 from celaje.cloud.aws.serialize_error import identifying_headers, serialize_error
 from celaje.cloud.aws.signature import Claimed, Verified, claimed, verify
-from celaje.cloud.aws.streams import FileRange, RequestBody
+from celaje.cloud.aws.streams import FileRange, Into, RequestBody
 from celaje.cloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,14 +118,17 @@ class Gateway:
         """Whether the request's body is read by the action: to be asked before reading it."""
         return self.service_of(request) == "s3"
 
-    def answer(self, request: HttpRequest, source: Callable[[], bytes] | None = None) -> HttpAnswer:
-        """The answer to a request. `source` gives the bytes of a body that streams, b"" at its end. Never raises."""
+    def answer(
+        self, request: HttpRequest, source: Callable[[], bytes] | None = None, into: Into | None = None
+    ) -> HttpAnswer:
+        """The answer to a request. `source` gives the bytes of a body that streams, b"" at its end; `into` puts them
+        into a buffer where it can (streams.RequestBody). Never raises."""
         service = self.service_of(request)
         known = service in model.MODELS
         protocol = model.service(service).protocol if known else _likely_protocol(request)
         request_id, host_id = _new_ids(protocol)
         try:
-            answer = self._answer(request, service, source, request_id)
+            answer = self._answer(request, service, source, into, request_id)
         except Denial as denial:
             answer = self._error(as_error(denial, protocol), protocol, service, request_id, host_id)
         except AwsError as error:
@@ -155,7 +158,12 @@ class Gateway:
         return HttpAnswer(error.status, headers, body)
 
     def _answer(
-        self, request: HttpRequest, service: str, source: Callable[[], bytes] | None, request_id: str
+        self,
+        request: HttpRequest,
+        service: str,
+        source: Callable[[], bytes] | None,
+        into: Into | None,
+        request_id: str,
     ) -> HttpAnswer:
         if len(request.body) > BODY:
             raise _TOO_LARGE
@@ -176,7 +184,7 @@ class Gateway:
             raise Denial(Reason.MISSING)
         region = self._region(signed, service)
         routed = route(model.service(service), request)
-        body = self._body(request, routed, service, verified, source)
+        body = self._body(request, routed, service, verified, source, into)
         action = self._registry.get(service, routed.operation.name)
         if action is None:
             raise _unsupported(service, routed.operation.name)
@@ -268,9 +276,10 @@ class Gateway:
         service: str,
         verified: Verified,
         source: Callable[[], bytes] | None,
+        into: Into | None,
     ) -> RequestBody | None:
         if service == "s3":
-            return received_body(request, routed.operation, verified, source or (lambda: b""))
+            return received_body(request, routed.operation, verified, source or (lambda: b""), into)
         if model.service(service).streaming_member(routed.operation.input) is not None:
             pieces = iter([request.body])
             return RequestBody(lambda: next(pieces, b""), len(request.body))

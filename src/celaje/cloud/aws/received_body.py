@@ -11,14 +11,18 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.message import HttpRequest
 from celaje.cloud.aws.model import Operation
 from celaje.cloud.aws.signature import Verified
-from celaje.cloud.aws.streams import Claim, RequestBody
+from celaje.cloud.aws.streams import Claim, Into, RequestBody
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 OBJECT_BYTES = 50 << 40  # the largest object at AWS
 
 
 def received_body(
-    request: HttpRequest, operation: Operation, verified: Verified, source: Callable[[], bytes]
+    request: HttpRequest,
+    operation: Operation,
+    verified: Verified,
+    source: Callable[[], bytes],
+    into: Into | None = None,
 ) -> RequestBody:
     """What an action reads. AwsError if the headers say something that cannot be. `aws-chunked` goes from the request's
     Content-Encoding: it was only for the way."""
@@ -59,6 +63,7 @@ def received_body(
         sha256=verified.payload if _SHA256.match(verified.payload) else None,
         claims=_claims(request, operation, framed),
         trailers=trailers,
+        into=None if framed else into,
     )
 
 

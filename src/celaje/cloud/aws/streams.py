@@ -32,6 +32,7 @@ from typing import NamedTuple
 from celaje.cloud.aws.checksums import Checksum
 from celaje.cloud.aws.errors import AwsError
 
+Into = Callable[[memoryview], "int | None"]
 PIECE = 1 << 20  # bytes that are read from a file at once
 
 
@@ -48,7 +49,8 @@ class Claim(NamedTuple):
 class RequestBody:
     """The body of one request; see above. `length` is the bytes of the content, None if the client did not say.
 
-    `pieces` waits for and returns the next bytes, b"" at the end; `trailers` are those that came after it.
+    `pieces` waits for and returns the next bytes, b"" at the end; `trailers` are those that came after it. `into`
+    receives into a buffer, None where the next bytes are to be had of `pieces`.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class RequestBody:
         sha256: str | None = None,
         claims: tuple[Claim, ...] = (),
         trailers: Mapping[str, str] | None = None,
+        into: Into | None = None,
     ) -> None:
         self.length = length
         self.received = 0
         self._pieces = pieces
+        self._into = into
         self._sha256 = sha256
         self._claims = claims
         self._trailers = trailers if trailers is not None else {}
@@ -109,21 +113,39 @@ class RequestBody:
             if self._done:
                 return b""
             piece = self._pieces()
+            self._count(piece)
             if not piece:
-                self._verify()
-                self._done = True
                 return b""
-            self.received += len(piece)
-            if self.length is not None and self.received > self.length:
-                raise AwsError("IncompleteBody", f"The body has more than the {self.length} bytes that were announced")
-            for checksum in self._sums.values():
-                checksum.update(piece)
             self._left = piece
         if len(self._left) <= size:
             piece, self._left = self._left, b""
         else:
             piece, self._left = self._left[:size], self._left[size:]
         return piece
+
+    def read_into(self, room: memoryview) -> int:
+        """As `read`, into a buffer of the caller's, which is filled where that is no copy: how many bytes, 0 at the
+        end."""
+        if not self._left and not self._done and self._into is not None:
+            count = self._into(room)
+            if count is not None:
+                self._count(room[:count])
+                return count
+        piece = self.read(len(room))
+        room[: len(piece)] = piece
+        return len(piece)
+
+    def _count(self, piece: bytes | memoryview) -> None:
+        """These are the next bytes; none are the end."""
+        if not piece:
+            self._verify()
+            self._done = True
+            return
+        self.received += len(piece)
+        if self.length is not None and self.received > self.length:
+            raise AwsError("IncompleteBody", f"The body has more than the {self.length} bytes that were announced")
+        for checksum in self._sums.values():
+            checksum.update(piece)
 
     def __iter__(self) -> Iterator[bytes]:
         while piece := self.read():

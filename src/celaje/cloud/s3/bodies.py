@@ -12,7 +12,7 @@ from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Opened
-from celaje.cloud.s3.store.receive import Received
+from celaje.cloud.s3.store.receive import ROOM, Received
 from celaje.cloud.s3.store.refusals import too_large
 
 LARGEST_PUT = 5 << 30
@@ -34,6 +34,9 @@ def receive(store: ObjectStore, body: RequestBody, algorithm: Algorithm | None, 
     chosen = algorithm or claimed_algorithm(body) or default_algorithm()
     receiver = store.receiver(chosen, part=part, fed=body.checksum(chosen.name))
     try:
+        if body.length is not None and body.length >= ROOM:
+            while count := body.read_into(receiver.room()):
+                receiver.filled(count)
         while piece := body.read():
             receiver.take(piece)
         return receiver.finish()
@@ -63,7 +66,5 @@ def answer_body(opened: Opened, span: Span) -> ResponseBody:
             return FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length)
         finally:
             opened.close()
-    ranges = (
-        FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length) for path, offset, length in pieces
-    )
+    ranges = (FileRange(os.open(path, os.O_RDONLY | os.O_CLOEXEC), offset, length) for path, offset, length in pieces)
     return FileRanges(ranges, span.length, opened.close)

@@ -8,11 +8,13 @@ interpreter only for a moment per block; what the hashing thread has not yet tak
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from celaje.cloud.s3.store.checksums import Algorithm, Hasher, encoded
 from celaje.cloud.s3.store.contents import Contents
@@ -28,6 +30,9 @@ still twice as fast as files, each of which needs two syncs; of larger ones the 
 _BACKLOG = 8 << 20  # bytes that may wait for the hashing thread
 _THREADS_FROM = 512 << 10  # below, hashing costs less than handing over
 _SYNC_STEP = 8 << 20
+ROOM = 1 << 20  # bytes of a buffer that a long body is received into
+_ROOMS = 4  # of one body: what hashing has not taken waits in them; more are slower, since the caches hold few
+_SPARE_ROOMS = 24  # that are kept for the next bodies: new memory is cleared by the kernel first
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +46,79 @@ class Received:
     body: bytes | None = None
 
 
+def _nothing() -> None:
+    """Nobody waits for it."""
+
+
+class _Room:
+    """A buffer, and how many have still to look at what is in it."""
+
+    __slots__ = ("lock", "memory", "readers")
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(ROOM))
+        self.lock = threading.Lock()
+        self.readers = 0
+
+
+class _Rooms:
+    """The buffers of one body, which are filled again and again."""
+
+    _spare: ClassVar[list[_Room]] = []
+
+    def __init__(self) -> None:
+        self._free: queue.SimpleQueue[_Room] = queue.SimpleQueue()
+        self._all: list[_Room] = []
+        self.current: _Room | None = None
+
+    def take(self) -> _Room:
+        """One that nobody looks at any more; waits for it."""
+        if self.current is None:
+            if self._free.empty() and len(self._all) < _ROOMS:
+                try:
+                    room = self._spare.pop()
+                except IndexError:
+                    room = _Room()
+                self._all.append(room)
+            else:
+                room = self._free.get()
+            self.current = room
+        return self.current
+
+    def read(self, room: _Room) -> None:
+        """One of those who look at it has done."""
+        with room.lock:
+            room.readers -= 1
+            if room.readers:
+                return
+        self._free.put(room)
+
+    def close(self) -> None:
+        """Nobody looks at any: keep some for other bodies."""
+        kept, self._all, self.current = self._all, [], None
+        if len(self._spare) < _SPARE_ROOMS:
+            self._spare.extend(kept)
+
+
 class _Worker:
     """A thread that takes blocks in, one after the other; at most `_BACKLOG` bytes wait for it."""
 
     def __init__(self, name: str, consume: Callable[[Block], None]) -> None:
         self._consume = consume
-        self._queue: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Block, Callable[[], None]] | None] = queue.SimpleQueue()
         self._room = threading.Condition(threading.Lock())
         self._backlog = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, block: Block) -> None:
-        """Hand a block over, which nobody may change then; waits while there is no room."""
+    def put(self, block: Block, done: Callable[[], None] = _nothing) -> None:
+        """Hand a block over, which nobody may change until `done` is called; waits while there is no room."""
         with self._room:
             while self._backlog > _BACKLOG:
                 self._room.wait()
             self._backlog += len(block)
-        self._queue.put(block)
+        self._queue.put((block, done))
 
     def finish(self) -> None:
         """Wait until all is taken in. Raises what taking it in raised."""
@@ -69,12 +128,14 @@ class _Worker:
             raise self._error
 
     def _run(self) -> None:
-        while (block := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None:
+            block, done = item
             if self._error is None:
                 try:
                     self._consume(block)
                 except BaseException as error:
                     self._error = error
+            done()
             with self._room:
                 self._backlog -= len(block)
                 self._room.notify()
@@ -113,6 +174,7 @@ class Receiver:
         self._named = False
         self._written = 0
         self._sync_at = _SYNC_STEP
+        self._rooms: _Rooms | None = None
         self.size = 0
 
     def take(self, *blocks: Block) -> None:
@@ -131,16 +193,39 @@ class Receiver:
                     self._store(each)
             self._store(block)
 
-    def _store(self, block: Block) -> None:
+    def room(self) -> memoryview:
+        """Where the next bytes of a long body may be received, instead of giving them to `take`; say then how many are
+        `filled`. Waits while all that was received is still to be hashed."""
+        if self._rooms is None:
+            self._rooms = _Rooms()
+        return self._rooms.take().memory
+
+    def filled(self, count: int) -> None:
+        """So many bytes are at the beginning of `room`. OSError if they cannot be written."""
+        assert self._rooms is not None
+        room, self._rooms.current = self._rooms.take(), None
+        block = room.memory[:count]
+        if self._content is None:
+            self.take(bytes(block))
+            self._rooms.read(room)
+            return
+        self.size += count
+        self._store(block, room)
+
+    def _store(self, block: Block, room: _Room | None = None) -> None:
         if not self._hashing and self.size >= _THREADS_FROM:
             self._hashing.append(_Worker("s3-md5", self._md5.update))
             if self._hash_beside:
                 self._hashing.append(_Worker("s3-checksum", self._hasher.update))
-        if self._hashing:
-            for worker in self._hashing:
-                worker.put(block)
-        else:
+        done = _nothing
+        if room is not None and self._rooms is not None:
+            room.readers = max(len(self._hashing), 1)
+            done = functools.partial(self._rooms.read, room)
+        for worker in self._hashing:
+            worker.put(block, done)
+        if not self._hashing:
             self._md5.update(block)
+            done()
         if self._feed and not (self._hashing and self._hash_beside):
             self._hasher.update(block)
         write_fully(self._files, self._fd, [block], self._written)
@@ -190,12 +275,15 @@ class Receiver:
         """End every thread; then raise what one of them raised."""
         workers = [*self._hashing, *([self._syncing] if self._syncing else [])]
         self._hashing, self._syncing = [], None
+        rooms, self._rooms = self._rooms, None
         error: BaseException | None = None
         for worker in workers:
             try:
                 worker.finish()
             except BaseException as raised:
                 error = raised
+        if rooms is not None:
+            rooms.close()
         if error is not None:
             raise error
 
