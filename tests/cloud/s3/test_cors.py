@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
+from celaje.cloud.aws.action import Caller, Registry
+from celaje.cloud.aws.dispatch import Dispatcher
+from celaje.cloud.aws.gateway import Gateway
+from celaje.cloud.aws.message import HttpRequest
+from celaje.cloud.s3.actions import s3_actions
+from celaje.cloud.s3.cross_origin import BucketCors
+from celaje.cloud.settings import Settings
+from celaje.cloud.state.database import Database
 from tests.cloud.s3.conftest import client_of
 from tests.cloud.s3.refusals import refused
-from tests.cloud.s3.server import Served
+from tests.cloud.s3.server import ACCOUNTS, SECRET, Keys, Served
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -158,3 +170,35 @@ def test_rules_are_their_owners_and_outlast_the_client(served: Served, client: S
         )
     again = client_of(served.endpoint)
     assert [rule["ID"] for rule in again.get_bucket_cors(Bucket=name)["CORSRules"]] == ["only"]
+
+
+class MadeUpKeys(Keys):
+    """Takes any key for the first account's, as `celaje up --auth open` does."""
+
+    def stand_in(self, access_key: str) -> Caller | None:
+        return Caller(ACCOUNTS[0], f"arn:aws:iam::{ACCOUNTS[0]}:root", ACCOUNTS[0], access_key)
+
+
+def test_no_rule_lets_a_page_use_keys_that_prove_nothing(
+    client: S3Client, bucket: str, served: Served, tmp_path: Path
+) -> None:
+    set_rules(client, bucket, {"AllowedOrigins": ["*"], "AllowedMethods": ["GET"]})
+    client.put_object(Bucket=bucket, Key="key", Body=b"body")
+    gateway = Gateway(
+        Registry([s3_actions(served.store)]),
+        Dispatcher(Database(tmp_path / "state.sqlite3"), lambda controller: None),
+        MadeUpKeys(),
+        Settings(),
+        any_key=True,
+        cross_origin=BucketCors(served.store),
+    )
+
+    def answered(key: str, secret: str, **headers: str) -> int:
+        signed = AWSRequest("GET", f"http://localhost:4566/{bucket}/key", {"Host": "localhost:4566", **headers})
+        S3SigV4Auth(Credentials(key, secret), "s3", "us-east-1").add_auth(signed)
+        named = [(name.lower(), value) for name, value in signed.headers.items()]
+        return gateway.answer(HttpRequest("GET", f"/{bucket}/key", "", named)).status
+
+    assert answered("made-up", "made-up") == 200
+    assert answered("made-up", "made-up", Origin=PAGE) == 403
+    assert answered(ACCOUNTS[0], SECRET, Origin=PAGE) == 200

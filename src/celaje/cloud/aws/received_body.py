@@ -28,7 +28,10 @@ def received_body(
     Content-Encoding: it was only for the way."""
     announced = _length(request, "content-length")
     coding = [each.strip() for each in (request.header("content-encoding") or "").split(",") if each.strip()]
-    framed = verified.payload.startswith("STREAMING-") or "aws-chunked" in coding
+    framed = verified.payload.startswith("STREAMING-") or (
+        # Clients also say it of bodies that are not; what is framed says its length without the frames.
+        "aws-chunked" in coding and request.header("x-amz-decoded-content-length") is not None
+    )
     if "aws-chunked" in coding:
         rest = ",".join(each for each in coding if each != "aws-chunked")
         request.headers = [pair for pair in request.headers if pair[0] != "content-encoding"]
