@@ -197,6 +197,36 @@ def test_clients_reach_a_public_address_only_through_a_route_to_an_internet_gate
             network.turns()
 
 
+def test_machines_reach_each_others_public_addresses_as_an_internet_gateway_lets_them(
+    network: LocalNetwork, server: socket.socket
+) -> None:
+    a, b = guest(network, server, "1.5", "127.64.0.5"), guest(network, server, "1.6", "127.64.0.6")
+    data = guest(network, server, "2.7", "127.64.0.7")
+    b.guest.listen(80)
+    data.guest.listen(80)
+    stream = a.guest.connect(0x7F400006, 80)
+    network.until(lambda: stream.established)
+    [met] = b.guest.streams.values()
+    assert met.remote[0] == 0x7F400005
+    stream.write(bytes(300_000))
+    network.until(lambda: met.taken == 300_000)
+    a.guest.datagram(0x7F400006, 7, b"hello")
+    a.guest.ping(0x7F400006, 9, 1)
+    network.until(lambda: b.guest.icmp and b.guest.datagrams)
+    assert (b.guest.icmp[0].source, b.guest.datagrams[0].source) == (0x7F400005, 0x7F400005)
+    closed = a.guest.connect(0x7F400007, 80)  # no way back: data has no route to an internet gateway
+    network.turns()
+    assert not closed.established
+    tables = {"public": (LOCAL, OUT), "private": (LOCAL, OUT)}
+    changed(network, topology(route_tables=tables))
+    network.until(lambda: closed.established)
+    b.close()
+    b.gone = True
+    again = a.guest.connect(0x7F400006, 81)
+    network.turns()
+    assert not again.established
+
+
 def test_a_process_finds_its_topology_again_after_it_was_killed(runtime: object, server: socket.socket) -> None:
     wanted = topology(dhcp=DhcpOptions("corp.example"), dns=False)
     request = attach_request(

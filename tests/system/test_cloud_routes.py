@@ -186,6 +186,12 @@ def only_gateways_lead_out(vpc: Vpc, asker: subprocess.Popen[str]) -> None:
     assert asks(f"http://{made['PublicIp']}:{PORT}/") == "unreached"
     ec2.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
     vpc.until_on(vpc.data, OUTSIDE, "unreached")
+    until(lambda: "NetworkInterfaceId" not in ec2.describe_addresses()["Addresses"][0], "the gateway's address")
+    ec2.delete_route(**through)
+    ec2.create_route(**through, GatewayId=vpc.gateway)
+    ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=vpc.data)
+    public = f"wget -T 5 -qO- http://{made['PublicIp']}:{PORT}/ || echo unreached"
+    vpc.until_on(vpc.web, public, "ip-10-0-2-5")  # by the gateway, which turns it
     ec2.delete_route(**vpc.route)
     vpc.until_on(vpc.web, OUTSIDE, "unreached")
     assert asks(f"http://{vpc.address}:{PORT}/") == "unreached"

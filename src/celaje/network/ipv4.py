@@ -32,6 +32,11 @@ def text(address: int) -> str:
     return str(ipaddress.IPv4Address(address))
 
 
+def number(text: str) -> int:
+    """The address that a dotted quad is. ValueError if it is none."""
+    return int(ipaddress.IPv4Address(text))
+
+
 def is_multicast(address: int) -> bool:
     return address >> 28 == 0xE
 

@@ -23,6 +23,7 @@ from celaje.network.datagram_flow import ClientFlow, DatagramFlow, EchoFlow, Soc
 from celaje.network.destinations import Destinations, Opened, Refusal
 from celaje.network.event_loop import EventLoop
 from celaje.network.guest_stream import GuestStream, stream_key
+from celaje.network.hairpin import turned
 from celaje.network.host_sockets import NO_RESOURCES, UNREACHABLE_CODES, HostSocket, HostSockets
 from celaje.network.interface import Interface
 from celaje.network.network import Network, NetworkConfig
@@ -202,6 +203,9 @@ class Nat:
         if flows is None:
             return
         protocol = packet.protocol
+        network = self.network
+        if packet.destination in network.publics and flows.exit is None and turned(network, interface, packet):
+            return
         if protocol == ipv4.TCP:
             segment = TcpSegment.parse(packet.payload)
             if segment is None:

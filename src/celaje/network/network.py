@@ -90,6 +90,8 @@ class Network:
         self._by_mac: dict[bytes, Interface] = {}
         self._by_host_name: dict[str, dict[str, Interface]] = {}  # in lower case; by their names
         self._by_public_name: dict[str, Interface] = {}
+        self.publics: dict[int, Interface] = {}
+        """Interfaces by their public addresses."""
         self._subnets = Subnets(self.blocks)
         self._dhcp_settings = DhcpSettings()
         self._own_names = {config.router: "router", config.dns: "dns"}
@@ -153,6 +155,7 @@ class Network:
         for other in tuple(interface.others.values()):
             self.remove_address(interface, other)
         self.set_public_name(interface, None)
+        self.set_public_address(interface, None)
         del self._switch.by_address[interface.address]
         self._switch.forwarding.changed()
         if self._subnets.leave(interface.subnet):
@@ -175,6 +178,7 @@ class Network:
         if interface.others.pop(other.address, None) is not other:
             return
         self.set_public_name(other, None)
+        self.set_public_address(other, None)
         del self._switch.by_address[other.address]
         self._switch.forwarding.changed()
         self._switch.waiting.discard(other)
@@ -230,9 +234,15 @@ class Network:
 
     def set_public_address(self, interface: Interface, address: str | None) -> None:
         """That it is known by outside: without one, a route to an internet gateway leads it nowhere."""
-        if interface.public_address != address:
-            interface.public_address = address
-            self._switch.forwarding.changed()
+        if interface.public_address == address:
+            return
+        former = interface.public_address
+        if former is not None and self.publics.get(number := ipv4.number(former)) is interface:
+            del self.publics[number]
+        interface.public_address = address
+        if address is not None:
+            self.publics[ipv4.number(address)] = interface
+        self._switch.forwarding.changed()
 
     def leaves_as(self, interface: Interface, destination: int) -> str | None:
         """The public address in whose name the interface's packets to somewhere outside go; None: in nobody's."""

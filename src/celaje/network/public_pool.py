@@ -22,8 +22,9 @@ from itertools import islice
 from celaje.errors import HostError, InputError
 from celaje.network import icmp, ipv4, offload, udp
 from celaje.network.buffers import Buffer
-from celaje.network.checksum import checksum, is_correct, pseudo_header_sum
+from celaje.network.checksum import is_correct, pseudo_header_sum
 from celaje.network.event_loop import READ, EventLoop
+from celaje.network.hairpin import translated_error, with_checksum
 from celaje.network.interface import Interface
 from celaje.network.network import Network
 from celaje.network.outside import Packet
@@ -36,7 +37,6 @@ MOST_KNOWN = 1 << 17  # conversations
 A_TURN = 64  # packets read before others have their turn
 _CHECKSUM_AT = {ipv4.TCP: offload.TCP_CSUM_OFFSET, ipv4.UDP: offload.UDP_CSUM_OFFSET}
 _SHORTEST = {ipv4.TCP: 20, ipv4.UDP: 8, ipv4.ICMP: icmp.HEADER}
-_QUOTED = 28  # bytes of a packet that every ICMP error repeats
 _link = struct.Struct("<BBHHHHH")  # as offload.py draws it, offsets from the IP header
 _ip = struct.Struct(">BBHHHBBHII")
 _NOT_FRAGMENT = 0xBFFF
@@ -146,7 +146,7 @@ class PublicPool:
         at = _CHECKSUM_AT.get(protocol)
         parts: list[Buffer]
         if at is None:
-            parts = [self._translated_error(transport, destination, interface.address, source_side=True)]
+            parts = [translated_error(transport, destination, interface.address, source_side=True)]
         else:
             left_out = flags & offload.NEEDS_CSUM and (start, offset) == (ipv4.HEADER, at)
             pseudo = pseudo_header_sum(source, destination, protocol, len(transport))
@@ -155,7 +155,7 @@ class PublicPool:
                 self._counters["pool: packets with a wrong checksum"] += 1
                 return
             pseudo = pseudo_header_sum(source, interface.address, protocol, len(transport))
-            parts = _with_checksum(transport, at, pseudo)
+            parts = with_checksum(transport, at, pseudo)
         size = gso_size if gso_type == offload.GSO_TCPV4 else 0
         if ttl <= 1:
             self._counters["pool: packets whose TTL ran out"] += 1
@@ -178,10 +178,10 @@ class PublicPool:
         at = _CHECKSUM_AT.get(protocol)
         parts: list[Buffer]
         if at is None:
-            parts = [self._translated_error(payload, packet.source, public, source_side=False)]
+            parts = [translated_error(payload, packet.source, public, source_side=False)]
         else:
             pseudo = pseudo_header_sum(public, packet.destination, protocol, len(payload))
-            parts = _with_checksum(payload, at, pseudo)
+            parts = with_checksum(payload, at, pseudo)
         neighbour = self._public.get(packet.destination)
         if neighbour is not None:
             self._between(public, neighbour, packet, parts, at)
@@ -212,35 +212,10 @@ class PublicPool:
         """From one interface's public address to another's: the host's routes need not know of it."""
         if at is not None:
             pseudo = pseudo_header_sum(public, to.address, packet.protocol, len(packet.payload))
-            parts = _with_checksum(packet.payload, at, pseudo)
+            parts = with_checksum(packet.payload, at, pseudo)
         self._network.deliver(
             to, public, to.address, packet.protocol, parts, packet.gso_size, max(packet.ttl, 1), packet.tos
         )
-
-    @staticmethod
-    def _translated_error(message: memoryview, was: int, becomes: int, source_side: bool) -> bytes:
-        """An ICMP message, and in an error the packet that it is about with its address exchanged too: its source if
-        the guest had sent it, its destination if the guest has received it."""
-        if message[0] not in icmp.ERRORS or len(message) < icmp.HEADER + _QUOTED or message[icmp.HEADER] != 0x45:
-            return bytes(message)
-        changed = bytearray(message)
-        place = icmp.HEADER + (12 if source_side else 16)
-        if int.from_bytes(changed[place : place + 4], "big") == was:
-            changed[place : place + 4] = becomes.to_bytes(4, "big")
-            inner = slice(icmp.HEADER + 10, icmp.HEADER + 12)
-            changed[inner] = b"\0\0"
-            changed[inner] = checksum(changed[icmp.HEADER : icmp.HEADER + ipv4.HEADER]).to_bytes(2, "big")
-        changed[2:4] = b"\0\0"
-        changed[2:4] = checksum(changed).to_bytes(2, "big")
-        return bytes(changed)
-
-
-def _with_checksum(transport: memoryview, at: int, field: int) -> list[Buffer]:
-    """The transport header and data with another checksum field; the data is not copied."""
-    end = _SHORTEST[ipv4.TCP if at == offload.TCP_CSUM_OFFSET else ipv4.UDP]
-    head = bytearray(transport[:end])
-    head[at : at + 2] = field.to_bytes(2, "big")
-    return [bytes(head), transport[end:]] if end < len(transport) else [bytes(head)]
 
 
 def _conversation(protocol: int, public: int, other: int, transport: memoryview, inward: bool) -> int:
