@@ -18,7 +18,13 @@ from tests.system.cloud_host import CloudHost, cloud_host, ssh, until, until_sta
 PORT = 8080
 POOL = "10.98.0.0/24"  # public addresses, which the far host reaches through this one
 IMAGE, KEYGEN = "CELAJE_TEST_IMAGE", "CELAJE_TEST_KEYGEN"
-SERVER = f"#!/bin/sh\nmkdir /srv/www\nhostname > /srv/www/index.html\nhttpd -p {PORT} -h /srv/www\n"
+ELSEWHERE = "192.168.99.1"  # what the first guest has beside its own address, and would lead to others
+SERVER = f"""#!/bin/sh
+mkdir /srv/www
+hostname > /srv/www/index.html
+httpd -p {PORT} -h /srv/www
+[ "$(hostname)" != ip-10-0-1-5 ] || ip address add {ELSEWHERE}/32 dev lo
+"""
 # Answers everybody with the address that they come from.
 ECHO = f"""
 import http.server
@@ -129,6 +135,7 @@ def scenario() -> None:
         with cloud_host(paths.home(), Path(os.environ[IMAGE]), public_pool=POOL) as cloud:
             vpc = Vpc(cloud, key)
             subnets_are_routed_and_lists_hold(vpc)
+            a_guest_without_the_check_is_a_way_for_others(vpc)
             names_come_by_dhcp(vpc)
             only_gateways_lead_out(vpc, far(ASKER))
             no_process_waits_for_machines(vpc)
@@ -147,6 +154,21 @@ def subnets_are_routed_and_lists_hold(vpc: Vpc) -> None:
     vpc.until_on(vpc.data, back, "ip-10-0-1-5")
     vpc.ec2.delete_network_acl_entry(**denied)
     vpc.until_on(vpc.web, asked, "ip-10-0-2-5")
+
+
+def a_guest_without_the_check_is_a_way_for_others(vpc: Vpc) -> None:
+    """A route to an interface leads there once its source/destination check is off, and back again."""
+    ec2 = vpc.ec2
+    [reservation] = ec2.describe_instances(InstanceIds=[vpc.web])["Reservations"]
+    interface = reservation["Instances"][0]["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    route = {"RouteTableId": vpc.main, "DestinationCidrBlock": "192.168.99.0/24"}
+    ec2.create_route(**route, NetworkInterfaceId=interface)
+    asked = f"wget -T 5 -qO- http://{ELSEWHERE}:{PORT}/ || echo unreached"
+    assert vpc.on(vpc.data, asked) == "unreached"
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck={"Value": False})
+    vpc.until_on(vpc.data, asked, "ip-10-0-1-5")
+    ec2.delete_route(**route)
+    vpc.until_on(vpc.data, asked, "unreached")
 
 
 def names_come_by_dhcp(vpc: Vpc) -> None:

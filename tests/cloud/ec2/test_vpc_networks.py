@@ -159,6 +159,23 @@ def test_attributes_of_a_vpc_change_one_at_a_time(ec2: Any, owner: Owner, made: 
     assert refusal(ec2.modify_vpc_attribute, VpcId=made.vpc, **metrics)[0] == "UnsupportedOperation"
 
 
+def test_public_names_are_given_where_the_vpc_says_so(ec2: Any, made: Made) -> None:
+    made.gateway(ec2)
+    interface = ec2.create_network_interface(SubnetId=made.subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    address = ec2.allocate_address()
+    ec2.associate_address(AllocationId=address["AllocationId"], NetworkInterfaceId=interface)
+
+    def name() -> str:
+        [found] = ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
+        return str(found["Association"]["PublicDnsName"])
+
+    assert name() == ""
+    ec2.modify_vpc_attribute(VpcId=made.vpc, EnableDnsHostnames={"Value": True})
+    assert name() == address["PublicIp"]
+    ec2.modify_vpc_attribute(VpcId=made.vpc, EnableDnsSupport={"Value": False})
+    assert name() == ""
+
+
 # Subnets.
 
 
@@ -229,6 +246,8 @@ def test_a_route_to_an_internet_gateway_leads_outside_as_long_as_that_is_attache
         ("active", "local"),
         ("blackhole", gateway),
     ]
+    [holed] = ec2.describe_route_tables(Filters=by("route.state", "blackhole"))["RouteTables"]
+    assert holed["RouteTableId"] == made.main
     ec2.delete_route(**route)
     assert made.routes(owner) == (Route("10.0.0.0/16", "local"),)
     assert refusal(ec2.delete_route, **route)[0] == "InvalidRoute.NotFound"

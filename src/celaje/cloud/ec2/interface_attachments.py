@@ -65,7 +65,7 @@ def attach_network_interface(call: Call, request: ec2.AttachNetworkInterfaceRequ
     index = request["DeviceIndex"]
     if request.get("NetworkCardIndex"):
         raise AwsError("InvalidParameterValue", "Instances here have the network card 0 only")
-    if interface.instance:
+    if interface.attachment:
         raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{interface.id}] in use.")
     if instance.state not in (RUNNING, STOPPED):
         raise AwsError(

@@ -151,7 +151,7 @@ def _existing(call: Call, named: str, most: int, index: int, deleted: bool) -> L
     interface = call.session.get(NetworkInterface, checked_id(named, "eni", "InvalidNetworkInterfaceID"))
     if interface is None or (interface.account, interface.region) != (call.account, call.region):
         raise AwsError("InvalidNetworkInterfaceID.NotFound", f"The networkInterface ID '{named}' does not exist")
-    if interface.instance:
+    if interface.attachment:
         raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{named}] in use.")
     return LaunchNetwork(
         call.session.get_one(Subnet, interface.subnet),

@@ -18,6 +18,8 @@ NETWORK_ACLS = Kind(
     NetworkAcl, "acl", "InvalidNetworkAclId", "InvalidNetworkAclID.NotFound", "networkAcl ID"
 )
 
+_ICMP = ("1", "58")
+
 _FILTERS = Filters[Tagged[NetworkAcl]](
     {
         "association.association-id": lambda acl: [each.id for each in acl.row.associations],
@@ -25,6 +27,8 @@ _FILTERS = Filters[Tagged[NetworkAcl]](
         "association.subnet-id": lambda acl: [each.subnet for each in acl.row.associations],
         "default": lambda acl: acl.row.is_default,
         "entry.cidr": lambda acl: [entry.cidr or None for entry in acl.row.entries],
+        "entry.icmp.code": lambda acl: [one.last_port for one in acl.row.entries if one.protocol in _ICMP],
+        "entry.icmp.type": lambda acl: [one.first_port for one in acl.row.entries if one.protocol in _ICMP],
         "entry.ipv6-cidr": lambda acl: [entry.cidr6 or None for entry in acl.row.entries],
         "entry.port-range.from": lambda acl: [_ports_of(entry).get("From") for entry in acl.row.entries],
         "entry.port-range.to": lambda acl: [_ports_of(entry).get("To") for entry in acl.row.entries],
@@ -59,7 +63,7 @@ def _ports_of(entry: NetworkAclEntry) -> dict[str, int]:
 
 
 def _described_entry(entry: NetworkAclEntry) -> dict[str, object]:
-    is_icmp = entry.protocol in ("1", "58")
+    is_icmp = entry.protocol in _ICMP
     return {
         "CidrBlock": entry.cidr or None,
         "Egress": entry.egress,

@@ -21,7 +21,7 @@ from celaje.cloud.ec2.public_addresses import elastic_addresses, release_public
 from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
 from celaje.cloud.state.identifiers import new_id
-from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface, Subnet
+from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface, Subnet, Vpc
 from celaje.cloud.state.prepared import IDENTIFIERS, rows_of, values_of
 from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
@@ -43,6 +43,7 @@ _GROUPS = (
     .where(InterfaceGroup.interface.in_(IDENTIFIERS))
     .order_by(InterfaceGroup.interface, InterfaceGroup.position)
 )
+_NAMED = select(Vpc.id).where(Vpc.id.in_(IDENTIFIERS), Vpc.dns_host_names, Vpc.dns_support)
 _ELASTIC = select(ElasticAddress).where(ElasticAddress.interface.in_(IDENTIFIERS))
 
 
@@ -182,6 +183,7 @@ def described(session: Session, interfaces: Sequence[NetworkInterface]) -> dict[
     ids = [interface.id for interface in interfaces]
     groups, tags, elastic = groups_of(session, ids), tags_of(session, ids), _elastic_of(session, ids)
     secondary = secondary_addresses(session, ids)
+    named = {vpc for (vpc,) in values_of(session, _NAMED, sorted({one.vpc for one in interfaces}))}
     return {
         interface.id: _describe(
             interface,
@@ -189,6 +191,7 @@ def described(session: Session, interfaces: Sequence[NetworkInterface]) -> dict[
             tags[interface.id],
             secondary[interface.id],
             elastic.get(interface.id, {}),
+            interface.vpc in named,
         )
         for interface in interfaces
     }
@@ -202,14 +205,17 @@ def _elastic_of(session: Session, interface_ids: Sequence[str]) -> dict[str, dic
     return found
 
 
-def _association(elastic: ElasticAddress | None, public: str | None) -> tuple[dict[str, object], ...] | None:
-    """As an instance's description has it, and as the interface's own has it."""
+def _association(
+    elastic: ElasticAddress | None, public: str | None, is_named: bool
+) -> tuple[dict[str, object], ...] | None:
+    """As an instance's description has it, and as the interface's own has it. `is_named`: its VPC gives public
+    names."""
     address = elastic.address if elastic else public
     if not address:
         return None
     short: dict[str, object] = {
         "IpOwnerId": elastic.account if elastic else "amazon",
-        "PublicDnsName": public_name(address),
+        "PublicDnsName": public_name(address) if is_named else "",
         "PublicIp": address,
     }
     return short, short | ({"AllocationId": elastic.id, "AssociationId": elastic.association} if elastic else {})
@@ -221,6 +227,7 @@ def _describe(
     tags: dict[str, str],
     secondary: list[str],
     elastic: dict[str, ElasticAddress],
+    is_named: bool,
 ) -> Described:
     name = private_name(interface.region, interface.private_address)
     first = elastic.get("")
@@ -229,7 +236,7 @@ def _describe(
     for private in (interface.private_address, *secondary):
         primary = private == interface.private_address
         associations = _association(
-            first if primary else elastic.get(private), interface.public_address if primary else None
+            first if primary else elastic.get(private), interface.public_address if primary else None, is_named
         )
         for index, members in enumerate(addresses):
             members.append(
@@ -289,6 +296,6 @@ def _describe(
         groups=answered_groups,
         public_address=public,
         private_name=name,
-        public_name=public_name(public) if public else None,
+        public_name=public_name(public) if public and is_named else None,
         secondary=[(one, elastic[one].address if one in elastic else None) for one in secondary],
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
+from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
+from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.state.networks import InternetGateway, NatGateway, NetworkInterface, Route, RouteTable
-from celaje.cloud.state.tags import answered_tags
+from celaje.cloud.state.tags import answered_tags, tags_of
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
@@ -23,11 +26,22 @@ ROUTE_TABLES = Kind(
 )
 
 
-def _targets_of(table: Tagged[RouteTable], *kinds: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Found(Tagged[RouteTable]):
+    """A table with the descriptions of its routes, for filters."""
+
+    routes: list[dict[str, object]]
+
+    def of_routes(self, member: str) -> list[str]:
+        """A member of each route that has it."""
+        return [str(value) for route in self.routes if (value := route.get(member)) is not None]
+
+
+def _targets_of(table: _Found, *kinds: str) -> list[str]:
     return [route.target for route in table.row.routes if route.target.startswith(kinds)]
 
 
-_FILTERS = Filters[Tagged[RouteTable]](
+_FILTERS = Filters[_Found](
     {
         "association.main": lambda table: [not each.subnet for each in table.row.associations],
         "association.route-table-association-id": lambda table: [each.id for each in table.row.associations],
@@ -38,6 +52,9 @@ _FILTERS = Filters[Tagged[RouteTable]](
         "route.destination-cidr-block": lambda table: [route.destination for route in table.row.routes],
         "route.gateway-id": lambda table: _targets_of(table, "igw-", "local"),
         "route.nat-gateway-id": lambda table: _targets_of(table, "nat-"),
+        "route.instance-id": lambda table: table.of_routes("InstanceId"),
+        "route.network-interface-id": lambda table: _targets_of(table, "eni-"),
+        "route.state": lambda table: table.of_routes("State"),
         "route.origin": lambda table: [route.origin for route in table.row.routes],
         "vpc-id": lambda table: table.row.vpc,
     },
@@ -56,17 +73,36 @@ _FILTERS = Filters[Tagged[RouteTable]](
 @ACTIONS.action
 def describe_route_tables(call: Call, request: ec2.DescribeRouteTablesRequestTypeDef) -> Answer:
     """The account's route tables. A subnet without one of its own has its VPC's main table."""
-    found, token = ROUTE_TABLES.listed(call, request, request.get("RouteTableIds"), _FILTERS)
-    return {"RouteTables": described(call, found), "NextToken": token}
+    ids = request.get("RouteTableIds")
+    if ids and request.get("MaxResults") is not None:
+        raise AwsError(
+            "InvalidParameterCombination",
+            "The parameter rtb-ids and the parameter maxResults cannot be used together.",
+        )
+    matches = _FILTERS.matcher(request.get("Filters"))
+    rows = ROUTE_TABLES.rows(call, ids)
+    tags = tags_of(call.session, [row.id for row in rows])
+    found = [one for one in _with_routes(call, [Tagged(row, tags[row.id]) for row in rows]) if matches(one)]
+    answered, token = page(
+        call, request, found, key=lambda one: f"{one.row.created:%Y%m%d%H%M%S%f} {one.row.id}"
+    )
+    return {"RouteTables": [_described(table) for table in answered], "NextToken": token}
 
 
 def described(call: Call, tables: Sequence[Tagged[RouteTable]]) -> list[dict[str, object]]:
     """Route tables as their descriptions have them."""
+    return [_described(table) for table in _with_routes(call, tables)]
+
+
+def _with_routes(call: Call, tables: Sequence[Tagged[RouteTable]]) -> list[_Found]:
     targets = _Targets(call.session, [route for table in tables for route in table.row.routes])
-    return [_described(table, targets) for table in tables]
+    return [
+        _Found(table.row, table.tags, [targets.described(table.row, route) for route in table.row.routes])
+        for table in tables
+    ]
 
 
-def _described(table: Tagged[RouteTable], targets: _Targets) -> dict[str, object]:
+def _described(table: _Found) -> dict[str, object]:
     row = table.row
     return {
         "Associations": [
@@ -82,7 +118,7 @@ def _described(table: Tagged[RouteTable], targets: _Targets) -> dict[str, object
         "OwnerId": row.account,
         "PropagatingVgws": [],
         "RouteTableId": row.id,
-        "Routes": [targets.described(row, route) for route in row.routes],
+        "Routes": table.routes,
         "Tags": answered_tags(table.tags),
         "VpcId": row.vpc,
     }
