@@ -177,3 +177,42 @@ def test_lists_come_in_pages_and_waiters_see_what_was_made(iam):
     pages = iam.get_paginator("list_users").paginate(PaginationConfig={"PageSize": 2})
     assert [user["UserName"] for page in pages for user in page["Users"]] == [f"user{n}" for n in range(5)]
     iam.get_waiter("user_exists").wait(UserName="user0")
+
+
+def test_a_user_may_be_renamed_and_keeps_keys_and_tags(owner, iam):
+    iam.create_user(UserName="Ada", Tags=[{"Key": "team", "Value": "red"}])
+    key = iam.create_access_key(UserName="Ada")["AccessKey"]
+    iam.create_user(UserName="Bob")
+    assert refusal(iam.update_user, UserName="Ada", NewUserName="BOB")[0] == "EntityAlreadyExists"
+    iam.update_user(UserName="Ada", NewUserName="Eve", NewPath="/staff/")
+    eve = Owner(owner.cloud, owner.account, key["AccessKeyId"], key["SecretAccessKey"])
+    assert eve.client("sts").get_caller_identity()["Arn"] == f"arn:aws:iam::{owner.account}:user/staff/Eve"
+    assert iam.list_user_tags(UserName="eve")["Tags"] == [{"Key": "team", "Value": "red"}]
+    assert refusal(iam.get_user, UserName="Ada")[0] == "NoSuchEntity"
+
+
+def test_policies_have_tags(iam):
+    made = iam.create_policy(PolicyName="read", PolicyDocument=json.dumps(READ), Tags=[{"Key": "a", "Value": "1"}])
+    arn = made["Policy"]["Arn"]
+    iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "a", "Value": "2"}, {"Key": "b", "Value": "3"}])
+    assert iam.list_policy_tags(PolicyArn=arn)["Tags"] == [{"Key": "a", "Value": "2"}, {"Key": "b", "Value": "3"}]
+    iam.untag_policy(PolicyArn=arn, TagKeys=["b"])
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["Tags"] == [{"Key": "a", "Value": "2"}]
+    assert refusal(iam.list_policy_tags, PolicyArn=f"{arn}-other")[0] == "NoSuchEntity"
+
+
+def test_a_roles_description_may_change_in_the_older_way(iam, role):
+    assert iam.update_role_description(RoleName="web", Description="new")["Role"]["Description"] == "new"
+    assert iam.get_role(RoleName="Web")["Role"]["Description"] == "new"
+
+
+def test_what_no_user_can_have_is_listed_as_nothing(iam):
+    iam.create_user(UserName="Ada")
+    assert iam.list_mfa_devices(UserName="Ada")["MFADevices"] == []
+    assert iam.list_virtual_mfa_devices()["VirtualMFADevices"] == []
+    assert iam.list_signing_certificates(UserName="Ada")["Certificates"] == []
+    assert iam.list_ssh_public_keys(UserName="Ada")["SSHPublicKeys"] == []
+    assert iam.list_service_specific_credentials(UserName="Ada")["ServiceSpecificCredentials"] == []
+    for action in (iam.get_login_profile, iam.delete_login_profile):
+        assert refusal(action, UserName="Ada") == ("NoSuchEntity", "Login Profile for User Ada cannot be found.")
+    assert refusal(iam.list_mfa_devices, UserName="Bob")[0] == "NoSuchEntity"

@@ -78,6 +78,29 @@ class Sort(Generic[Entity]):
     def fresh(self, call: Call, name: str, path: str | None) -> dict[str, object]:
         """The columns of a new entity. AwsError ValidationError or EntityAlreadyExists."""
         path = path or "/"
+        self._check(name, path)
+        if self.look(call.session, call.account, name) is not None:
+            raise self._taken(name)
+        return {
+            "id": new_unique_id(self.prefix),
+            "account": call.account,
+            "name": name,
+            "folded": name.lower(),
+            "path": path,
+            "created": call.now,
+        }
+
+    def rename(self, call: Call, entity: Entity, name: str, path: str) -> None:
+        """Another name, another path, or the same in other case. AwsError as `fresh`."""
+        self._check(name, path)
+        if name.lower() != entity.folded and self.look(call.session, call.account, name) is not None:
+            raise self._taken(name)
+        entity.name, entity.folded, entity.path = name, name.lower(), path
+
+    def _taken(self, name: str) -> AwsError:
+        return AwsError("EntityAlreadyExists", f"{self.noun} with name {name} already exists.", 409)
+
+    def _check(self, name: str, path: str) -> None:
         if not _NAME.fullmatch(name) or len(name) > self.longest:
             raise AwsError(
                 "ValidationError",
@@ -89,16 +112,6 @@ class Sort(Generic[Entity]):
                 "ValidationError",
                 "The specified value for path is invalid. It must begin and end with / and have at most 512 characters",
             )
-        if self.look(call.session, call.account, name) is not None:
-            raise AwsError("EntityAlreadyExists", f"{self.noun} with name {name} already exists.", 409)
-        return {
-            "id": new_unique_id(self.prefix),
-            "account": call.account,
-            "name": name,
-            "folded": name.lower(),
-            "path": path,
-            "created": call.now,
-        }
 
 
 USERS = Sort(User, "user", "AIDA", "user", 64)

@@ -80,6 +80,14 @@ def update_role(call: Call, request: iam.UpdateRoleRequestTypeDef) -> Answer:
 
 
 @ACTIONS.action
+def update_role_description(call: Call, request: iam.UpdateRoleDescriptionRequestTypeDef) -> Answer:
+    """The older way to another description."""
+    role = ROLES.find(call, request["RoleName"])
+    role.description = request["Description"]
+    return {"Role": described(role)}
+
+
+@ACTIONS.action
 def update_assume_role_policy(call: Call, request: iam.UpdateAssumeRolePolicyRequestTypeDef) -> Answer:
     """Another trust policy."""
     ROLES.find(call, request["RoleName"]).trust = checked_trust(request["PolicyDocument"])

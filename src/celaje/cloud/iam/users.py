@@ -71,6 +71,15 @@ def list_users(call: Call, request: iam.ListUsersRequestTypeDef) -> Answer:
 
 
 @ACTIONS.action
+def update_user(call: Call, request: iam.UpdateUserRequestTypeDef) -> Answer:
+    """Another name or another path: keys, policies and groups stay the user's."""
+    user = USERS.find(call, request["UserName"])
+    USERS.rename(call, user, request.get("NewUserName", user.name), request.get("NewPath", user.path))
+    call.wake(CREDENTIALS)  # the ARN that the user's keys sign for has changed
+    return {}
+
+
+@ACTIONS.action
 def delete_user(call: Call, request: iam.DeleteUserRequestTypeDef) -> Answer:
     """A user without keys and policies."""
     user = USERS.find(call, request["UserName"])
