@@ -24,7 +24,7 @@ from celaje.cloud.ec2.private_addresses import add_secondary, said_addresses
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.subnets import SUBNETS
-from celaje.cloud.ec2.zones import private_name
+from celaje.cloud.ec2.zones import private_name, zone_id
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.tags import set_tags, tags_of
 
@@ -133,6 +133,7 @@ _FILTERS = Filters[_Found](
         "attachment.instance-owner-id": lambda one: one.row.account if one.row.instance else None,
         "attachment.status": lambda one: one.row.attachment_state or None,
         "availability-zone": lambda one: one.row.zone,
+        "availability-zone-id": lambda one: zone_id(one.row.region, one.row.zone),
         "description": lambda one: one.row.description,
         "group-id": lambda one: [group["GroupId"] for group in one.description.groups],
         "group-name": lambda one: [group["GroupName"] for group in one.description.groups],
@@ -150,6 +151,7 @@ _FILTERS = Filters[_Found](
         "vpc-id": lambda one: one.row.vpc,
     },
     tags=lambda one: one.tags,
+    never=("ipv6-addresses.ipv6-address",),
 )
 
 

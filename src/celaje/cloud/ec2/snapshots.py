@@ -189,6 +189,7 @@ _FILTERS = Filters[_Found](
         "storage-tier": lambda one: "standard",
     },
     tags=lambda one: one.tags,
+    never=("transfer-type",),
 )
 
 
