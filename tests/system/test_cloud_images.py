@@ -56,6 +56,8 @@ def test_an_image_of_a_running_instance_has_what_its_guest_had_not_written_back(
     request: dict[str, Any] = opened_to_ssh(cloud, key)
     first = run(ec2, request)
     before = ssh(key, first, f"sudo sysctl -qw vm.dirty_writeback_centisecs=0; echo unwritten > kept; {BOOT}")
+    picture = ec2.get_console_screenshot(InstanceId=first, WakeUp=True)["ImageData"]
+    assert base64.b64decode(picture).startswith(b"\xff\xd8\xff")
     image = ec2.create_image(InstanceId=first, Name="of a running one")["ImageId"]
     available(ec2, image)
     assert state(ec2, first) == "running"

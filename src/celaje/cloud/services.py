@@ -12,7 +12,7 @@ import pkgutil
 from celaje.cloud import ec2
 from celaje.cloud.aws.action import Actions, Registry
 from celaje.cloud.organizations.accounts import organizations_actions
-from celaje.cloud.reconcile import console_output
+from celaje.cloud.reconcile import console_output, console_screenshot
 from celaje.cloud.s3.actions import s3_actions
 from celaje.cloud.s3.store.object_store import ObjectStore
 
@@ -40,5 +40,6 @@ def registry(store: ObjectStore) -> Registry:
     for package in PACKAGES:
         for actions in actions_of(package):
             services.setdefault(actions.service, Actions(actions.service)).include(actions)
-    services["ec2"].include(console_output.ACTIONS)
+    for module in (console_output, console_screenshot):
+        services["ec2"].include(module.ACTIONS)
     return Registry(services.values())
