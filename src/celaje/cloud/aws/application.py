@@ -19,17 +19,17 @@ import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celaje.cloud.aws.body_pipe import BodyPipe
-from celaje.cloud.aws.direct_transfer import ClientGone, Connection, send_file, timed_out
+from celaje.cloud.aws.direct_transfer import ClientGone, Connection, Connections, send_file, timed_out
 from celaje.cloud.aws.gateway import BODY, Gateway
 from celaje.cloud.aws.message import INSIDE, HttpAnswer, HttpRequest
 from celaje.cloud.aws.streams import PIECE, FileRange, FileRanges, Pieces
+from celaje.cloud.aws.threads import Pace, Threads
 from celaje.errors import HostError
 
 PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
@@ -69,8 +69,9 @@ class Application:
         self._gateway = gateway
         self.patience = patience
         self._held = 0  # bytes of bodies that are coming in
-        self._whole = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
-        self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="s3")
+        self._whole = Threads(THREADS, "api")
+        # Of instances and of everybody else apart: neither can take all from the other.
+        self._streaming = {inside: Threads(STREAMING_THREADS, "s3") for inside in (False, True)}
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
@@ -90,37 +91,40 @@ class Application:
                 answer = await loop.run_in_executor(self._whole, self._gateway.answer, request)
             await self._send(send, answer, request, self._whole)
             return
+        threads = self._streaming[request.inside]
         if not _has_body(request):
-            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request)
-            await self._send(send, answer, request, self._streaming, scope.get(_CONNECTION))
+            answer = await loop.run_in_executor(threads, self._gateway.answer, request)
+            await self._send(send, answer, request, threads, scope.get(_CONNECTION))
             return
         connection: Connection | None = scope.get(_CONNECTION)
         length = _length(request)
         if length is not None and length <= _SMALL and request.header("expect") is None:
             await self._answer_small(receive, send, request, connection)
             return
-        pipe = BodyPipe(loop, receive, self.patience, connection if length else None, length or 0)
+        pace = Pace(self.patience, lambda: threads.crowded)
+        pipe = BodyPipe(loop, receive, self.patience, pace, connection if length else None, length or 0)
         try:
-            answer = await loop.run_in_executor(self._streaming, self._gateway.answer, request, pipe.next, pipe.into)
+            answer = await loop.run_in_executor(threads, self._gateway.answer, request, pipe.next, pipe.into)
             if not pipe.finished:
                 # What of the body is still to come, or was never sent for want of a 100 Continue, must not be taken for
                 # the next request, nor the next request for it.
                 answer.headers.append(("Connection", "close"))
         finally:
             pipe.close()
-        await self._send(send, answer, request, self._streaming, connection)
+        await self._send(send, answer, request, threads, connection)
 
     async def _answer_small(
         self, receive: _Receive, send: _Send, request: HttpRequest, connection: Connection | None
     ) -> None:
         """Read a small body first: handing it over piece by piece costs more than the wait."""
+        threads = self._streaming[request.inside]
         try:
             pieces = iter([await self._read(receive)])
         except _ClientGone:
             return
         except _NotRead as error:
             busy = HttpAnswer(error.status, [("Connection", "close")])
-            await self._send(send, busy, request, self._streaming, connection)
+            await self._send(send, busy, request, threads, connection)
             return
         except TimeoutError:
             pieces = None
@@ -131,11 +135,11 @@ class Application:
             return next(pieces, b"")
 
         answer = await asyncio.get_running_loop().run_in_executor(
-            self._streaming, self._gateway.answer, request, source
+            threads, self._gateway.answer, request, source
         )
         if pieces is None:
             answer.headers.append(("Connection", "close"))
-        await self._send(send, answer, request, self._streaming, connection)
+        await self._send(send, answer, request, threads, connection)
 
     async def _read(self, receive: _Receive) -> bytes:
         """The whole body, or a byte more than is allowed."""
@@ -167,7 +171,7 @@ class Application:
         send: _Send,
         answer: HttpAnswer,
         request: HttpRequest,
-        pool: ThreadPoolExecutor,
+        pool: Threads,
         connection: Connection | None = None,
     ) -> None:
         body = answer.body
@@ -197,12 +201,13 @@ class Application:
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, body.close)
 
-    async def _send_files(self, connection: Connection, body: FileRange | FileRanges, pool: ThreadPoolExecutor) -> None:
+    async def _send_files(self, connection: Connection, body: FileRange | FileRanges, pool: Threads) -> None:
         """Have the kernel send files, one after the other."""
         try:
             await connection.drained(self.patience)
             with connection.socket() as shared:
-                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self.patience)
+                pace = Pace(self.patience, lambda: pool.crowded)
+                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self.patience, pace)
         except ClientGone:
             connection.lost()
         except OSError:
@@ -212,7 +217,7 @@ class Application:
             connection.sent(body.length or 0)
 
     async def _stream(
-        self, send: _Send, body: FileRange | Pieces, pool: ThreadPoolExecutor, connection: Connection | None
+        self, send: _Send, body: FileRange | Pieces, pool: Threads, connection: Connection | None
     ) -> None:
         loop = asyncio.get_running_loop()
         at = 0
@@ -230,7 +235,8 @@ class Application:
     def close(self) -> None:
         """Let threads go; requests under way are finished first."""
         self._whole.shutdown()
-        self._streaming.shutdown()
+        for threads in self._streaming.values():
+            threads.shutdown()
 
 
 def _request(scope: _Scope) -> HttpRequest:
@@ -258,12 +264,12 @@ def _header_bytes(value: str) -> bytes:
     return value.encode("utf-8")
 
 
-def _send_each(shared: socket.socket, body: FileRange | FileRanges, patience: float) -> None:
+def _send_each(shared: socket.socket, body: FileRange | FileRanges, patience: float, pace: Pace) -> None:
     if isinstance(body, FileRange):
-        send_file(shared, body, patience)
+        send_file(shared, body, patience, pace)
         return
     while (part := body.next_range()) is not None:
-        send_file(shared, part, patience)
+        send_file(shared, part, patience, pace)
 
 
 def _length(request: HttpRequest) -> int | None:
@@ -283,6 +289,7 @@ class _Protocol(HttpToolsProtocol):
     for as long."""
 
     patience = PATIENCE
+    direct = Connections()
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _begun = 0  # messages
@@ -320,7 +327,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scheme == "http":
             # The application's task has the scope, and has not run yet.
-            cast(_Scope, self.scope)[_CONNECTION] = Connection(cast(Any, self))  # a class of uvicorn's, without types
+            cast(_Scope, self.scope)[_CONNECTION] = self.direct.of(self)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -364,7 +371,7 @@ class ApiServer:
         self._sockets = list(sockets)
         config = uvicorn.Config(
             application,
-            http=type("_Patient", (_Protocol,), {"patience": application.patience}),
+            http=type("_Patient", (_Protocol,), {"patience": application.patience, "direct": Connections()}),
             loop="auto",
             ws="none",
             lifespan="off",

@@ -12,15 +12,17 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from celaje.cloud.aws.direct_transfer import DIRECT_FROM, Connection, DirectBody, timed_out
+from celaje.cloud.aws.direct_transfer import DIRECT_FROM, Connection, DirectBody, timed_out, too_slow
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.threads import Pace
 
 HIGH_WATER = 512 << 10
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class BodyPipe:
-    """`patience`: seconds in which a client that is to send something must send some of it.
+    """`patience`: seconds in which a client that is to send something must send some of it; `pace`: and how much of it
+    where others wait.
 
     `connection`: what a long body, of `length` bytes on the wire, is received from directly once it has begun.
     """
@@ -30,12 +32,14 @@ class BodyPipe:
         loop: asyncio.AbstractEventLoop,
         receive: Receive,
         patience: float,
+        pace: Pace,
         connection: Connection | None = None,
         length: int = 0,
     ) -> None:
         self._loop = loop
         self._receive = receive
         self._patience = patience
+        self._pace = pace
         self._ready = threading.Condition()
         self._waiting: list[bytes] = []
         self._size = 0
@@ -70,7 +74,10 @@ class BodyPipe:
         if full:
             self._loop.call_soon_threadsafe(self._room.set)
         if pieces:
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not self._pace.holds(len(piece)):
+                raise too_slow()
+            return piece
         if self._problem is not None:
             raise self._problem
         if self._direct is not None and not self._complete:
@@ -146,7 +153,7 @@ class BodyPipe:
         rest = connection.take_over()
         if rest is None:
             return False
-        direct = DirectBody(connection.socket(), self._length - self._taken - len(rest), self._patience)
+        direct = DirectBody(connection.socket(), self._length - self._taken - len(rest), self._patience, self._pace)
         with self._ready:
             if rest:
                 self._waiting.append(rest)

@@ -6,22 +6,28 @@ what has already come is taken, and the thread that wants the body receives the 
 announced and no byte more. Then the parser is told that the message is complete, and the connection goes on. An answer
 from a file is sent by such a thread too, once its head has left the buffers.
 
-Everything that knows uvicorn's insides is `Connection`. It is not there for TLS, whose bytes the socket does not have.
+Everything that knows uvicorn's insides is `Connection`. It is not there for TLS, whose bytes the socket does not have,
+nor for a uvicorn that is made differently: then long bodies go through the loop as all others, and the log says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
+import operator
 import os
 import select
 import socket
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.streams import FileRange
+from celaje.cloud.aws.threads import LEAST, Pace
+
+log = logging.getLogger(__name__)
 
 DIRECT_FROM = 1 << 20
 """Bytes of a body, or what is left of one, from which it is worth while."""
@@ -117,6 +123,47 @@ class Connection:
         self._protocol.transport.abort()
 
 
+_NEEDED = (
+    "cycle.body",
+    "cycle.more_body",
+    "cycle.disconnected",
+    "cycle.expected_content_length",
+    "flow.pause_reading",
+    "parser.feed_data",
+    "transport.get_extra_info",
+    "transport.get_write_buffer_size",
+    "on_message_complete",
+)
+
+
+class Connections:
+    """Makes them, if this uvicorn is one that `Connection` knows; that is looked at in the first request."""
+
+    def __init__(self) -> None:
+        self._usable: bool | None = None
+
+    def of(self, protocol: object) -> Connection | None:
+        """The connection whose request's head uvicorn's `protocol` has just read; None where it is not usable."""
+        if self._usable is None:
+            missing = [name for name in _NEEDED if not _has(protocol, name)]
+            self._usable = not missing
+            if missing:
+                log.warning(
+                    "long bodies of S3 go through the event loop, several times slower: this uvicorn has no %s; "
+                    "install a version that celaje was tested with",
+                    ", ".join(missing),
+                )
+        return Connection(cast(_HttpProtocol, protocol)) if self._usable else None
+
+
+def _has(protocol: object, name: str) -> bool:
+    try:
+        operator.attrgetter(name)(protocol)
+    except AttributeError:
+        return False
+    return True
+
+
 def timed_out(patience: float) -> AwsError:
     """The client has sent nothing for that long."""
     return AwsError(
@@ -124,10 +171,19 @@ def timed_out(patience: float) -> AwsError:
     )
 
 
+def too_slow() -> AwsError:
+    """Others wait for the thread that this client holds."""
+    return AwsError(
+        "RequestTimeout",
+        f"Less than {LEAST} bytes a second of the body came while other requests wait; send it again, or in parts.",
+    )
+
+
 class DirectBody:
     """What is left of a request's body, `left` bytes, received by the thread that asks for it."""
 
-    def __init__(self, connection: socket.socket, left: int, patience: float) -> None:
+    def __init__(self, connection: socket.socket, left: int, patience: float, pace: Pace) -> None:
+        self._pace = pace
         self._connection = connection
         self._connection.settimeout(patience)
         self._patience = patience
@@ -146,6 +202,8 @@ class DirectBody:
         if not piece:
             raise AwsError("IncompleteBody", "The client went away before its body was complete")
         self.left -= len(piece)
+        if not self._pace.holds(len(piece)):
+            raise too_slow()
         return piece
 
     def into(self, room: memoryview) -> int:
@@ -164,6 +222,8 @@ class DirectBody:
                 raise AwsError("IncompleteBody", "The client went away before its body was complete")
             at += count
             self.left -= count
+            if not self._pace.holds(count):
+                raise too_slow()
         return at
 
     def close(self) -> None:
@@ -171,7 +231,7 @@ class DirectBody:
         self._connection.close()
 
 
-def send_file(connection: socket.socket, body: FileRange, patience: float) -> None:
+def send_file(connection: socket.socket, body: FileRange, patience: float, pace: Pace) -> None:
     """Send a range of a file, on the thread that asks for it. ClientGone; OSError if the file is shorter, or cannot be
     read.
 
@@ -194,7 +254,10 @@ def send_file(connection: socket.socket, body: FileRange, patience: float) -> No
         ):
             while at < until:
                 with view[at - first : min(at - first + _PIECE, until - first)] as piece:
-                    at += _send(connection, piece, poll, patience)
+                    sent = _send(connection, piece, poll, patience)
+                if not pace.holds(sent):
+                    raise ClientGone
+                at += sent
 
 
 def _send(connection: socket.socket, piece: memoryview, poll: select.poll, patience: float) -> int:

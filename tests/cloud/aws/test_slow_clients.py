@@ -1,0 +1,160 @@
+"""Clients that hold a thread of S3, and the others who want one."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.config import Config
+
+from celaje.cloud.aws import application
+from celaje.cloud.aws.direct_transfer import Connections
+from tests.cloud.aws.conftest import Served, serving
+
+PATIENCE = 0.5
+LONG = 64 << 20
+_PATHS = Config(s3={"addressing_style": "path"}, signature_version="s3v4")
+
+
+def path_of(served: Served, method: str, key: str) -> str:
+    url = served.client("s3", config=_PATHS).generate_presigned_url(
+        f"{method}_object", Params={"Bucket": "here", "Key": key}, ExpiresIn=60
+    )
+    return str(url.partition(str(served.port))[2])
+
+
+@contextlib.contextmanager
+def slow_upload(served: Served, length: int) -> Iterator[None]:
+    """A client whose long body comes byte after byte, until it is let go or the block ends."""
+    done = threading.Event()
+    path = path_of(served, "put", "slow")
+    with socket.create_connection(("127.0.0.1", served.port)) as raw:
+        raw.sendall(
+            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {length}\r\n\r\n".encode()
+        )
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not done.wait(0.02):
+                    raw.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def slow_download(served: Served) -> Iterator[None]:
+    """A client that takes a long answer a few bytes at a time."""
+    done = threading.Event()
+    path = path_of(served, "get", "long")
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", served.port))
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        assert raw.recv(1)
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not done.wait(0.02) and raw.recv(16):
+                    pass
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def put(served: Served, key: str, body: bytes) -> int:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
+        connection.request("PUT", path_of(served, "put", key), body)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server with two threads for S3."""
+    monkeypatch.setattr(application, "STREAMING_THREADS", 2)
+    with serving(tmp_path, lambda options: options.update(patience=PATIENCE)) as served:
+        yield served
+
+
+@pytest.mark.parametrize("length", [100_000, LONG])
+def test_slow_uploads_on_every_thread_keep_nobody_out(narrow: Served, length: int) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(slow_upload(narrow, length))
+        assert put(narrow, "quick", os.urandom(2_000_000)) == 200
+
+
+def test_slow_downloads_on_every_thread_keep_nobody_out(narrow: Served) -> None:
+    assert put(narrow, "long", bytes(LONG)) == 200
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(slow_download(narrow))
+        assert put(narrow, "quick", b"x" * 100_000) == 200
+
+
+def test_who_is_slow_is_not_let_go_while_nobody_waits(narrow: Served) -> None:
+    sent = 0
+    path = path_of(narrow, "put", "patient")
+    with socket.create_connection(("127.0.0.1", narrow.port)) as raw:
+        raw.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{narrow.port}\r\nContent-Length: 100\r\n\r\n".encode())
+        pause = threading.Event()
+        while sent < 100:  # in several times the patience
+            raw.sendall(b"x" * 5)
+            sent += 5
+            pause.wait(PATIENCE / 5)
+        assert raw.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+class _Another:
+    """A connection of a server that is made differently."""
+
+    cycle = object()
+
+    def on_message_complete(self) -> None: ...
+
+
+def test_a_server_that_is_made_differently_is_named_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    connections = Connections()
+    with caplog.at_level(logging.WARNING):
+        assert connections.of(_Another()) is None
+        assert connections.of(_Another()) is None
+    (record,) = caplog.records
+    assert "cycle.more_body" in record.getMessage()
+    assert "on_message_complete" not in record.getMessage()
+
+
+def test_long_bodies_go_through_the_loop_where_the_server_is_made_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connections, "of", lambda self, protocol: None)
+    body = os.urandom(5_000_000)
+    with serving(tmp_path) as served:
+        assert put(served, "long", body) == 200
+        assert served.client("s3", config=_PATHS).get_object(Bucket="here", Key="long")["Body"].read() == body
+
+
+def test_the_installed_server_is_one_whose_long_bodies_are_taken_directly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), serving(tmp_path) as served:
+        assert put(served, "long", bytes(5_000_000)) == 200
+    assert "event loop" not in caplog.text
