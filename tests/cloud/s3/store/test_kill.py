@@ -15,14 +15,15 @@ import time
 from pathlib import Path
 
 from celaje.cloud.s3.store.object_store import ObjectStore
+from celaje.cloud.s3.store.records import ENABLED, Bucket, StoredObject
 from tests.cloud.s3.store import writer
 
 KILLS = int(os.environ.get("CELAJE_KILLS", "12"))
 
 
-def run_and_kill(directory: Path, start: int, seconds: float) -> list[int]:
+def run_and_kill(directory: Path, start: int, seconds: float, versioning: str = "") -> list[int]:
     """The objects that a writer acknowledged before it was killed."""
-    command = [sys.executable, writer.__file__, str(directory), str(start)]
+    command = [sys.executable, writer.__file__, str(directory), str(start), versioning]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -38,16 +39,20 @@ def found(store: ObjectStore) -> dict[bytes, bytes]:
     assert bucket is not None
     result = {}
     for each in store.objects.page(bucket).entries:
-        opened = store.objects.open(bucket, each.key)
-        content = opened.body
-        if content is None:
-            content = b"".join(path.read_bytes() for path, _, _ in opened.pieces(0, each.size))
-        opened.close()
-        assert len(content) == each.size
-        if "-" not in each.etag:
-            assert hashlib.md5(content).hexdigest() == each.etag
-        result[each.key] = content
+        result[each.key] = read(store, bucket, each, None)
     return result
+
+
+def read(store: ObjectStore, bucket: Bucket, each: StoredObject, version: str | None) -> bytes:
+    opened = store.objects.open(bucket, each.key, version)
+    content = opened.body
+    if content is None:
+        content = b"".join(path.read_bytes() for path, _, _ in opened.pieces(0, each.size))
+    opened.close()
+    assert len(content) == each.size
+    if "-" not in each.etag:
+        assert hashlib.md5(content).hexdigest() == each.etag
+    return content
 
 
 def content_of(number: int) -> bytes | None:
@@ -87,3 +92,38 @@ def test_every_object_that_was_acknowledged_is_there_after_each_kill(tmp_path: P
         store.close()
         start = ((said[-1] if said else start) // writer.KEYS + 2) * writer.KEYS
     assert acknowledged > 20
+
+
+def test_every_version_that_was_acknowledged_is_there_after_each_kill(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    known: dict[bytes, list[bytes | None]] = {writer.key(number): [] for number in range(writer.KEYS)}
+    start = acknowledged = 0
+    for _ in range(max(1, KILLS // 2)):
+        said = sorted(run_and_kill(tmp_path / "s3", start, chance.uniform(0, 0.4), ENABLED))
+        acknowledged += len(said)
+        store = ObjectStore(tmp_path / "s3")
+        store.sweep()
+        bucket = store.buckets.get("a-bucket")
+        assert bucket is not None
+        there: dict[bytes, list[bytes | None]] = {key: [] for key in known}
+        files = 0
+        for each, _ in store.objects.versions(bucket):  # a key's newest first
+            content = None if each.marker else read(store, bucket, each, each.version)
+            there[each.key].insert(0, content)
+            files += len(each.segments)
+        for index in range(writer.KEYS):
+            key = writer.key(index)
+            numbers = [number for number in said if writer.key(number) == key]
+            expected = known[key] + [content_of(number) for number in numbers]
+            # What a thread had in hand when it was killed may be there or not.
+            next_one = numbers[-1] + writer.KEYS if numbers else start + index
+            assert there[key] in (expected, [*expected, content_of(next_one)])
+        uploads = store.uploads.page(bucket).entries
+        files += sum(len(store.uploads.parts(upload)) for upload in uploads)
+        assert len([path for path in (tmp_path / "s3" / "contents").rglob("*") if path.is_file()]) == files
+        for upload in uploads:
+            store.uploads.abort(bucket, upload).result()
+        store.close()
+        known = there
+        start = ((said[-1] if said else start) // writer.KEYS + 2) * writer.KEYS
+    assert acknowledged > 10

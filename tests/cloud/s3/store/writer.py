@@ -1,7 +1,7 @@
 """A process that puts objects into a store and says of each, once it is durable, that it is. Ends when killed.
 
-Called with the store's directory and the number of the first object. Object n has the key `n mod KEYS`; what it has
-follows from n, and every 7th is a multipart upload, every 11th a deletion.
+Called with the store's directory, the number of the first object, and what the bucket's versioning is to be. Object n
+has the key `n mod KEYS`; what it has follows from n, and every 7th is a multipart upload, every 11th a deletion.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def main() -> None:
     store = ObjectStore(Path(sys.argv[1]))
     store.sweep_beside()
     bucket = store.buckets.get("a-bucket") or store.buckets.create("a-bucket", "123456789012", "us-east-1").result()
+    store.buckets.set(bucket, versioning=sys.argv[3]).result()
     start = int(sys.argv[2])
 
     def work(lane: int) -> None:
