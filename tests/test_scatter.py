@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import random
+import struct
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from celaje.engine.memory import PAGE_SIZE, GuestMemory, OutOfGuestMemory
+from celaje.engine.memory import PAGE_SIZE, GuestMemory
 from celaje.scatter import Windows, preadv, pwritev, section, total
 
 BASE = 0x8000_0000
@@ -30,6 +31,16 @@ def columns(seed: int, count: int) -> tuple[list[int], list[int]]:
     return addresses, [chance.randrange(1, 2 * PAGE_SIZE) for _ in range(count)]
 
 
+def table(addresses: list[int], lengths: list[int]) -> bytes:
+    return b"".join(struct.pack("<QII", *row, 0xFFFF_FFFF) for row in zip(addresses, lengths, strict=True))
+
+
+def windows_of(memory: GuestMemory, addresses: list[int], lengths: list[int]) -> Windows:
+    windows = memory.windows(table(addresses, lengths))
+    assert windows is not None
+    return windows
+
+
 def plain(memory: GuestMemory, addresses: list[int], lengths: list[int]) -> list[memoryview]:
     return [memory.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
 
@@ -41,7 +52,7 @@ def contents(windows: Windows | list[memoryview]) -> list[bytes]:
 @pytest.mark.parametrize("seed", range(30))
 def test_any_course_of_changes_leaves_what_it_would_leave_of_a_list(memory: GuestMemory, seed: int) -> None:
     chance = random.Random(seed)
-    windows, expected = memory.windows(*columns(seed, 12)), plain(memory, *columns(seed, 12))
+    windows, expected = windows_of(memory, *columns(seed, 12)), plain(memory, *columns(seed, 12))
     while expected:
         match chance.randrange(7):
             case 0:
@@ -74,7 +85,7 @@ def test_any_course_of_changes_leaves_what_it_would_leave_of_a_list(memory: Gues
 
 
 def test_a_copy_is_not_changed_by_what_happens_to_the_first(memory: GuestMemory) -> None:
-    windows = memory.windows(*columns(1, 5))
+    windows = windows_of(memory, *columns(1, 5))
     copy = windows.copy()
     windows.pop()
     windows[0] = windows[0][:1]
@@ -84,13 +95,46 @@ def test_a_copy_is_not_changed_by_what_happens_to_the_first(memory: GuestMemory)
 @pytest.mark.parametrize("index", [5, -6])
 def test_there_is_no_window_beyond_the_last(memory: GuestMemory, index: int) -> None:
     with pytest.raises(IndexError):
-        memory.windows(*columns(1, 5))[index]
+        windows_of(memory, *columns(1, 5))[index]
 
 
-@pytest.mark.parametrize(("address", "length"), [(BASE - 1, 2), (BASE + 64 * PAGE_SIZE - 1, 2), (0, 1), (1 << 63, 9)])
-def test_a_window_outside_memory_is_refused_by_its_address(memory: GuestMemory, address: int, length: int) -> None:
-    with pytest.raises(OutOfGuestMemory, match=f"{address:#x}"):
-        memory.windows([BASE, address, BASE], [1, length, 1])
+END = BASE + 64 * PAGE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("address", "length"),
+    [
+        (BASE - 1, 2), (END - 1, 2), (END, 1), (0, 1), (BASE, 0), (BASE, 64 * PAGE_SIZE + 1), (BASE, 0xFFFF_FFFF),
+        (1 << 47, 9), (1 << 48, 9), (1 << 63, 9), ((1 << 64) - 1, 1), (BASE + (1 << 48), 1), (BASE + (1 << 63), 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_table_with_a_range_that_is_empty_or_outside_memory_gives_no_windows(
+    memory: GuestMemory, address: int, length: int, place: int
+) -> None:
+    good = [(BASE, 64 * PAGE_SIZE), (END - 1, 1)]
+    assert memory.windows(table(*map(list, zip(*good, strict=True)))) is not None
+    good.insert(place, (address, length))
+    assert memory.windows(table(*map(list, zip(*good, strict=True)))) is None
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_table_gives_windows_if_and_only_if_each_range_would_by_itself(memory: GuestMemory, seed: int) -> None:
+    chance = random.Random(seed)
+    edges = (0, BASE, END, 1 << 32, 1 << 48, 1 << 63, 1 << 64)
+    addresses = [(chance.choice(edges[1:3]) + chance.randrange(-9, 9)) % (1 << 64) for _ in range(3)]
+    if seed % 3 == 0:
+        addresses[seed % 2] = (chance.choice(edges) + chance.randrange(-9, 9)) % (1 << 64)
+    lengths = [
+        chance.choice((0, 1, 8, 64 * PAGE_SIZE, 0xFFFF_FFFF)) + chance.randrange(2) & 0xFFFF_FFFF for _ in addresses
+    ]
+    inside = all(
+        length and memory.contains(address, length) for address, length in zip(addresses, lengths, strict=True)
+    )
+    windows = memory.windows(table(addresses, lengths))
+    assert (windows is not None) == inside
+    if windows is not None:
+        assert contents(windows) == contents(plain(memory, addresses, lengths))
 
 
 @pytest.mark.parametrize("count", [1, 7, 300])
@@ -99,7 +143,7 @@ def test_what_is_written_and_read_back_is_what_a_list_would_have_moved(memory: G
     addresses = [BASE + page * PAGE_SIZE + 512 * chance.randrange(8) for page in chance.choices(range(64), k=count)]
     lengths = [chance.randrange(1, 512) for _ in addresses]
     with tempfile.TemporaryFile() as file:
-        windows = memory.windows(addresses, lengths)
+        windows = windows_of(memory, addresses, lengths)
         assert pwritev(file.fileno(), windows[1:], 100) == sum(lengths[1:])
         written = b"".join(plain(memory, addresses, lengths)[1:])
         assert os.pread(file.fileno(), len(written) + 1, 100) == written
@@ -118,7 +162,7 @@ def test_the_hosts_refusal_is_an_oserror(memory: GuestMemory, tmp_path: Path) ->
     for call in (preadv, pwritev):
         number = 0
         try:
-            call(fd, memory.windows([BASE], [1]), 0)
+            call(fd, windows_of(memory, [BASE], [1]), 0)
         except OSError as error:  # by hand: an exception that is kept keeps its frames, and they the window
             number = error.errno or 0
         assert number == errno.EBADF
@@ -128,13 +172,19 @@ def test_the_hosts_refusal_is_an_oserror(memory: GuestMemory, tmp_path: Path) ->
 @pytest.mark.parametrize("seed", range(5))
 def test_all_pages_of_all_ranges_are_marked_and_no_others(memory: GuestMemory, seed: int) -> None:
     addresses, lengths = columns(seed, 9)
-    memory.mark_all_dirty(addresses, lengths)
+    memory.mark_windows(windows_of(memory, addresses, lengths))
     touched = {
         (address + byte - BASE) // PAGE_SIZE
         for address, length in zip(addresses, lengths, strict=True)
         for byte in range(length)
     }
     assert {page for page, mark in enumerate(memory.dirty) if mark} == touched
-    with pytest.raises(OutOfGuestMemory):
-        memory.mark_all_dirty([BASE, BASE - 1], [1, 1])
-    memory.mark_all_dirty([], [])
+    memory.mark_windows(windows_of(memory, addresses, lengths)[9:])
+
+
+def test_whole_pages_are_marked_and_no_others(memory: GuestMemory) -> None:
+    pages = [5, 63, 0, 7]
+    memory.mark_windows(
+        windows_of(memory, [BASE + page * PAGE_SIZE for page in pages], [PAGE_SIZE, 1, 9, PAGE_SIZE])[:3]
+    )
+    assert {page for page, mark in enumerate(memory.dirty) if mark} == {5, 63, 0}

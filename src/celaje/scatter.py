@@ -1,8 +1,11 @@
 """Scattered input and output: many windows into one memory, moved by one system call.
 
 A guest's request of a mebibyte is 256 pages that are nowhere adjacent. A memoryview for each of them, and what the
-host's call does with each, cost Python more than the call itself. `Windows` holds such a request as two columns of
-numbers, makes memoryviews only for who asks for them, and hands the host its vector of addresses at once.
+host's call does with each, cost Python more than the call itself. `Windows` holds such a request as the vector of
+addresses and lengths that the host's calls take, and makes memoryviews only for who asks for them.
+
+`Lanes` checks and translates all ranges of a table at once, as one number of 128 bits a range: Python adds and compares
+such numbers at the speed of memory, where a loop over 256 ranges takes longer than to move what is in them.
 """
 
 from __future__ import annotations
@@ -27,42 +30,50 @@ if _TAKES_FLAGS:
 
 
 class Windows(MutableSequence[memoryview]):
-    """A list of windows into `view`, whose first byte has address `base` in the two columns and `host` in this process.
+    """A list of windows into `view`, whose first byte is at `host` in this process and means `base` to who gave the
+    ranges. `vector` is the host's `struct iovec` of each: address and length.
 
-    Whoever makes it has checked that all of them are inside. It keeps the memory open as a window itself would. Taking
-    windows off either end leaves it as it is; any other change, or a look at all, makes it an ordinary list inside.
+    Whoever makes it has checked that all of them are inside and none is empty. It keeps the memory open as a window
+    itself would. Taking windows off either end leaves it as it is; any other change, or a look at all, makes it an
+    ordinary list inside.
     """
 
-    __slots__ = ("_addresses", "_base", "_first", "_host", "_lengths", "_made", "_stop", "_total", "_view")
+    __slots__ = ("_first", "_host", "_made", "_stop", "_total", "_vector", "_view", "base", "within_pages")
 
-    def __init__(
-        self, view: memoryview, base: int, host: int, addresses: Sequence[int], lengths: Sequence[int]
-    ) -> None:
+    def __init__(self, view: memoryview, base: int, host: int, vector: array[int], within_pages: bool) -> None:
         self._view = view[:]
-        self._base, self._host = base, host
-        self._addresses, self._lengths = addresses, lengths
-        self._first, self._stop = 0, len(addresses)
-        self._total = sum(lengths)
+        self.base, self._host, self._vector = base, host, vector
+        self._first, self._stop = 0, len(vector) // 2
+        self.within_pages = within_pages
+        """No window goes over the end of a page; False: perhaps one does."""
+        self._total: int | None = None
         self._made: list[memoryview] | None = None
 
     @property
     def total(self) -> int:
         """Bytes in all windows."""
-        return self._total if self._made is None else sum(map(len, self._made))
-
-    def vector(self) -> array[int] | None:
-        """The host's `struct iovec` of each window; None where they are an ordinary list by now."""
         if self._made is not None:
-            return None
-        first, stop, distance = self._first, self._stop, self._host - self._base
-        vector = array("Q", bytes(16 * (stop - first)))
-        vector[::2] = array("Q", [address + distance for address in self._addresses[first:stop]])
-        vector[1::2] = array("Q", self._lengths[first:stop])
-        return vector
+            return sum(map(len, self._made))
+        if self._total is None:
+            self._total = sum(self._vector[2 * self._first + 1 : 2 * self._stop : 2])
+        return self._total
+
+    def ranges(self) -> tuple[list[int], list[int]]:
+        """Where each window begins, in bytes from the memory's start, and its length: while it is no ordinary list."""
+        return self.starts(), self._vector[2 * self._first + 1 : 2 * self._stop : 2].tolist()
+
+    def starts(self) -> list[int]:
+        """Where each window begins, as in `ranges`."""
+        host = self._host
+        return [address - host for address in self._vector[2 * self._first : 2 * self._stop : 2]]
+
+    def vector(self) -> int | None:
+        """The address of the host's vector; None where they are an ordinary list by now."""
+        return self._vector.buffer_info()[0] + 16 * self._first if self._made is None else None
 
     def _window(self, index: int) -> memoryview:
-        start = self._addresses[index] - self._base
-        return self._view[start : start + self._lengths[index]]
+        start = self._vector[2 * index] - self._host
+        return self._view[start : start + self._vector[2 * index + 1]]
 
     def _list(self) -> list[memoryview]:
         if self._made is None:
@@ -95,12 +106,12 @@ class Windows(MutableSequence[memoryview]):
 
     def _part(self, index: slice) -> Windows:
         part: Windows = object.__new__(Windows)
-        part._view, part._base, part._host = self._view, self._base, self._host
-        part._addresses, part._lengths = self._addresses, self._lengths
+        part._view, part.base, part._host, part._vector = self._view, self.base, self._host, self._vector
+        part.within_pages = self.within_pages
         start, stop, step = index.indices(len(self))
         part._first, part._stop = self._first + start, self._first + max(start, stop)
         part._made = None if self._made is None and step == 1 else self._list()[index]
-        part._total = sum(part._lengths[part._first : part._stop]) if part._made is None else 0
+        part._total = self._total if part._first == self._first and part._stop == self._stop else None
         return part
 
     @overload
@@ -120,7 +131,8 @@ class Windows(MutableSequence[memoryview]):
     def __delitem__(self, index: int | slice) -> None:
         if self._made is None and self._first < self._stop and index in (0, -1):
             place = self._first if index == 0 else self._stop - 1
-            self._total -= self._lengths[place]
+            if self._total is not None:
+                self._total -= self._vector[2 * place + 1]
             if index == 0:
                 self._first += 1
             else:
@@ -131,6 +143,43 @@ class Windows(MutableSequence[memoryview]):
     def insert(self, index: int, value: memoryview) -> None:
         """As a list does."""
         self._list().insert(index, value)
+
+
+class Lanes:
+    """Tables of `count` ranges (address le64, length le32, anything le32) in memory of `size` bytes at `base`, which is
+    at `host` in this process, whose pages have `page` bytes. `base + size` is below 2 ** 48.
+    """
+
+    def __init__(self, count: int, base: int, size: int, host: int, page: int) -> None:
+        each = int.from_bytes((b"\x01" + bytes(15)) * count, "little")
+        self._lengths = each * (0xFFFFFFFF << 64)
+        self._addresses = each * ((1 << 48) - 1)
+        self._beyond = each * (0xFFFF << 48)
+        self._top = each << 63
+        self._base = each * base
+        self._limit = self._top + each * (base + size)
+        self._largest = each * (0xFFFFFFFF << 64)
+        self._filled = each << 96
+        self._distance = each * (host - base)
+        self._in_page = each * (page - 1)
+        self._page_end = self._top + each * page
+        self._bytes = 16 * count
+
+    def vector(self, table: bytes) -> tuple[array[int], bool] | None:
+        """The `struct iovec` of each range, and whether none goes over the end of a page; None where a range is empty
+        or not inside the memory."""
+        number = int.from_bytes(table, "little")
+        lengths, addresses, top = number & self._lengths, number & self._addresses, self._top
+        # Differences with bit 63 set beforehand: it stays where nothing was borrowed. Lanes do not touch.
+        if (
+            number & self._beyond
+            or ((addresses | top) - self._base) & top != top
+            or (self._limit - addresses - (lengths >> 64)) & top != top
+            or (lengths + self._largest) & self._filled != self._filled
+        ):
+            return None
+        within_pages = (self._page_end - (addresses & self._in_page) - (lengths >> 64)) & top == top
+        return array("Q", ((addresses + self._distance) | lengths).to_bytes(self._bytes, "little")), within_pages
 
 
 def total(buffers: Sequence[memoryview | bytes | bytearray]) -> int:
@@ -160,7 +209,7 @@ def preadv(fd: int, buffers: Sequence[memoryview | bytearray], offset: int, flag
     if vector is None:
         return os.preadv(fd, buffers, offset, flags)
     while True:
-        done = int(_libc.preadv2(fd, vector.buffer_info()[0], len(buffers), offset, flags))
+        done = int(_libc.preadv2(fd, vector, len(buffers), offset, flags))
         if done >= 0:
             return done
         _fail_unless_interrupted()
@@ -172,7 +221,7 @@ def pwritev(fd: int, buffers: Sequence[memoryview | bytes | bytearray], offset: 
     if vector is None:
         return os.pwritev(fd, buffers, offset)
     while True:
-        done = int(_libc.pwritev2(fd, vector.buffer_info()[0], len(buffers), offset, 0))
+        done = int(_libc.pwritev2(fd, vector, len(buffers), offset, 0))
         if done >= 0:
             return done
         _fail_unless_interrupted()

@@ -9,15 +9,15 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Sequence
-from functools import reduce
-from operator import or_
+from functools import lru_cache, partial
 
 from celaje.errors import HostError
-from celaje.scatter import Windows
+from celaje.scatter import Lanes, Windows
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+LANES_KEPT = 16
+"""Lengths of tables for which what is checked together is kept, some ten bytes for each of a table's."""
 
 
 class OutOfGuestMemory(Exception):
@@ -57,6 +57,8 @@ class GuestMemory:
         self.dirty = bytearray(size // PAGE_SIZE)
         self._dirty_buffer = (ctypes.c_char * len(self.dirty)).from_buffer(self.dirty)
         self.dirty_address = ctypes.addressof(self._dirty_buffer)
+        lanes = partial(Lanes, base=base, size=size, host=self.host_address, page=PAGE_SIZE)
+        self._lanes = lru_cache(LANES_KEPT)(lanes)
 
     def _offset(self, address: int, length: int) -> int:
         offset = address - self.base
@@ -86,32 +88,22 @@ class GuestMemory:
         offset = self._offset(address, length)
         return self.view[offset : offset + length]
 
-    def _check_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
-        if min(addresses) < self.base or max(addresses) + max(lengths) > self.base + self.size:
-            for address, length in zip(addresses, lengths, strict=True):
-                self._offset(address, length)
+    def windows(self, table: bytes) -> Windows | None:
+        """`slice` for each range of a table (16 bytes each: address le64, length le32, anything le32): a request of a
+        megabyte has hundreds. None where one is empty or not inside.
+        """
+        found = self._lanes(len(table) // 16).vector(table)
+        return None if found is None else Windows(self.view, self.base, self.host_address, *found)
 
-    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> Windows:
-        """`slice` for each address and its length, at least one: a request of a megabyte has hundreds."""
-        self._check_all(addresses, lengths)
-        return Windows(self.view, self.base, self.host_address, addresses, lengths)
-
-    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
-        """`mark_dirty` for each address and its length, none of them empty."""
-        if not addresses:
-            return
-        self._check_all(addresses, lengths)
-        dirty, base = self.dirty, self.base
-        if max(lengths) <= PAGE_SIZE and not reduce(or_, addresses) & PAGE_SIZE - 1:
-            for address in addresses:
-                dirty[address - base >> PAGE_SHIFT] = 1
-            return
-        for address, length in zip(addresses, lengths, strict=True):
-            offset = address - base
-            dirty[offset >> PAGE_SHIFT] = 1
-            if (offset & PAGE_SIZE - 1) + length > PAGE_SIZE:
-                first, last = offset >> PAGE_SHIFT, offset + length - 1 >> PAGE_SHIFT
-                dirty[first + 1 : last + 1] = b"\x01" * (last - first)
+    def mark_windows(self, windows: Windows) -> None:
+        """Note that what is in `windows` of this memory has changed."""
+        if windows.within_pages:
+            dirty = self.dirty
+            for start in windows.starts():
+                dirty[start >> PAGE_SHIFT] = 1
+        else:
+            for start, length in zip(*windows.ranges(), strict=True):
+                self.mark_dirty(self.base + start, length)
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""

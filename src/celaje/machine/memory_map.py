@@ -8,7 +8,7 @@ lies in one slot or is refused, also where two slots touch: no driver's buffer s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from celaje.engine.memory import GuestMemory, OutOfGuestMemory
@@ -33,14 +33,15 @@ class Memory(Protocol):
     def slice(self, address: int, length: int) -> memoryview:
         """A writable window. The caller marks what it changes as dirty, after it changed it."""
 
-    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview] | Windows:
-        """`slice` for each address and its length, at least one and none of them negative."""
+    def windows(self, table: bytes) -> Windows | None:
+        """`slice` for each range of a table (16 bytes each: address le64, length le32, anything le32). None where one
+        is empty or not inside, or where not all are in one slot."""
 
     def mark_dirty(self, address: int, length: int) -> None:
         """Note that `length` bytes from `address` have changed."""
 
-    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
-        """`mark_dirty` for each address and its length, none of them empty."""
+    def mark_windows(self, windows: Windows) -> None:
+        """`mark_dirty` for what `windows` gave."""
 
 
 class MemoryMap:
@@ -81,15 +82,12 @@ class MemoryMap:
         """Note that `length` bytes from `address` have changed."""
         self.slot(address, length).mark_dirty(address, length)
 
-    def windows(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[memoryview] | Windows:
-        """`slice` for each address and its length, at least one and none of them negative."""
-        lowest = min(addresses)
-        index = bisect_right(self._bases, lowest) - 1
-        if index >= 0 and self.slots[index].contains(lowest, max(addresses) + max(lengths) - lowest):
-            return self.slots[index].windows(addresses, lengths)
-        return [self.slice(address, length) for address, length in zip(addresses, lengths, strict=True)]
+    def windows(self, table: bytes) -> Windows | None:
+        """`slice` for each range of a table (16 bytes each: address le64, length le32, anything le32). None where one
+        is empty or not inside, or where not all are in one slot."""
+        index = bisect_right(self._bases, int.from_bytes(table[:8], "little")) - 1
+        return self.slots[index].windows(table) if index >= 0 else None
 
-    def mark_all_dirty(self, addresses: Sequence[int], lengths: Sequence[int]) -> None:
-        """`mark_dirty` for each address and its length, none of them empty."""
-        for address, length in zip(addresses, lengths, strict=True):
-            self.mark_dirty(address, length)
+    def mark_windows(self, windows: Windows) -> None:
+        """`mark_dirty` for what `windows` gave."""
+        self.slot(windows.base, 1).mark_windows(windows)

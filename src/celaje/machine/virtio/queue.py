@@ -78,13 +78,13 @@ class MalformedQueue(Exception):
 class Chain:
     """One request: buffers that the device may read, then buffers that it may write, none of them empty.
 
-    `changed` has the guest-physical addresses of the writable buffers, and their lengths.
+    `changed` are the writable buffers as they were given: guest-physical addresses and lengths, or windows.
     """
 
     head: int
     readable: list[memoryview] | Windows
     writable: list[memoryview] | Windows
-    changed: tuple[list[int], list[int]]
+    changed: list[tuple[int, int]] | Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class Queue:
         window = self._memory.slice
         readable: list[memoryview] = []
         writable: list[memoryview] = []
-        changed: tuple[list[int], list[int]] = [], []
+        changed: list[tuple[int, int]] = []
         try:
             while True:
                 address, length, flags, following = _descriptor(table, index * DESCRIPTOR_SIZE)
@@ -195,8 +195,7 @@ class Queue:
                     total += length
                     if flags & DESCRIPTOR_WRITE:
                         writable.append(window(address, length))
-                        changed[0].append(address)
-                        changed[1].append(length)
+                        changed.append((address, length))
                     elif writable:
                         raise MalformedQueue(f"descriptor {index}: a readable buffer after a writable one")
                     else:
@@ -220,8 +219,7 @@ class Queue:
         table, none empty, those to write last. Judged column by column, which for the 256 pages of a mebibyte takes a
         fraction of one by one. None for any other table: it has to be walked."""
         count = len(table) // DESCRIPTOR_SIZE
-        words = array("I", table)
-        links = words[3::4].tobytes()  # | flags le16 | next le16 | of each
+        links = array("I", table)[3::4].tobytes()  # | flags le16 | next le16 | of each
         last = int.from_bytes(links[-4:-2], "little")  # what follows the last one means nothing
         if last == 0:
             to_read = count
@@ -230,12 +228,12 @@ class Queue:
         else:
             return None
         expected = _LINKS_TO_READ[: 4 * to_read] + _LINKS_TO_WRITE[4 * to_read : 4 * count]
-        lengths = words[2::4].tolist()
-        if links[:-4] != expected[: 4 * (count - 1)] or 0 in lengths or sum(lengths) > MAX_CHAIN_BYTES:
+        if links[:-4] != expected[: 4 * (count - 1)]:
             return None
-        addresses = array("Q", table)[::2].tolist()
-        windows = self._memory.windows(addresses, lengths)
-        return Chain(head, windows[:to_read], windows[to_read:], (addresses[to_read:], lengths[to_read:]))
+        windows = self._memory.windows(table)
+        if windows is None or windows.total > MAX_CHAIN_BYTES:
+            return None
+        return Chain(head, windows[:to_read], windows[to_read:], windows[to_read:])
 
     def _indirect_count(self, length: int, flags: int, nested: bool) -> int:
         """How many descriptors an indirect table of `length` bytes has (2.7.5.3). The table's WRITE flag is ignored."""
@@ -264,17 +262,21 @@ class Queue:
 
     def push_together(self, chains: Sequence[tuple[Chain, int]]) -> None:
         """Give several chains back, as `push` does; the driver sees all of them or none."""
-        mark_all_dirty = self._memory.mark_all_dirty
+        memory = self._memory
         used, mask, given = self._used, self._mask, self.given
         for chain, length in chains:
-            mark_all_dirty(*chain.changed)
+            if isinstance(chain.changed, Windows):
+                memory.mark_windows(chain.changed)
+            else:
+                for address, size in chain.changed:
+                    memory.mark_dirty(address, size)
             _put_used_element(used, 4 + 8 * (given & mask), chain.head, length)
             given += 1
         self._fence.release()
         self._fence.acquire()
         self.given = given & 0xFFFF
         self._used_words[1] = self.given
-        self._memory.mark_dirty(*self._used_at)
+        memory.mark_dirty(*self._used_at)
 
     def interrupt_due(self) -> bool:
         """Whether the driver wants an interrupt for what was given back since this was last asked (2.7.7)."""
