@@ -17,7 +17,19 @@ from celaje.network.statistics import Drop
 from celaje.network.subnet import Subnet
 from celaje.network.topology import AccessRule, DhcpOptions, NatGateway, Route, SubnetPlan, Topology
 from celaje.network.topology_plan import plan_of
-from tests.network.conversation import ACK, FAR, NOTHING, SYN, Machine, World, ipv4_packet, tcp_segment, udp_datagram
+from tests.network.conversation import (
+    ACK,
+    FAR,
+    FIN,
+    NOTHING,
+    RST,
+    SYN,
+    Machine,
+    World,
+    ipv4_packet,
+    tcp_segment,
+    udp_datagram,
+)
 from tests.network.test_subnet import dhcp_discover, options
 
 PUBLIC, PRIVATE, THIRD = (Subnet(0x0A000000 | number << 8, 24) for number in (1, 2, 3))
@@ -365,6 +377,21 @@ def test_lists_see_the_real_client_where_the_guest_sees_the_router(world: World,
     world.network.set_plan(plan_of(listed(public=(AccessRule("out", False, "127.0.0.1/32"), *ALL))))
     web.says(via(web, web.udp(router, 53, 50_000, b"answer")))
     assert (world.outside.hears(), web.dropped(Drop.ACCESS_LIST)) == ([], 2)
+
+
+def test_lists_hold_for_a_clients_connection_from_its_first_segment_to_its_last(world: World, web: Machine) -> None:
+    router = web.interface.subnet.router
+    assert world.network.admit(web.interface, 6, CLIENT, router, 40_000, 80)
+    syn = tcp_segment(router, 40_000, web.address, 80, SYN, b"", partial=True)
+    assert world.network.deliver(web.interface, router, web.address, 6, [syn])
+    web.hears_messages()
+    world.network.set_plan(plan_of(listed(public=(AccessRule("out", False, "127.0.0.1/32"), *ALL))))
+    for flags in (SYN | ACK, FIN | ACK, RST):
+        web.says(via(web, web.tcp(router, 80, 40_000, flags)))
+    assert (world.outside.hears(), web.dropped(Drop.ACCESS_LIST)) == ([], 3)
+    world.network.set_plan(plan_of(topology()))
+    web.says(via(web, web.tcp(router, 80, 40_000, SYN | ACK)))
+    assert len(world.outside.hears()) == 1
 
 
 def test_whom_the_owner_connects_is_beyond_routes_and_lists_to_the_end(world: World, data: Machine) -> None:

@@ -183,6 +183,11 @@ class Switch:
                 and (protocol != 17 or flow.state is not _NEW or flow.initiator is not interface)
             )
         ):
+            if flow is not None and flow.initiator is None:  # a client's from outside
+                drop = self._decided(flow, interface, source, destination, protocol, message).drop
+                if drop is not None:
+                    self._drop(interface, message, mac, drop)
+                    return
             self._beside_flows(interface, message, mac, source, destination, protocol, total, ttl, now)
             return
         flow.last = now
