@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from celaje.cloud.reconcile.networks import Documents, NetworksController
 from celaje.cloud.reconcile.topologies import vpc_topology
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import NetworkInterface, Vpc
+from celaje.network import client, spawn
 from celaje.network.group_file import group_file, read_groups
 from celaje.network.topology import Topology, read_topology, topology_file
 from tests.cloud.belongings import instance_with
 from tests.cloud.served import ServedCloud
+from tests.network.attached_guest import AttachedGuest
 
 
 @pytest.fixture
@@ -28,6 +32,17 @@ def cloud(tmp_path: Path) -> Iterator[ServedCloud]:
 @pytest.fixture
 def ec2(cloud: ServedCloud) -> Any:
     return cloud.root.client("ec2")
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A directory of the test's own for networks' sockets; what runs in it is stopped."""
+    short = tempfile.mkdtemp(prefix="cn-")  # a socket's path has 108 bytes
+    monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+    yield
+    for name in spawn.running():
+        client.stop(name)
+    shutil.rmtree(short)
 
 
 def controller(cloud: ServedCloud, directory: Path) -> NetworksController:
@@ -90,3 +105,33 @@ def test_a_gateway_waits_for_a_network_that_cannot_be_told(
     file.rmdir()
     controller(cloud, tmp_path).step()
     assert ec2.describe_nat_gateways()["NatGateways"][0]["State"] == "available"
+
+
+@pytest.mark.usefixtures("runtime")
+def test_networks_end_with_their_last_instance_or_with_the_cloud_but_not_under_a_machine(
+    cloud: ServedCloud, ec2: Any, tmp_path: Path
+) -> None:
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    vpc = subnet["VpcId"]
+    interface = ec2.create_network_interface(SubnetId=subnet["SubnetId"])["NetworkInterface"]["NetworkInterfaceId"]
+    instance = instance_with(cloud, interface)
+    reconciles = controller(cloud, tmp_path)
+    reconciles.step()
+    with cloud.database.read() as session:
+        documents = Documents(cloud.settings, tmp_path).of(session, [session.get_one(Instance, instance)])
+    [document] = documents[instance].values()
+    machine = AttachedGuest(document)
+    reconciles.end_unused()
+    assert vpc in spawn.running()
+    with cloud.database.write() as session:
+        session.delete(session.get_one(Instance, instance))
+    reconciles.step()
+    assert vpc in spawn.running()  # its machine is still there
+    machine.close()
+    while client.interfaces(vpc):
+        pass
+    reconciles.step()
+    assert vpc not in spawn.running()
+    spawn.ensure_running(document.network)
+    reconciles.end_unused()
+    assert vpc not in spawn.running()
