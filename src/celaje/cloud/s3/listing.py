@@ -78,6 +78,7 @@ class ListingActions:
         return {
             **asked.answer(page.prefixes, page.last is not None),
             "Name": bucket.name,
+            "Prefix": _as_it_is(asked),
             "Marker": asked.told(asked.after),
             "MaxKeys": asked.limit,
             "NextMarker": asked.told(page.last) if page.last is not None and asked.delimiter else None,
@@ -204,6 +205,12 @@ def _described(bucket: Bucket, found: StoredObject, told: Told, *, owner: bool) 
         "ChecksumType": kind_of(checksum) if checksum is not None else None,
         "Owner": owner_of(owner_of_object(bucket, found.attributes)) if owner else None,
     }
+
+
+def _as_it_is(asked: Asked) -> str:
+    """The prefix as version 1 tells it, whose clients decode all else: not encoded, if XML can have it."""
+    prefix = asked.prefix.decode()
+    return prefix if prefix.replace("\n", "").isprintable() else asked.told(asked.prefix)
 
 
 def _told(encoding: str | None) -> Told:

@@ -59,5 +59,5 @@ def of_members(members: Iterable[s3.TagTypeDef], most: int) -> Tags:
 
 
 def answered(tags: Tags) -> list[dict[str, str]]:
-    """Tags as answers have them."""
-    return [{"Key": key, "Value": value} for key, value in tags]
+    """Tags as answers have them: in the order of their keys, however they came."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags)]
