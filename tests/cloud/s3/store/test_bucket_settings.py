@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.records import BucketSettings
+from celaje.cloud.s3.store.records import ENABLED, Attributes, BucketSettings
 
 
 def test_settings_are_kept_and_changes_at_once_keep_each_other(tmp_path: Path) -> None:
@@ -30,7 +30,10 @@ def test_settings_are_kept_and_changes_at_once_keep_each_other(tmp_path: Path) -
 
 def test_a_store_of_version_1_is_brought_to_this_one(tmp_path: Path) -> None:
     store = ObjectStore(tmp_path)
-    store.buckets.create("first", "111111111111", "us-east-1").result()
+    bucket = store.buckets.create("first", "111111111111", "us-east-1").result()
+    receiver = store.receiver()
+    receiver.take(b"kept")
+    store.objects.put(bucket, b"key", receiver.finish(), Attributes()).result()
     store.close()
     connection = sqlite3.connect(tmp_path / "objects.sqlite3")
     connection.executescript(
@@ -42,5 +45,11 @@ def test_a_store_of_version_1_is_brought_to_this_one(tmp_path: Path) -> None:
     found = store.buckets.get("first")
     assert found is not None
     assert found.settings == BucketSettings()
-    store.buckets.set(found, policy="{}").result()
+    store.buckets.set(found, policy="{}", versioning=ENABLED).result()
+    # What was there is the null version.
+    assert store.objects.open(found, b"key", "").body == b"kept"
+    marker = store.objects.delete(found, b"key").result().after
+    assert marker is not None
+    assert marker.version
+    assert [each.version for each, _ in store.objects.versions(found)] == [marker.version, ""]
     store.close()
