@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from celaje.cloud.state.identifiers import new_id
+from celaje.cloud.state.images import Image
 from celaje.cloud.state.instances import Instance
 from tests.cloud.ec2.test_instances import AMI, _images, shown  # noqa: F401  the images are a fixture for all tests
 from tests.cloud.served import REGION, Owner, ServedCloud, refusal
@@ -237,3 +239,27 @@ def test_tags_that_tell_of_the_template_stay_when_all_tags_are_deleted(ec2: Any)
         "aws:ec2launchtemplate:id",
         "aws:ec2launchtemplate:version",
     }
+
+
+def test_a_versions_image_is_told_by_its_parameters_name_or_as_it_is_now(served_cloud: ServedCloud, ec2: Any) -> None:
+    identifier = new_id("ami")
+    with served_cloud.database.write() as session:
+        own = session.get_one(Image, AMI)
+        columns = {"account": own.account, "region": REGION, "created": own.created, "devices": own.devices}
+        session.add(
+            Image(
+                id=identifier, name="named-mini", architecture="riscv64", state="available", public=True,
+                revision="1", host_image="debian-mini", **columns,
+            )
+        )  # fmt: skip
+    name = "resolve:ssm:/aws/service/celaje/named-mini/latest/image-id"
+    asked = {"LaunchTemplateId": made(ec2, ImageId=name)}
+
+    def told(**request: Any) -> str:
+        [version] = ec2.describe_launch_template_versions(**asked, **request)["LaunchTemplateVersions"]
+        return str(version["LaunchTemplateData"]["ImageId"])
+
+    assert (told(), told(ResolveAlias=True)) == (name, identifier)
+    assert run(ec2, asked)["ImageId"] == identifier
+    with served_cloud.database.write() as session:
+        session.delete(session.get_one(Image, identifier))

@@ -12,9 +12,11 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
+from celaje.cloud.aws.question import Question
 from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import snapshots, volumes
 from celaje.cloud.ec2.image_copies import checked_architecture
+from celaje.cloud.policy.decision import Side
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.import_tasks import ImportTask
 from celaje.cloud.state.prepared import owned
@@ -48,6 +50,15 @@ def _place(container: Mapping[str, Any]) -> tuple[str, str]:
     return str(name), str(key)
 
 
+def _require_readable(call: Call, bucket: str, key: str) -> None:
+    """AwsError where the caller may not read the object: an import must not read it for somebody who may not."""
+    if call.authority is None or call.caller.is_root:
+        return
+    asked = Question("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+    if not call.authority.decide(call, asked, Side(call.account)).allowed:
+        raise AwsError("AccessDenied", f"{call.caller.arn} may not read {key[:100]} of the bucket {bucket}", 403)
+
+
 def _task(call: Call, prefix: str, container: Mapping[str, Any], description: str | None) -> ImportTask:
     if container.get("SnapshotId") or container.get("DeviceName"):
         raise AwsError(
@@ -67,6 +78,7 @@ def _task(call: Call, prefix: str, container: Mapping[str, Any], description: st
     if (call.session.scalar(active) or 0) >= AT_ONCE:
         raise AwsError("ResourceLimitExceeded", f"{AT_ONCE} imports are active already; wait until one has ended")
     bucket, key = _place(container)
+    _require_readable(call, bucket, key)
     task = ImportTask(
         id=new_id(prefix),
         account=call.account,

@@ -13,7 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
-from celaje.cloud.ec2 import quotas
+from celaje.cloud.ec2 import images, quotas
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.launch_parameters import answered_data, checked_data, merged
@@ -101,7 +101,8 @@ def _number(version: str | None) -> int:
 
 
 def with_template(call: Call, request: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
-    """A launch's parameters, over those of the template that it names, and the tags by which instances tell of it."""
+    """A launch's parameters, over those of the template that it names, and the tags by which instances tell of it.
+    AwsError, also where the caller may not launch what comes of both, or pass its role."""
     given = request.get("LaunchTemplate")
     if not given:
         return request, {}
@@ -111,7 +112,10 @@ def with_template(call: Call, request: Mapping[str, Any]) -> tuple[Mapping[str, 
         "aws:ec2launchtemplate:id": template.id,
         "aws:ec2launchtemplate:version": str(version.version),
     }
-    return merged(version.data, request), told
+    found = merged(version.data, request)
+    if call.authority is not None:
+        call.authority.check(call, found)
+    return found, told
 
 
 def _checked_description(text: str | None) -> str:
@@ -280,6 +284,16 @@ def _described_version(template: LaunchTemplate, version: LaunchTemplateVersion)
     }
 
 
+def _resolved(call: Call, described: dict[str, object]) -> dict[str, object]:
+    """The same with the image that a parameter's name stands for now."""
+    data = described["LaunchTemplateData"]
+    assert isinstance(data, dict)
+    image = str(data.get("ImageId") or "")
+    if image.startswith(images.RESOLVED):
+        data["ImageId"] = images.launchable(call, image).id
+    return described
+
+
 class _Version:
     """A version of a template, for filters."""
 
@@ -313,6 +327,7 @@ def describe_launch_template_versions(call: Call, request: ec2.DescribeLaunchTem
     """Of one template those that are named, or all, the newest first; of all templates the latest or the default."""
     matches = _VERSION_FILTERS.matcher(request.get("Filters"))
     wanted = request.get("Versions") or ()
+    resolve = bool(request.get("ResolveAlias"))
     if request.get("LaunchTemplateId") or request.get("LaunchTemplateName"):
         found = list(_of_one(call, chosen(call, request), request))
     else:
@@ -337,7 +352,12 @@ def describe_launch_template_versions(call: Call, request: ec2.DescribeLaunchTem
         most=200,
     )
     return {
-        "LaunchTemplateVersions": [_described_version(one.template, one.version) for one in shown],
+        "LaunchTemplateVersions": [
+            _resolved(call, _described_version(one.template, one.version))
+            if resolve
+            else _described_version(one.template, one.version)
+            for one in shown
+        ],
         "NextToken": token,
     }
 
