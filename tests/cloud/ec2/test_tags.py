@@ -91,3 +91,12 @@ def test_tags_come_in_pages(ec2, vpc):
         if (token := page.get("NextToken")) is None:
             break
     assert keys == [f"k{n:02}" for n in range(12)]
+
+
+def test_empty_lists_are_refused_in_words_of_ec2s_own(ec2):
+    assert refusal(ec2.create_tags, Resources=[], Tags=tag(a="1")) == (
+        "MissingParameter",
+        "The request must contain the parameter resourceIdSet",
+    )
+    for action in (ec2.start_instances, ec2.stop_instances, ec2.reboot_instances, ec2.terminate_instances):
+        assert refusal(action, InstanceIds=[]) == ("InvalidParameterCombination", "No instances specified")

@@ -85,8 +85,14 @@ class _Compiler:
             return member.location_name or name
         return name[0].lower() + name[1:]
 
+    def _absent(self, name: str, shape: Shape) -> object:
+        """What stands for a required member that is not there."""
+        return () if self.service.shape(shape.members[name]).type == "list" else None
+
     def _structure(self, shape: Shape) -> _Check | None:
-        required = [(name, self._displayed(name, shape.members[name])) for name in shape.required]
+        required = [
+            (name, self._displayed(name, shape.members[name]), self._absent(name, shape)) for name in shape.required
+        ]
         checks: dict[str, tuple[str, _Check]] = {}
         for name, member in shape.members.items():
             check = self.check(member)
@@ -96,9 +102,9 @@ class _Compiler:
             return None
 
         def run(value: dict[str, object], path: str, found: list[Violation]) -> None:
-            for name, displayed in required:
+            for name, displayed, absent in required:
                 if name not in value:
-                    found.append(Violation(path + displayed, None, "Member must not be null", missing=True))
+                    found.append(Violation(path + displayed, absent, "Member must not be null", missing=True))
             for name, item in value.items():
                 entry = checks.get(name)
                 if entry is not None:

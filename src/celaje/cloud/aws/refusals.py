@@ -13,7 +13,8 @@ _SHOWN = 200  # characters of a client's value that an error repeats
 
 
 class Violation(NamedTuple):
-    """A value that its shape's constraints do not allow; `path` is in the client's terms, `rule` in AWS's words."""
+    """A value that its shape's constraints do not allow; `path` is in the client's terms, `rule` in AWS's words. What
+    is missing has the value None, or () for a list: clients leave out lists that are empty."""
 
     path: str
     value: object
@@ -45,6 +46,13 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
+# What EC2 says, in words of its own, of lists without an entry.
+_EMPTY_LISTS = {
+    "InstanceId": ("InvalidParameterCombination", "No instances specified"),
+    "ResourceId": ("MissingParameter", "The request must contain the parameter resourceIdSet"),
+}
+
+
 class Ec2Dialect:
     """EC2 answers the first thing that it finds, each kind with a code of its own."""
 
@@ -62,6 +70,8 @@ class Ec2Dialect:
 
     def violated(self, violations: Sequence[Violation]) -> AwsError:
         first = min(violations, key=lambda violation: not violation.missing)
+        if first.missing and first.value == () and first.path in _EMPTY_LISTS:
+            return AwsError(*_EMPTY_LISTS[first.path])
         if first.missing:
             return AwsError("MissingParameter", f"The request must contain the parameter {first.path}")
         return AwsError(

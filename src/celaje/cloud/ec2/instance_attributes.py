@@ -80,8 +80,7 @@ def describe_instance_attribute(call: Call, request: ec2.DescribeInstanceAttribu
     if known is None:
         raise AwsError(
             "InvalidParameterValue",
-            f"Value ({request['Attribute'][:64]}) for parameter attribute is invalid. Unknown attribute; there are "
-            f"{', '.join(_ATTRIBUTES)}",
+            f"Value ({request['Attribute'][:64]}) for parameter attribute is invalid. Unknown attribute.",
         )
     view = views(call.session, [find_instance(call, request["InstanceId"])])[0]
     member, value = known
