@@ -81,7 +81,7 @@ def test_a_user_has_two_keys_at_most(iam):
 def test_names_are_one_whatever_their_case(iam, role):
     assert refusal(iam.create_role, RoleName="WEB", AssumeRolePolicyDocument=json.dumps(TRUST)) == (
         "EntityAlreadyExists",
-        "role with name WEB already exists.",
+        "Role with name WEB already exists.",
     )
     assert iam.get_role(RoleName="web")["Role"]["RoleId"] == role["RoleId"]
 
@@ -216,3 +216,14 @@ def test_what_no_user_can_have_is_listed_as_nothing(iam):
     for action in (iam.get_login_profile, iam.delete_login_profile):
         assert refusal(action, UserName="Ada") == ("NoSuchEntity", "Login Profile for User Ada cannot be found.")
     assert refusal(iam.list_mfa_devices, UserName="Bob")[0] == "NoSuchEntity"
+
+
+def test_tags_that_iam_would_not_take_are_refused(iam):
+    def refused(*tags):
+        return refusal(iam.create_user, UserName="Ada", Tags=[{"Key": key, "Value": value} for key, value in tags])
+
+    assert refused(("team", "a"), ("Team", "b"))[0] == "InvalidInput"
+    assert refused(("wrong!", "a"))[0] == refused(("right", "wrong!"))[0] == "ValidationError"
+    assert refusal(iam.get_user, UserName="Ada")[0] == "NoSuchEntity"
+    iam.create_user(UserName="Ada", Tags=[{"Key": "Größe: a/b=c+d-e@f", "Value": ""}])
+    assert "Tags" not in iam.create_user(UserName="Bob")["User"]

@@ -26,6 +26,7 @@ from celaje.cloud.state.roles import (
 )
 
 _NAME = re.compile(r"[\w+=,.@-]+", re.ASCII)
+_TAG = re.compile(r"[\w\s.:/=+\-@]*")  # AWS: letters, numbers and separators of any script, and these
 _PATH = re.compile(r"/|/[\x21-\x7e]+/")
 TAGS_PER_ENTITY = 50
 LONGEST_DOCUMENT = 131_072
@@ -58,6 +59,8 @@ class Sort(Generic[Entity]):
         """The caller's entity of that name, whatever its case. AwsError NoSuchEntity."""
         found = self.look(call.session, call.account, name)
         if found is None:
+            if self.noun == "instance profile":
+                raise no_such(f"Instance Profile {name} cannot be found.")
             raise no_such(f"The {self.noun} with name {name} cannot be found.")
         return found
 
@@ -98,7 +101,12 @@ class Sort(Generic[Entity]):
         entity.name, entity.folded, entity.path = name, name.lower(), path
 
     def _taken(self, name: str) -> AwsError:
-        return AwsError("EntityAlreadyExists", f"{self.noun} with name {name} already exists.", 409)
+        words = {
+            "policy": f"A policy called {name} already exists. Duplicate names are not allowed.",
+            "instance profile": f"Instance Profile {name} already exists.",
+        }
+        message = words.get(self.noun, f"{self.noun.capitalize()} with name {name} already exists.")
+        return AwsError("EntityAlreadyExists", message, 409)
 
     def _check(self, name: str, path: str) -> None:
         if not _NAME.fullmatch(name) or len(name) > self.longest:
@@ -157,12 +165,24 @@ def tags_of(session: Session, holder: str) -> list[dict[str, str]]:
 def set_tags(call: Call, holder: str, given: Sequence[Mapping[str, object]] | None) -> None:
     """Add tags to an entity, over those of the same keys. AwsError InvalidInput or LimitExceeded."""
     present = {tag["Key"] for tag in tags_of(call.session, holder)}
-    for tag in given or ():
+    keys = [str(tag.get("Key") or "").lower() for tag in given or ()]
+    if len(set(keys)) < len(keys):
+        raise AwsError(
+            "InvalidInput", "Duplicate tag keys found. Please note that Tag keys are case insensitive."
+        )
+    for number, tag in enumerate(given or (), 1):
         key, value = str(tag.get("Key") or ""), str(tag.get("Value") or "")
         if not key or len(key) > 128 or len(value) > 256:
             raise AwsError("InvalidInput", "A tag's key has 1 to 128 characters, its value at most 256")
         if key.lower().startswith("aws:"):
             raise AwsError("InvalidInput", "Tag keys that begin with aws: are reserved")
+        for member, text in (("key", key), ("value", value)):
+            if not _TAG.fullmatch(text):
+                raise AwsError(
+                    "ValidationError",
+                    f"1 validation error detected: Value '{text}' at 'tags.{number}.member.{member}' failed to satisfy "
+                    r"constraint: Member must satisfy regular expression pattern: [\p{L}\p{Z}\p{N}_.:/=+\-@]+",
+                )
         present.add(key)
         call.session.merge(IdentityTag(holder=holder, key=key, value=value))
     if len(present) > TAGS_PER_ENTITY:

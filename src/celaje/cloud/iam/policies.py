@@ -268,6 +268,6 @@ def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
         "PermissionsBoundaryUsageCount": _bounded(call, arn),
         "PolicyId": policy.id,
         "PolicyName": policy.name,
-        "Tags": tags_of(call.session, policy.id),
+        "Tags": tags_of(call.session, policy.id) or None,
         "UpdateDate": policy.updated,
     }

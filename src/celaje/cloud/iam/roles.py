@@ -147,5 +147,5 @@ def _described(call: Call, role: Role) -> dict[str, object]:
     return described(role) | {
         "PermissionsBoundary": boundary_of(call, role.id),
         "RoleLastUsed": {},
-        "Tags": tags_of(call.session, role.id),
+        "Tags": tags_of(call.session, role.id) or None,
     }

@@ -117,7 +117,7 @@ def list_user_tags(call: Call, request: iam.ListUserTagsRequestTypeDef) -> Answe
 
 
 def _more(call: Call, user: User) -> dict[str, object]:
-    return {"Tags": tags_of(call.session, user.id), "PermissionsBoundary": boundary_of(call, user.id)}
+    return {"Tags": tags_of(call.session, user.id) or None, "PermissionsBoundary": boundary_of(call, user.id)}
 
 
 def described(user: User) -> dict[str, object]:
