@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from celaje.cloud.ec2 import snapshot_copies, snapshots, volume_attachments, volumes
+from celaje.cloud.ec2 import images, snapshot_copies, snapshots, volume_attachments, volumes
 from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import GIB, ChunksController, VolumesController
 from celaje.cloud.state.database import Database
+from celaje.cloud.state.images import Image, rebooted_for
+from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.volumes import Volume, VolumeAttachment
 from celaje.disk.volumes import VolumeStore
 from celaje.errors import NotFound
-from tests.cloud.ec2.acting import Actor
+from tests.cloud.ec2.acting import NOW, OWNER, Actor
 from tests.cloud.ec2.test_volumes import ZONE, instance, refused
 
 PATIENCE_SECONDS = 60
@@ -123,6 +125,30 @@ def test_a_snapshot_that_was_published_before_the_kill_is_completed_as_it_is(wor
 
     world.settle(completed)
     assert world.content(world.volume(SnapshotId=identifier)).rstrip(b"\0") == b"then"
+
+
+def test_an_instance_is_not_kept_off_for_a_snapshot_that_cannot_be_taken_now(world: World) -> None:
+    machine, volume = instance(world.act, state="running"), world.volume()
+    with world.database.write() as session:
+        session.add(
+            VolumeAttachment(
+                volume=volume, instance=machine, account=OWNER, region="us-east-1", device="/dev/sda1", is_root=True,
+                state="attached", since=NOW,
+            )
+        )  # fmt: skip
+        session.get_one(Volume, volume).state = "in-use"
+    image = world.act(images.create_image, InstanceId=machine, Name="of a running one")["ImageId"]
+    with world.database.read() as session:
+        assert list(rebooted_for(session).values()) == [machine]
+        assert session.get_one(Instance, machine).reboot_asked == NOW
+
+    def let_go() -> bool:
+        with world.database.read() as session:
+            return not rebooted_for(session) and session.get_one(Image, image).state == "pending"
+
+    with contextlib.closing(world.store.open(volume)):  # somebody has it
+        world.settle(let_go)
+    assert "instances" in world.woken
 
 
 def test_a_copied_snapshot_has_the_chunks_of_its_source_and_outlives_it(world: World) -> None:

@@ -120,7 +120,7 @@ class SnapshotsController:
         finally:
             with self._changing:
                 self._taking -= _kept_busy(snapshot)
-            self._wake((self.name, "images", "volumes"))
+            self._wake((self.name, "images", "volumes", "instances"))
 
     def _taken(self, snapshot: Snapshot) -> None:
         try:
@@ -208,6 +208,10 @@ class SnapshotsController:
             if row is None or row.state != "pending":
                 return
             row.problem = str(error)
+            # What cannot be snapshotted now keeps no instance switched off: then it is as without a reboot.
+            for image in session.scalars(select(Image).where(Image.state == "pending", Image.reboot_pending)):
+                if any(one.snapshot == snapshot.id for one in image.devices):
+                    image.reboot_pending = False
             of, needed = (Snapshot, snapshot.source) if snapshot.origin == "copy" else (Volume, snapshot.volume)
             if final or (snapshot.origin != BLOCKS and session.get(of, needed) is None):
                 row.state = "error"
@@ -218,6 +222,8 @@ class SnapshotsController:
             if identifier in self._taking:
                 return
         with self._database.read() as session:
+            row = session.get(Snapshot, identifier)
+            by_way_of_a_volume = row is not None and row.origin in ("copy", BLOCKS)
             waiting = select(Volume.id).where(Volume.snapshot == identifier, ~Volume.made, Volume.state == "creating")
             copied = select(Snapshot.id).where(Snapshot.source == identifier, Snapshot.state == "pending")
             pending = session.scalars(select(Image).where(Image.state == "pending")).all()
@@ -228,7 +234,8 @@ class SnapshotsController:
         try:
             with contextlib.suppress(NotFound):
                 self._store.snapshots.remove(identifier)
-            self._written.forget(identifier)
+            if by_way_of_a_volume:
+                self._written.forget(identifier)
         except (CelajeError, OSError) as error:
             log.warning("%s cannot be removed: %s", identifier, error)
             self._retries.failed(identifier)
