@@ -268,3 +268,17 @@ def test_a_condition_is_held_against_what_the_key_has(client: S3Client, versione
     client.delete_object(Bucket=versioned, Key="key")
     client.put_object(Bucket=versioned, Key="key", Body=b"again", IfNoneMatch="*")
     assert get(client, versioned, "key") == b"again"
+
+
+def test_versions_have_access_control_lists_of_their_own(client: S3Client, versioned: str) -> None:
+    client.put_bucket_ownership_controls(
+        Bucket=versioned, OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+    )
+    client.delete_public_access_block(Bucket=versioned)
+    old = put(client, versioned, "key", b"old")
+    new = put(client, versioned, "key", b"new")
+    client.put_object_acl(Bucket=versioned, Key="key", VersionId=old, ACL="public-read")  # type: ignore[arg-type]
+    grants = [len(client.get_object_acl(Bucket=versioned, Key="key", VersionId=each)["Grants"]) for each in (old, new)]  # type: ignore[arg-type]
+    assert grants == [2, 1]
+    client.put_object_acl(Bucket=versioned, Key="key", ACL="public-read")
+    assert len(client.get_object_acl(Bucket=versioned, Key="key")["Grants"]) == 2

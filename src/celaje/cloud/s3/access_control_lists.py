@@ -13,7 +13,7 @@ from celaje.cloud.s3.access import bucket_of
 from celaje.cloud.s3.names import key_of
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import Bucket
-from celaje.cloud.s3.versions import answered_version, found_object, wanted_version
+from celaje.cloud.s3.versions import found_object, wanted_version
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -61,7 +61,7 @@ class AclActions:
             self._store.objects.change(
                 bucket, key_of(request["Key"]), lambda old: msgspec.structs.replace(old, grants=kept), version
             ).result()
-        return {"VersionId": answered_version(bucket, found)}
+        return {}
 
 
 def _refuse_uncounted(bucket: Bucket, name: object) -> None:
