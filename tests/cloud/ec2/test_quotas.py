@@ -24,3 +24,13 @@ def test_an_account_that_makes_things_in_a_loop_is_stopped_and_others_are_not(ec
     assert refusal(ec2.create_key_pair, KeyName="two", KeyType="ed25519")[0] == "ResourceLimitExceeded"
     code, _ = refusal(ec2.create_network_interface, SubnetId=subnet["SubnetId"])
     assert code == "NetworkInterfaceLimitExceeded"
+
+
+def test_an_account_has_so_many_images(ec2, monkeypatch):
+    monkeypatch.setattr(quotas, "IMAGES", 0)
+    mapping = {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-0123456789abcdef0"}}
+    code, message = refusal(
+        ec2.register_image, Name="one more", RootDeviceName="/dev/sda1", BlockDeviceMappings=[mapping]
+    )
+    assert code == "ResourceLimitExceeded"
+    assert "0 images" in message

@@ -13,7 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_by_type
-from celaje.cloud.ec2 import snapshots, volume_kinds
+from celaje.cloud.ec2 import quotas, snapshots, volume_kinds
 from celaje.cloud.ec2.block_devices import disks_of
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
@@ -89,7 +89,7 @@ def _resolved(call: Call, name: str) -> str:
 
 
 def checked_name(call: Call, name: str) -> str:
-    """A new image's name. AwsError InvalidAMIName.Malformed, .Duplicate."""
+    """A new image's name. AwsError InvalidAMIName.Malformed, .Duplicate, ResourceLimitExceeded."""
     if not _NAME.fullmatch(name):
         raise AwsError(
             "InvalidAMIName.Malformed",
@@ -106,6 +106,7 @@ def checked_name(call: Call, name: str) -> str:
     ).first()
     if taken is not None:
         raise AwsError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {taken.id}")
+    quotas.refuse_beyond(call.session, call, Image, quotas.IMAGES, "images")
     return name
 
 

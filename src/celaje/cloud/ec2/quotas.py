@@ -15,6 +15,7 @@ from celaje.cloud.state.networks import NetworkAcl, RouteTable, Subnet
 VOLUMES = 5_000
 SNAPSHOTS = 10_000
 KEY_PAIRS = 5_000
+IMAGES = 50_000
 NETWORK_INTERFACES = 5_000
 # Where AWS's default is a handful, this is what it grants on request.
 VPCS = 100
