@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,3 +155,15 @@ def test_a_bucket_has_the_tags_that_it_was_given(client: S3Client, bucket: str) 
     client.delete_bucket_tagging(Bucket=bucket)
     with refused("NoSuchTagSet"):
         client.get_bucket_tagging(Bucket=bucket)
+
+
+def test_a_policy_is_taken_without_a_word(client: S3Client, bucket: str) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": ACCOUNTS[1]},
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    answer = client.put_bucket_policy(Bucket=bucket, Policy=policy)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204

@@ -22,6 +22,9 @@ RestParser = Callable[[HttpRequest, Mapping[str, str], list[tuple[str, str]], Re
 RestSerializer = Callable[[Mapping[str, object]], tuple[int, list[tuple[str, str]], ResponseBody]]
 
 
+_STATUS = {"PutBucketPolicy": 204}  # where S3 answers otherwise than its model says
+
+
 def compile_rest_parser(service: Service, operation: Operation) -> RestParser:
     """The function that reads the operation's members out of a request."""
     if operation.input is None:
@@ -182,6 +185,8 @@ def _body_reader(
 def compile_rest_serializer(service: Service, operation: Operation) -> RestSerializer:
     """The function that writes an answer's status, headers and body."""
     status = operation.http.response_code
+    if service.name == "s3":
+        status = _STATUS.get(operation.name, status)
     if operation.output is None:
         return lambda answer: (status, [], b"")
     shape = service.shape(operation.output)
