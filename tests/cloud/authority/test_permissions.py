@@ -12,7 +12,7 @@ from celaje.cloud.authority.authority import PolicyAuthority
 from celaje.cloud.aws.action import Call, Caller
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.errors import AwsError
-from tests.cloud.belongings import TRUST, instance_with
+from tests.cloud.belongings import TRUST, belongings, instance_with
 from tests.cloud.served import Owner, refusal
 
 DENIED = "UnauthorizedOperation"
@@ -264,7 +264,8 @@ def test_a_launch_needs_every_resource_and_the_role_that_it_passes(owner, ada):
     assert "to perform: iam:PassRole on resource: arn:aws:iam::" in refusal(ec2.run_instances, **passing)[1]
     template = {"LaunchTemplateName": "strong", "LaunchTemplateData": {"IamInstanceProfile": {"Name": "strong"}}}
     owner.client().create_launch_template(**template)
-    by_template = {**image, "LaunchTemplate": {"LaunchTemplateName": "strong"}}
+    by_template = {**image, "ImageId": belongings(owner, "mine")["ami"]}
+    by_template["LaunchTemplate"] = {"LaunchTemplateName": "strong"}
     assert "to perform: iam:PassRole on resource" in refusal(ec2.run_instances, **by_template)[1]
     ada.may(
         allow("ec2:RunInstances"),
@@ -273,6 +274,53 @@ def test_a_launch_needs_every_resource_and_the_role_that_it_passes(owner, ada):
     assert refusal(ec2.run_instances, **passing)[0] == "InvalidAMIID.NotFound"
     ada.may(allow("ec2:RunInstances", Condition={"StringEqualsIfExists": {"ec2:InstanceType": "t3.nano"}}))
     assert refusal(ec2.run_instances, **image)[0] == DENIED
+
+
+def test_a_launch_is_asked_for_the_subnet_and_the_groups_that_it_comes_to(owner, ada):
+    own = owner.client()
+    subnets = own.describe_subnets()["Subnets"]
+    group = own.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    image = belongings(owner, "mine")["ami"]
+    launch = {"ImageId": image, "MinCount": 1, "MaxCount": 1}
+    own.create_tags(Resources=[each["SubnetId"] for each in subnets], Tags=[{"Key": "closed", "Value": "yes"}])
+    closed = {"StringEquals": {"aws:ResourceTag/closed": "yes"}}
+    ada.may(allow("ec2:RunInstances"), deny("ec2:RunInstances", "arn:aws:ec2:*:*:subnet/*", Condition=closed))
+    assert "with an explicit deny" in refusal(ada.client().run_instances, **launch)[1]
+    ada.may(allow("ec2:RunInstances"), deny("ec2:RunInstances", arn(owner, "security-group", group)))
+    assert "with an explicit deny" in refusal(ada.client().run_instances, **launch)[1]
+    ada.may(allow("ec2:RunInstances", Condition={"StringEqualsIfExists": {"ec2:InstanceType": "t3.nano"}}))
+    assert f"{arn(owner, 'instance', '*')} because" in refusal(ada.client().run_instances, **launch)[1]
+    own.create_launch_template(LaunchTemplateName="small", LaunchTemplateData={"InstanceType": "t3.nano"})
+    small = {**launch, "LaunchTemplate": {"LaunchTemplateName": "small"}}
+    assert refusal(ada.client().run_instances, **small)[0] == "InsufficientInstanceCapacity"  # it may; there is no host
+
+
+def test_a_denial_holds_however_the_resource_is_named(owner, ada):
+    own, found = owner.client(), belongings(owner, "mine")
+    ec2 = ada.client()
+
+    def closed(sort: str, identifier: str) -> None:
+        ada.may(allow("*"), deny("ec2:*", arn(owner, sort, identifier)))
+
+    closed("key-pair", "mine")
+    for named in ({"KeyName": "mine"}, {"KeyPairId": found["key pair"]}):
+        assert refusal(ec2.delete_key_pair, **named)[0] == DENIED
+    closed("security-group", found["sg"])
+    for named in ({"GroupName": "mine"}, {"GroupId": found["sg"]}):
+        assert refusal(ec2.delete_security_group, **named)[0] == DENIED
+    closed("elastic-ip", found["eipalloc"])
+    for named in ({"PublicIp": found["public address"]}, {"AssociationId": found["eipassoc"]}):
+        assert refusal(ec2.disassociate_address, **named)[0] == DENIED
+    closed("launch-template", found["lt"])
+    for named in ({"LaunchTemplateName": found["lt name"]}, {"LaunchTemplateId": found["lt"]}):
+        assert refusal(ec2.delete_launch_template, **named)[0] == DENIED
+    table = own.create_route_table(VpcId=found["vpc"])["RouteTable"]["RouteTableId"]
+    association = own.associate_route_table(RouteTableId=table, SubnetId=found["subnet"])["AssociationId"]
+    closed("route-table", table)
+    assert refusal(ec2.disassociate_route_table, AssociationId=association)[0] == DENIED
+    ada.may(allow("*"))
+    ec2.disassociate_route_table(AssociationId=association)
+    ec2.delete_launch_template(LaunchTemplateName=found["lt name"])
 
 
 def test_a_user_may_be_let_look_after_itself_alone(owner, ada):

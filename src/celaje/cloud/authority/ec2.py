@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy import select
 
+from celaje.cloud.authority.ec2_names import BY_NAMES, BY_OTHER_IDS, Named
 from celaje.cloud.authority.facts import requested_tags
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.question import Fact, Question, Values
@@ -47,10 +48,7 @@ SORTS = {
     "import-ami": "import-image-task",
     "import-snap": "import-snapshot-task",
 }
-# Members that name a resource otherwise than by an identifier of such a prefix.
-_NAMED = {"KeyName": "key-pair", "KeyNames": "key-pair"}
-_UNNAMED = {"GroupName": "security-group", "LaunchTemplateName": "launch-template", "PublicIp": "elastic-ip"}
-# What an action makes, and needs though the request may not name it.
+# What an action makes.
 _MADE: dict[str, tuple[str, ...]] = {
     "AllocateAddress": ("elastic-ip",),
     "CopyImage": ("image",),
@@ -76,10 +74,18 @@ _MADE: dict[str, tuple[str, ...]] = {
     "RegisterImage": ("image",),
     "RunInstances": ("instance", "volume", "network-interface"),
 }
-_NEEDED = {"RunInstances": ("image", "subnet", "security-group")}
+_NAMING = ("CreateSecurityGroup", "CreateLaunchTemplate")
+ALL_SAID = "SubnetIds"  # a member that a launch has once its template and its defaults are known
 _OF_NOBODY = ("image", "snapshot")  # their ARNs have no account
 # Members that name resources which nothing is done to.
-_PASSED_OVER = ("Filters", "TagSpecifications", "Tags", "IpPermissions", "SecurityGroupRules")
+_PASSED_OVER = (
+    "Filters",
+    "IpPermissions",
+    "LaunchTemplateData",  # it is asked for when it is launched
+    "SecurityGroupRules",
+    "TagSpecifications",
+    "Tags",
+)
 _ONLY = dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), ("route-table",))
 _DEEPEST = 6
 _TABLES: dict[str, type[Resource]] = {
@@ -110,31 +116,36 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
         return
     given = _tags_given(members)
     made = _MADE.get(operation, ())
-    named = dict.fromkeys(_named(members))
+    named = dict.fromkeys(_named(call, members))
     if operation in ("CreateTags", "DeleteTags"):
         common |= requested_tags((tag, value) for tag, value in _pairs(members.get("Tags")))
-        named = dict.fromkeys(_identified(members.get("Resources")))
+        named = dict.fromkeys(_identified(call, members.get("Resources")))
     if operation in _ONLY:
         named = {each: None for each in named if each[0] in _ONLY[operation]}
-    sorts = {sort for sort, _ in named}
-    wanted = [*named, *((sort, "*") for sort in _NEEDED.get(operation, ()) if sort not in sorts)]
-    # A key pair is made under the name that the request gives it.
-    wanted += [(sort, "*") for sort in made if not (sort == "key-pair" and sort in sorts)]
-    for sort, identifier in wanted:
+    if operation == "RunInstances" and ALL_SAID not in members:
+        # What a template or a default says besides is asked for by the action, which asks once more.
+        if members.get("LaunchTemplate"):
+            named, made = {each: None for each in named if each[0] == "launch-template"}, ()
+        elif not members.get("InstanceType"):
+            made = made[1:]
+    # A key pair is made under the name that it is asked for by; a group and a template have an identifier only then.
+    wanted = [each for each in named if not (each[0] in made and operation in _NAMING)]
+    wanted += [(sort, "*", "") for sort in made if sort != "key-pair" or not any(each[0] == sort for each in named)]
+    for sort, identifier, row in wanted:
         facts = common | (requested_tags(given.get(sort, ())) if sort in made else {}) | _of_request(sort, members)
-        yield _question(call, action, sort, identifier, facts)
+        yield _question(call, action, sort, identifier, row, facts)
     if not wanted:
         yield Question(action, "*", common)
     for sort, tags in given.items():
         if tags:
             facts = common | requested_tags(tags) | {"ec2:createaction": (operation,)}
-            yield _question(call, "ec2:CreateTags", sort, "*", facts)
+            yield _question(call, "ec2:CreateTags", sort, "*", "", facts)
     if operation in _PASSING and (passed := _passed_role(call, members)) is not None:
         yield Question("iam:PassRole", passed, {"iam:passedtoservice": ("ec2.amazonaws.com",)})
 
 
 def _reads(operation: str) -> bool:
-    return operation.startswith("Describe") and not operation.endswith("Attribute")
+    return operation.startswith(("Describe", "List")) and not operation.endswith("Attribute")
 
 
 def arn_of(call: Call, sort: str, identifier: str) -> str:
@@ -143,31 +154,34 @@ def arn_of(call: Call, sort: str, identifier: str) -> str:
     return f"arn:aws:ec2:{call.region}:{account}:{sort}/{identifier}"
 
 
-def _identified(value: object) -> Iterator[tuple[str, str]]:
+def _identified(call: Call, value: object) -> Iterator[Named]:
     for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str):
-            sort = SORTS.get(text.rpartition("-")[0])
-            if sort is not None:
-                yield sort, text
+        if not isinstance(text, str):
+            continue
+        prefix = text.rpartition("-")[0]
+        if prefix in BY_OTHER_IDS:
+            yield from BY_OTHER_IDS[prefix](call, text)
+        elif (sort := SORTS.get(prefix)) is not None:
+            yield sort, text, text
 
 
-def _named(members: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, str]]:
-    """(sort, identifier) of each resource that the request names, wherever in it."""
+def _named(call: Call, members: Mapping[str, object], depth: int = 0) -> Iterator[Named]:
+    """Each resource that the request names, wherever in it."""
     for name, value in members.items():
         if name in _PASSED_OVER or value is None:
             continue
-        if name in _NAMED:
-            yield from ((_NAMED[name], str(each)) for each in (value if isinstance(value, list) else [value]))
-        elif name in _UNNAMED and f"{name.removesuffix('Name')}Id" not in members:
-            yield _UNNAMED[name], "*"
-        elif isinstance(value, Mapping) and depth < _DEEPEST:
-            yield from _named(value, depth + 1)
+        if isinstance(value, Mapping):
+            if depth < _DEEPEST:
+                yield from _named(call, value, depth + 1)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             if depth < _DEEPEST:
                 for each in value:
-                    yield from _named(each, depth + 1)
+                    yield from _named(call, each, depth + 1)
+        elif name in BY_NAMES:
+            for text in value if isinstance(value, list) else [value]:
+                yield from BY_NAMES[name](call, str(text))
         elif name.endswith(("Id", "Ids", "Groups")):
-            yield from _identified(value)
+            yield from _identified(call, value)
 
 
 def _pairs(tags: object) -> Iterator[tuple[str, str]]:
@@ -203,12 +217,14 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _question(call: Call, action: str, sort: str, identifier: str, facts: Mapping[str, Fact]) -> Question:
-    if identifier == "*":
-        return Question(action, arn_of(call, sort, "*"), facts)
+def _question(
+    call: Call, action: str, sort: str, identifier: str, row: str, facts: Mapping[str, Fact]
+) -> Question:
+    if not row:
+        return Question(action, arn_of(call, sort, identifier), facts)
     of_row = _ROW_FACTS.get(sort, {})
-    known: dict[str, Fact] = {key: partial(_asked, call, sort, identifier, read) for key, read in of_row.items()}
-    return Question(action, arn_of(call, sort, identifier), {**known, **facts}, partial(_tags, call, identifier))
+    known: dict[str, Fact] = {key: partial(_asked, call, sort, row, read) for key, read in of_row.items()}
+    return Question(action, arn_of(call, sort, identifier), {**known, **facts}, partial(_tags, call, row))
 
 
 def _tags(call: Call, identifier: str) -> Mapping[str, str]:

@@ -54,6 +54,9 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
         name = members.get(member)
         if name:
             yield _question(call, action, word, table, str(name), members, facts)
+            if operation in ("UpdateUser", "UpdateGroup"):
+                path, new = str(members.get("NewPath") or "/"), members.get(f"New{member}") or name
+                yield Question(action, f"arn:aws:iam::{call.account}:{word}{path}{new}", facts)
             if operation == "AddRoleToInstanceProfile":
                 role = str(members.get("RoleName") or "")
                 yield _question(call, "iam:PassRole", "role", Role, role, members, {})

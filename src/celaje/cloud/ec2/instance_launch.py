@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from celaje.cloud.authority.ec2 import ALL_SAID
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.tag_specifications import tags_by_type
@@ -68,12 +69,12 @@ class _Launch:
 def run_instances(call: Call, request: ec2.RunInstancesRequestTypeDef) -> Answer:
     """As many instances as there is room for, from MinCount to MaxCount; otherwise none, and nothing is left behind."""
     merged, told = with_template(call, request)
-    if told and call.authority is not None:
-        call.authority.check(call, merged)  # what a template asks for is asked for by who launches
     request = cast("ec2.RunInstancesRequestTypeDef", merged)
     least, most = _counts(request)
     refuse_what_is_not_here(request)
     launch = _checked(call, request, most, told)
+    if call.authority is not None:
+        call.authority.check(call, _all_asked(merged, launch))
     count = min(most, require_room(call.session, launch.kind, least, launch.network.subnet.zone))
     reservation = new_id("r")
     rows = [_add(call, request, launch, reservation, index) for index in range(count)]
@@ -81,6 +82,16 @@ def run_instances(call: Call, request: ec2.RunInstancesRequestTypeDef) -> Answer
     for controller in (VOLUMES, NETWORKS, CONTROLLER):
         call.wake(controller)
     return reservations(views(call.session, rows))[0]
+
+
+def _all_asked(request: Mapping[str, Any], launch: _Launch) -> dict[str, object]:
+    """What the launch is made with, also where a template or a default says it: all of that must be allowed."""
+    return {
+        **request,
+        "InstanceType": launch.kind.name,
+        ALL_SAID: [network.subnet.id for network in launch.networks],
+        "GroupIds": [group for network in launch.networks for group in network.groups],
+    }
 
 
 def _counts(request: ec2.RunInstancesRequestTypeDef) -> tuple[int, int]:
