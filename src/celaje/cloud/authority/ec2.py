@@ -108,12 +108,6 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     if _reads(operation):
         yield Question(action, "*", common)
         return
-    if operation == "RunInstances" and (template := members.get("LaunchTemplate")):
-        # What is launched says the template: the action asks, with its parameters and the request's over them.
-        templates = list(_named({"LaunchTemplate": template}))
-        for sort, identifier in templates or [("launch-template", "*")]:
-            yield _question(call, action, sort, identifier, common)
-        return
     given = _tags_given(members)
     made = _MADE.get(operation, ())
     named = dict.fromkeys(_named(call, members))
