@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -15,9 +17,10 @@ from celaje.host.interface_file import (
     update_interface,
     write_interface,
 )
+from celaje.host.machine_snapshot import make_machine
 from celaje.host.record import MachineDirectory
 from celaje.network import client
-from celaje.network.messages import Attach, Bandwidth, NetworkSettings
+from celaje.network.messages import Attach, Bandwidth, Forward, NetworkSettings
 from tests.machine_processes import Machines, end, wait_until
 
 NETWORK = NetworkSettings(name="further")
@@ -92,9 +95,22 @@ def test_a_card_without_a_document_or_with_the_machines_name_is_refused(machines
     assert further_interfaces(directory) == []
 
 
-def test_a_machine_with_further_cards_takes_no_snapshot(machines: Machines, tmp_path: object) -> None:
-    directory = machines.made("one", cards=1)
-    write_interface(directory, CARD, 1)
+def test_a_snapshot_holds_further_cards_but_opens_nothing_of_the_host(machines: Machines, tmp_path: Path) -> None:
+    directory = machines.made("one", cards=2)
+    forward = Forward("tcp", "127.0.0.1", 0, 22)
+    write_interface(directory, msgspec.structs.replace(CARD, forwards=(forward,), bandwidth=Bandwidth(5000, 6000)), 2)
     starting.start(directory)
-    with Control(directory) as control, pytest.raises(UsageError, match="more network cards than one"):
-        control.ask(messages.Snapshot(path=f"{tmp_path}/snapshot"), messages.SnapshotTaken)
+    path = tmp_path / "snapshot"
+    with Control(directory) as control:
+        control.ask(messages.Snapshot(path=str(path)), messages.SnapshotTaken)
+        card = control.ask(messages.Describe(), messages.Description).further_networks[2]
+    kill(directory)
+    made = make_machine("two", path)
+    found = read_interface(made.directory, 2)
+    assert found is not None
+    assert (found.interface, found.mac, found.address) == ("two-2", CARD.mac, card.address)
+    assert (found.network.name, found.bandwidth, found.forwards) == ("further", Bandwidth(5000, 6000), ())
+    starting.start(made.directory)
+    with Control(made.directory) as control:
+        described = control.ask(messages.Describe(), messages.Description).further_networks[2]
+    assert (described.mac, described.address) == (card.mac, card.address)

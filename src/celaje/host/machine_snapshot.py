@@ -13,7 +13,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -25,8 +25,10 @@ from celaje.errors import CelajeError, InputError, NotFound, UsageError
 from celaje.host import record as records
 from celaje.host import removal
 from celaje.host.disks import Disks
+from celaje.host.interface_file import FURTHER_MOST, write_interface
 from celaje.host.machine_options import Boot
 from celaje.host.messages import AttachedDisk
+from celaje.host.network_card import attach_request
 from celaje.host.network_options import NetworkOptions
 from celaje.host.record import MachineDirectory, Record, RestoredFrom
 from celaje.image import store
@@ -36,25 +38,43 @@ from celaje.machine.snapshot.capture import Taken, take
 from celaje.machine.snapshot.file import Progress
 from celaje.machine.snapshot.restore import Restored
 from celaje.machine.snapshot.state import DiskState
+from celaje.network.messages import Attach, Bandwidth
 
 FORMAT = 1
 Role = Literal["kernel", "initrd", "firmware"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
+class SavedCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network card beyond the first: interface `number` of the machine, and what of it a copy of the guest needs."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=FURTHER_MOST)]
+    network: str
+    mac: str
+    address: str
+    bandwidth: Bandwidth = Bandwidth()
+
+
 class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the host's part of a snapshot says. `disks` are its volumes, the root (without a target) first; `files` are
-    the roles of ROLES that are sections of the file."""
+    the roles of ROLES that are sections of the file, `cards` its network cards beyond the first."""
 
     format: int = FORMAT
     record: Record
     address: str | None
     disks: list[AttachedDisk]
     files: list[Role]
+    cards: list[SavedCard] = []
 
 
 def save(
-    machine: Machine, record: Record, address: str | None, disks: Disks, path: Path, progress: Progress
+    machine: Machine,
+    record: Record,
+    address: str | None,
+    disks: Disks,
+    path: Path,
+    progress: Progress,
+    cards: Sequence[SavedCard] = (),
 ) -> Taken:
     """Write a snapshot of the running machine of `record`, whose private address is `address`, to `path`.
 
@@ -84,7 +104,8 @@ def save(
     files = {role: Path(text) for role, text in given.items() if text is not None}
 
     def owner() -> bytes:
-        return msgspec.json.encode(Owner(record=record, address=address, disks=held, files=sorted(files)))
+        said = Owner(record=record, address=address, disks=held, files=sorted(files), cards=list(cards))
+        return msgspec.json.encode(said)
 
     travelling = {str(role): file for role, file in files.items()}
     return take(machine, path, cut, owner, progress, travelling, disks.unchanging)
@@ -145,6 +166,7 @@ def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -
     volumes: list[str] = []
     try:
         old = owner.record
+        cards = [restored_card(name, one, network) for one in owner.cards]
         network, closed = card(path, old.options.network, network)
         files = {role: str(directory.path / role) for role in ROLES if role in owner.files}
         kernel, initrd, firmware = (files.get(role) for role in ROLES)
@@ -180,6 +202,8 @@ def make_machine(name: str, path: Path, network: NetworkOptions | None = None) -
                 volumes.append(disk.source)
             for role in owner.files:
                 _extract(found, role, place / role)
+            for saved, interface in zip(owner.cards, cards, strict=True):
+                write_interface(MachineDirectory(place), interface, saved.number)
 
         records.create(new, prepare)
     except BaseException:
@@ -201,6 +225,14 @@ def card(
     if wanted is not None:
         return dataclasses.replace(wanted, mac=saved.mac), ()
     return dataclasses.replace(saved, host_ports=()), tuple(port.port for port in saved.host_ports)
+
+
+def restored_card(name: str, saved: SavedCard, wanted: NetworkOptions | None) -> Attach:
+    """The document of a card beyond the first of the restored machine `name`: in the network where it was, or in that
+    of the `wanted` first card, with nothing of the host's open to the guest."""
+    options = NetworkOptions(network=saved.network if wanted is None else wanted.network)
+    asked = attach_request(f"{name}-{saved.number}", options, mac=saved.mac, address=saved.address)
+    return msgspec.structs.replace(asked, bandwidth=saved.bandwidth)
 
 
 def _text(path: Path | None) -> str | None:

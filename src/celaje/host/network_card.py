@@ -144,6 +144,11 @@ class NetworkCard:
         return self._request.network.name
 
     @property
+    def bandwidth(self) -> messages.Bandwidth:
+        """What it is limited to."""
+        return self._request.bandwidth
+
+    @property
     def public_address(self) -> str | None:
         """The one that it has now."""
         try:

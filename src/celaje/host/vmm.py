@@ -32,7 +32,7 @@ from celaje.host.disks import Disks
 from celaje.host.engines import factory
 from celaje.host.further_cards import FurtherCards
 from celaje.host.interface_file import read_interface
-from celaje.host.machine_snapshot import save
+from celaje.host.machine_snapshot import SavedCard, save
 from celaje.host.messages import Answer, Description, Done, Ended, Request, Started
 from celaje.host.network_card import NetworkCard, attach_request, metadata
 from celaje.host.record import MachineDirectory, Outcome, Run
@@ -352,10 +352,6 @@ class MachineProcess:
                 f"{self.record.name} is a machine of a cloud, whose place in its network a snapshot does not hold; "
                 "make an image of it there (CreateImage)"
             )
-        if self._cards.cards():
-            raise UsageError(
-                f"{self.record.name} has more network cards than one, which a snapshot does not hold; detach them first"
-            )
         if not self._snapshots.acquire(blocking=False):
             raise UsageError(f"a snapshot of {self.record.name} is being taken already; wait until that is done")
         try:
@@ -372,7 +368,17 @@ class MachineProcess:
             while not self._machine.starts and not self._ended.wait(BEGIN_SECONDS):
                 pass  # it was started in this very moment
             address = None if self._card is None else self._card.attached.address
-            taken = save(self._machine, self.record, address, self._disks, Path(request.path), tell)
+            cards = [
+                SavedCard(
+                    number=number,
+                    network=one.network,
+                    mac=one.mac,
+                    address=one.attached.address,
+                    bandwidth=one.bandwidth,
+                )
+                for number, one in self._cards.cards().items()
+            ]
+            taken = save(self._machine, self.record, address, self._disks, Path(request.path), tell, cards)
             return messages.SnapshotTaken(pause_seconds=taken.pause_seconds)
         finally:
             self._snapshots.release()
