@@ -207,10 +207,10 @@ class SnapshotsController:
             row = session.get(Snapshot, snapshot.id)
             if row is None or row.state != "pending":
                 return
-            row.problem = str(error)
-            # What cannot be snapshotted now keeps no instance switched off: then it is as without a reboot.
+            again, row.problem = bool(row.problem), str(error)
+            # What fails again keeps no instance switched off: then the image is as without a reboot.
             for image in session.scalars(select(Image).where(Image.state == "pending", Image.reboot_pending)):
-                if any(one.snapshot == snapshot.id for one in image.devices):
+                if again and any(one.snapshot == snapshot.id for one in image.devices):
                     image.reboot_pending = False
             of, needed = (Snapshot, snapshot.source) if snapshot.origin == "copy" else (Volume, snapshot.volume)
             if final or (snapshot.origin != BLOCKS and session.get(of, needed) is None):
