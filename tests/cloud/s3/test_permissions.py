@@ -401,3 +401,22 @@ def test_a_link_gives_what_its_maker_may(owner, s3, bucket, ada):
     ada.may(allow("s3:GetObject"))
     with urllib.request.urlopen(link) as answer:
         assert answer.read() == b"text"
+
+
+def test_who_may_list_a_bucket_is_told_which_objects_it_does_not_have(s3, bucket, nobody):
+    denied(nobody.get_object, Bucket=bucket, Key="none")
+    s3.put_bucket_ownership_controls(
+        Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+    )
+    opened(s3, bucket)
+    denied(nobody.get_object, Bucket=bucket, Key="none")
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read")
+    assert refusal(nobody.get_object, Bucket=bucket, Key="none")[0] == "NoSuchKey"
+    s3.put_object(Bucket=bucket, Key="secret", Body=b"")
+    denied(nobody.get_object, Bucket=bucket, Key="secret")
+    # What a policy says of names to list is held against the name.
+    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    listing = granting(bucket, "*", "s3:ListBucket", "", Condition={"StringLike": {"s3:prefix": "public/*"}})
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(listing))
+    assert refusal(nobody.get_object, Bucket=bucket, Key="public/none")[0] == "NoSuchKey"
+    denied(nobody.get_object, Bucket=bucket, Key="private/none")

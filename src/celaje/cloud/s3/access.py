@@ -48,10 +48,13 @@ def bucket_of(store: ObjectStore, call: Call, request: Mapping[str, object]) -> 
     if _is_owners(call, bucket) and (not bucket.settings.policy or call.operation in _MENDING):
         return bucket
     key = None if request.get("Key") is None else str(request["Key"])
+    reads = key is not None and call.operation in _READING
+    if reads and _object(store, bucket, key, request.get("VersionId")) is None:
+        assert key is not None
+        _hide_what_is_missing(store, call, bucket, key, request)
+        return bucket
     for action in actions_of(call.operation, request):
         require(store, call, bucket, action, key, request)
-    if key is not None and call.operation in _READING:
-        _hide_what_is_missing(store, call, bucket, key, request)
     return bucket
 
 
@@ -83,9 +86,9 @@ def require(
         raise _refusal(call, bucket, question, decision)
 
 
-def permits(store: ObjectStore, call: Call, bucket: Bucket, action: str) -> bool:
-    """Whether whoever calls may do that to the bucket."""
-    return _decided(store, call, bucket, action, None, {}, None)[0].allowed
+def permits(store: ObjectStore, call: Call, bucket: Bucket, action: str, prefix: str | None = None) -> bool:
+    """Whether whoever calls may do that to the bucket; `prefix`: to what begins with it."""
+    return _decided(store, call, bucket, action, None, {"Prefix": prefix}, None)[0].allowed
 
 
 def require_of_account(call: Call, action: str, resource: str, request: Mapping[str, object]) -> None:
@@ -171,10 +174,13 @@ def _tags(lookup: partial[StoredObject | None]) -> Mapping[str, str]:
 def _hide_what_is_missing(
     store: ObjectStore, call: Call, bucket: Bucket, key: str, request: Mapping[str, object]
 ) -> None:
-    """Who may not list a bucket is not told either which objects it does not have."""
-    if _object(store, bucket, key, request.get("VersionId")) is None and not permits(
-        store, call, bucket, "s3:ListBucket"
-    ):
+    """Of an object that is not there, who may list its name in the bucket is told so; everybody else is refused. To
+    read it must be allowed as well, or might be by its list, if lists count."""
+    for action in actions_of(call.operation, request):
+        decision, question = _decided(store, call, bucket, action, key, request, None)
+        if decision.denied or not (decision.allowed or grants.counts(bucket.settings)):
+            raise _refusal(call, bucket, question, decision)
+    if not permits(store, call, bucket, "s3:ListBucket", key):
         raise access_denied()
 
 
