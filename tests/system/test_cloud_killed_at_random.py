@@ -116,7 +116,11 @@ class KilledCloud(RuleBasedStateMachine):
     @rule()
     def come_to_rest(self) -> None:
         """State and world agree."""
-        until(self._at_rest, f"what was acknowledged: {self.wanted}", 120.0)
+        try:
+            until(lambda: not self._disagreements(), "what was acknowledged", 120.0)
+        except AssertionError as error:
+            log = (Path(os.environ["CELAJE_HOME"]) / "cloud" / "log").read_text(errors="replace")
+            raise AssertionError(f"{error}: {self._disagreements()}\nthe daemon said last:\n{log[-6000:]}") from None
         with self.cloud.database() as database, database.read() as session:
             rows = {row.id: row for row in session.query(Instance)}
             here = {instance for instance, state in self.wanted.items() if state != "terminated"}
@@ -126,25 +130,30 @@ class KilledCloud(RuleBasedStateMachine):
             assert len(held) == sum(1 for state in self.wanted.values() if state == "running")
         assert {instance: row.state for instance, row in rows.items()} == self.wanted
 
-    def _at_rest(self) -> bool:
+    def _disagreements(self) -> dict[str, object]:
+        """What of state and world is not yet as it was acknowledged."""
         found = {
             one["InstanceId"]: one["State"]["Name"]
             for reservation in self.ec2.describe_instances()["Reservations"]
             for one in reservation["Instances"]
         }
-        running = {instance for instance, state in self.wanted.items() if state == "running"}
+        running = sorted(instance for instance, state in self.wanted.items() if state == "running")
         here = sorted(instance for instance, state in self.wanted.items() if state != "terminated")
         machines = record.names()
-        alive = {name for name in machines if MachineDirectory.of(name).holder() is not None}
+        alive = sorted(name for name in machines if MachineDirectory.of(name).holder() is not None)
         # One that was terminated before it ever started has never had a machine; one that waits has one later.
-        attached = {one.interface for network in self.cloud.networks() for one in network_client.interfaces(network)}
-        return (
-            found == self.wanted
-            and machines == here
-            and alive == running == attached
-            and len(VolumeStore().names()) == len(here)
-            and not record.hidden()
+        attached = sorted(
+            one.interface for network in self.cloud.networks() for one in network_client.interfaces(network)
         )
+        pairs = {
+            "states": (found, self.wanted),
+            "machines": (machines, here),
+            "processes": (alive, running),
+            "interfaces": (attached, running),
+            "volumes": (len(VolumeStore().names()), len(here)),
+            "removals": (record.hidden(), []),
+        }
+        return {name: {"is": is_, "should be": should} for name, (is_, should) in pairs.items() if is_ != should}
 
     def teardown(self) -> None:
         """Whatever a run ends in comes true; then everything goes."""
