@@ -420,3 +420,12 @@ def test_who_may_list_a_bucket_is_told_which_objects_it_does_not_have(s3, bucket
     s3.put_bucket_policy(Bucket=bucket, Policy=document(listing))
     assert refusal(nobody.get_object, Bucket=bucket, Key="public/none")[0] == "NoSuchKey"
     denied(nobody.get_object, Bucket=bucket, Key="private/none")
+
+
+def test_where_lists_do_not_count_an_object_is_put_without_one(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="key", Body=b"", ACL="bucket-owner-full-control")
+    for acl in ("private", "public-read"):
+        assert refusal(s3.put_object, Bucket=bucket, Key="key", ACL=acl)[0] == "AccessControlListNotSupported"
+        assert refusal(s3.create_multipart_upload, Bucket=bucket, Key="key", ACL=acl)[0] == (
+            "AccessControlListNotSupported"
+        )

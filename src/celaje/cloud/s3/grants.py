@@ -164,8 +164,8 @@ def of_new_object(call: Call, bucket: Bucket, request: Mapping[str, object]) -> 
     settings = bucket.settings
     acl = request.get("ACL")
     if not counts(settings):
-        gives = acl not in (None, "private", "bucket-owner-full-control", "bucket-owner-read")
-        if gives or any(request.get(member) is not None for member in _HEADERS):
+        gives = any(request.get(member) is not None for member in _HEADERS)
+        if gives or acl not in (None, "bucket-owner-full-control"):
             raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
         return "", None
     # What nobody signed belongs to the bucket's owner.
