@@ -100,11 +100,13 @@ def test_requests_that_botocore_writes_are_read(service: str, data: st.DataObjec
 
 
 def pruned(value: Any) -> Any:
-    """Without empty lists and structures: what flattened lists have no form for."""
+    """Without empty lists and structures, in lists too: what flattened lists have no form for."""
     if isinstance(value, dict):
         smaller = {name: pruned(item) for name, item in value.items()}
         return {name: item for name, item in smaller.items() if item not in ([], {})}
-    return [pruned(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [item for item in map(pruned, value) if item not in ([], {})]
+    return value
 
 
 def parsed(service: str, operation: str, status: int, headers: dict[str, str], body: bytes) -> dict[str, Any]:
