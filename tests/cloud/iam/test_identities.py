@@ -227,3 +227,12 @@ def test_tags_that_iam_would_not_take_are_refused(iam):
     assert refusal(iam.get_user, UserName="Ada")[0] == "NoSuchEntity"
     iam.create_user(UserName="Ada", Tags=[{"Key": "Größe: a/b=c+d-e@f", "Value": ""}])
     assert "Tags" not in iam.create_user(UserName="Bob")["User"]
+
+
+def test_a_policys_description_and_tags_are_told_where_aws_tells_them(iam):
+    made = iam.create_policy(PolicyName="read", PolicyDocument=json.dumps(READ), Description="reads")["Policy"]
+    assert not made.keys() & {"Description", "Tags"}
+    told = iam.get_policy(PolicyArn=made["Arn"])["Policy"]
+    assert (told["Description"], told["Tags"]) == ("reads", [])
+    [listed] = iam.list_policies(Scope="Local")["Policies"]
+    assert not listed.keys() & {"Description", "Tags"}

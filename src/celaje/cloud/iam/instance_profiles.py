@@ -120,5 +120,5 @@ def _described(call: Call, profile: InstanceProfile) -> dict[str, object]:
         "InstanceProfileName": profile.name,
         "Path": profile.path,
         "Roles": [described_role(role)] if role else [],
-        "Tags": tags_of(call.session, profile.id) or None,
+        "Tags": tags_of(call.session, profile.id),
     }

@@ -77,7 +77,7 @@ def create_policy(call: Call, request: iam.CreatePolicyRequestTypeDef) -> Answer
     call.session.add(PolicyVersion(policy=policy.id, number=1, document=document, created=call.now))
     set_tags(call, policy.id, request.get("Tags"))
     call.session.flush()
-    return {"Policy": _described(call, policy)}
+    return {"Policy": _described(call, policy) | {"Tags": tags_of(call.session, policy.id) or None}}
 
 
 @ACTIONS.action
@@ -85,7 +85,9 @@ def get_policy(call: Call, request: iam.GetPolicyRequestTypeDef) -> Answer:
     """A policy without its document."""
     if (known := document_of(request["PolicyArn"])) is not None:
         return {"Policy": _of_aws(call, request["PolicyArn"], known)}
-    return {"Policy": _described(call, find_policy(call, request["PolicyArn"]))}
+    policy = find_policy(call, request["PolicyArn"])
+    more = {"Description": policy.description or None, "Tags": tags_of(call.session, policy.id)}
+    return {"Policy": _described(call, policy) | more}
 
 
 def _version_of(call: Call, policy: ManagedPolicy, name: str) -> PolicyVersion:
@@ -256,18 +258,17 @@ def _version(policy: ManagedPolicy, version: PolicyVersion) -> dict[str, object]
 
 
 def _described(call: Call, policy: ManagedPolicy) -> dict[str, object]:
+    """A policy as lists have it: the description is told by GetPolicy alone, as at AWS."""
     arn = POLICIES.arn(policy)
     return {
         "Arn": arn,
         "AttachmentCount": _attachments(call, arn),
         "CreateDate": policy.created,
         "DefaultVersionId": f"v{policy.version}",
-        "Description": policy.description or None,
         "IsAttachable": True,
         "Path": policy.path,
         "PermissionsBoundaryUsageCount": _bounded(call, arn),
         "PolicyId": policy.id,
         "PolicyName": policy.name,
-        "Tags": tags_of(call.session, policy.id) or None,
         "UpdateDate": policy.updated,
     }
