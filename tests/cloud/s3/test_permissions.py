@@ -429,3 +429,28 @@ def test_where_lists_do_not_count_an_object_is_put_without_one(s3, bucket):
         assert refusal(s3.create_multipart_upload, Bucket=bucket, Key="key", ACL=acl)[0] == (
             "AccessControlListNotSupported"
         )
+
+
+def test_a_public_policy_that_gives_nothing_away_still_denies(s3, bucket, stranger):
+    given = canonical_user(stranger.owner.account)
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]})
+    s3.put_object_acl(Bucket=bucket, Key="book", GrantRead=f"id={given}")
+    assert stranger.client("s3").get_object(Bucket=bucket, Key="book")["Body"].read() == b"text"
+    public = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/x"}
+    denied = {**public, "Effect": "Deny", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"RestrictPublicBuckets": True})
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(public, denied))
+    assert refusal(stranger.client("s3").get_object, Bucket=bucket, Key="book")[0] == "AccessDenied"
+
+
+@pytest.mark.parametrize("key", ["s3:signatureAge", "s3:TlsVersion", "s3:authType", "ec2:Vpc", "prefix"])
+def test_a_condition_that_nothing_is_known_of_is_refused(s3, bucket, key):
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+        "Condition": {"NumericGreaterThan": {key: "1"}},
+    }
+    refused = refusal(s3.put_bucket_policy, Bucket=bucket, Policy=document(statement))
+    assert refused == ("MalformedPolicy", "Policy has an invalid condition key")

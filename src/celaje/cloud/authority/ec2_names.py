@@ -15,7 +15,7 @@ from celaje.cloud.state.base import Resource
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.key_pairs import KeyPair
 from celaje.cloud.state.launch_templates import LaunchTemplate
-from celaje.cloud.state.networks import NetworkAcl, NetworkInterface, RouteTable
+from celaje.cloud.state.networks import NetworkAcl, NetworkInterface, RouteTable, Vpc
 from celaje.cloud.state.prepared import owned
 from celaje.cloud.state.security_groups import SecurityGroup
 
@@ -66,6 +66,28 @@ def _associated(sort: str, table: type[RouteTable] | type[NetworkAcl]) -> Finder
     return find
 
 
+def _attached(call: Call, attachment: str) -> Iterator[Named]:
+    """An interface and the instance that it is attached to."""
+    rows = select(NetworkInterface.id, NetworkInterface.instance).where(
+        NetworkInterface.account == call.account,
+        NetworkInterface.region == call.region,
+        NetworkInterface.attachment == attachment,
+    )
+    found = call.session.execute(rows).first()
+    yield ("network-interface", "*", "") if found is None else ("network-interface", found[0], found[0])
+    if found is not None and found[1]:
+        yield "instance", found[1], found[1]
+
+
+def _of_block(call: Call, association: str) -> Iterator[Named]:
+    for vpc in owned(call.session, Vpc, call.account, call.region):
+        first = vpc.id.replace("vpc-", "vpc-cidr-assoc-")
+        if association == first or any(one.id == association for one in vpc.further_cidrs):
+            yield "vpc", vpc.id, vpc.id
+            return
+    yield "vpc", "*", ""
+
+
 # By the member that has the name.
 BY_NAMES: dict[str, Finder] = {
     "GroupName": _by("security-group", SecurityGroup, "name"),
@@ -79,8 +101,9 @@ BY_NAMES: dict[str, Finder] = {
 BY_OTHER_IDS: dict[str, Finder] = {
     "aclassoc": _associated("network-acl", NetworkAcl),
     "eipassoc": _by("elastic-ip", ElasticAddress, "association"),
-    "eni-attach": _by("network-interface", NetworkInterface, "attachment"),
+    "eni-attach": _attached,
     "iip-assoc": _by("instance", Instance, "profile_association"),
     "key": _key_pair_by_id,
     "rtbassoc": _associated("route-table", RouteTable),
+    "vpc-cidr-assoc": _of_block,
 }

@@ -5,6 +5,7 @@ Keys are in lower case. What is asked of a resource is looked up only if a condi
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from celaje.cloud.authority.identities import Principal
@@ -14,6 +15,12 @@ from celaje.cloud.aws.question import Fact, Question, Values
 
 def _moment(call: Call, principal: Principal) -> Values:
     return (call.now.strftime("%Y-%m-%dT%H:%M:%SZ"),)
+
+
+def _issued(call: Call, principal: Principal) -> Values:
+    if not call.caller.temporary:
+        return None
+    return (datetime.datetime.fromtimestamp(call.caller.issued, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),)
 
 
 def _text(value: str) -> Values:
@@ -32,6 +39,7 @@ _GLOBAL: dict[str, Callable[[Call, Principal], Values]] = {
     "aws:requestedregion": lambda call, principal: (call.region,),
     "aws:securetransport": lambda call, principal: ("true" if call.secure else "false",),
     "aws:sourceip": lambda call, principal: _text(call.source),
+    "aws:tokenissuetime": _issued,
     "aws:useragent": lambda call, principal: _text(call.user_agent),
     "aws:userid": lambda call, principal: _text(call.caller.user_id),
     "aws:username": lambda call, principal: _text(principal.name),

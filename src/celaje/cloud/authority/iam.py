@@ -41,6 +41,10 @@ _OWN = (
 )
 
 
+# Whoever gives an entity another name or path needs to be allowed what it becomes as well.
+_RENAMING = ("UpdateUser", "UpdateGroup")
+
+
 def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     """What the call asks for."""
     operation = call.operation
@@ -54,9 +58,8 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
         name = members.get(member)
         if name:
             yield _question(call, action, word, table, str(name), members, facts)
-            if operation in ("UpdateUser", "UpdateGroup"):
-                path, new = str(members.get("NewPath") or "/"), members.get(f"New{member}") or name
-                yield Question(action, f"arn:aws:iam::{call.account}:{word}{path}{new}", facts)
+            if operation in _RENAMING:
+                yield _renamed(call, action, word, table, str(name), members)
             if operation == "AddRoleToInstanceProfile":
                 role = str(members.get("RoleName") or "")
                 yield _question(call, "iam:PassRole", "role", Role, role, members, {})
@@ -70,6 +73,16 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
         yield Question(action, call.caller.arn, facts, partial(identity_tags, call.session, call.caller.user_id))
     else:
         yield Question(action, "*", facts)
+
+
+def _renamed(
+    call: Call, action: str, word: str, table: type[Identity], name: str, members: Mapping[str, object]
+) -> Question:
+    rows = select(table.path, table.name).where(table.account == call.account, table.folded == name.lower())
+    found = call.session.execute(rows).first()
+    path, known = ("/", name) if found is None else found
+    new = members.get("NewUserName") or members.get("NewGroupName") or known
+    return Question(action, f"arn:aws:iam::{call.account}:{word}{members.get('NewPath') or path}{new}")
 
 
 def _facts(members: Mapping[str, object]) -> dict[str, Fact]:

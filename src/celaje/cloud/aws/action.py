@@ -65,7 +65,7 @@ class Narrowing:
 class Caller:
     """Who signed the request. `account` has 12 digits. `arn` is a user's, the root's, or an assumed role's; `user_id`
     what STS tells; `access_key` the key that signed ("" for an anonymous request, which only S3 admits). Of a session
-    (`temporary`): what it was narrowed to, and the tags that it was given."""
+    (`temporary`): what it was narrowed to, the tags that it was given, and when it was begun, in seconds since 1970."""
 
     account: str
     arn: str
@@ -74,6 +74,7 @@ class Caller:
     temporary: bool = False
     narrowing: Narrowing | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    issued: int = 0
 
     @property
     def is_root(self) -> bool:

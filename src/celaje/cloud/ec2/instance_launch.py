@@ -88,6 +88,7 @@ def _all_asked(request: Mapping[str, Any], launch: _Launch) -> dict[str, object]
     """What the launch is made with, also where a template or a default says it: all of that must be allowed."""
     return {
         **request,
+        "ImageId": launch.image.id,
         "InstanceType": launch.kind.name,
         ALL_SAID: [network.subnet.id for network in launch.networks],
         "GroupIds": [group for network in launch.networks for group in network.groups],

@@ -54,6 +54,7 @@ class _Session(msgspec.Struct, frozen=True, array_like=True):
     documents: tuple[str, ...] | None = None  # what it was narrowed to, None for not at all
     managed: tuple[str, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
+    issued: int = 0  # seconds since 1970; 0 in tokens that are older than this was kept
 
 
 def role_credentials(
@@ -89,7 +90,11 @@ def _made(
 ) -> RoleCredentials:
     expiration = (now + life).replace(microsecond=0)
     access_key = "ASIA" + new_unique_id("")[:16]
-    payload = msgspec.json.encode(_Session(access_key, *whose, int(expiration.timestamp()), documents, managed, tags))
+    payload = msgspec.json.encode(
+        _Session(
+            access_key, *whose, int(expiration.timestamp()), documents, managed, tags, int(now.timestamp())
+        )
+    )
     key = session_key(session)
     token = base64.b64encode(_mac(key, b"token", payload) + payload).decode()
     return RoleCredentials(access_key, _secret(key, payload), token, expiration)
@@ -147,18 +152,19 @@ def _session_signer(session: Session, access_key: str, token: str) -> Signer | N
 
 def _caller_in_session(session: Session, said: _Session) -> Caller | None:
     """Whose session it is, None if that is gone."""
+    issued = said.issued
     if said.holder == said.account:
         account = session.get(Account, said.account)
-        return None if account is None else replace(_root(account.id, said.access_key), temporary=True)
+        return None if account is None else replace(_root(account.id, said.access_key), temporary=True, issued=issued)
     if not said.role_name:
         user = session.get(User, said.holder)
-        return None if user is None else replace(_user(user, said.access_key), temporary=True)
+        return None if user is None else replace(_user(user, said.access_key), temporary=True, issued=issued)
     role = session.get(Role, said.holder)
     if role is None:
         return None
     narrowing = None if said.documents is None else Narrowing(said.documents, said.managed)
     caller = role_caller(role, said.name, said.access_key)
-    return replace(caller, temporary=True, narrowing=narrowing, tags=said.tags)
+    return replace(caller, temporary=True, narrowing=narrowing, tags=said.tags, issued=issued)
 
 
 def _secret(key: bytes, payload: bytes) -> str:

@@ -55,6 +55,14 @@ _IAM_PATHS = (
     "access-report/",
 )
 _DEEPEST = 40
+# What is known of a request to S3. A denial under a condition that nothing is known of would never hold.
+_S3_KEYS = (
+    "delimiter", "locationconstraint", "max-keys", "prefix", "requestobjecttagkeys", "resourceaccount", "versionid",
+    "x-amz-acl", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read", "x-amz-grant-read-acp",
+    "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive", "x-amz-object-ownership",
+    "x-amz-server-side-encryption", "x-amz-storage-class",
+)  # fmt: skip
+_S3_TAGS = ("s3:existingobjecttag/", "s3:requestobjecttag/")
 
 
 class Kind(enum.Enum):
@@ -314,6 +322,13 @@ def _check_of_bucket(statement: Mapping[str, Any], bucket: str, *, variables: bo
     if not resources or not all(glob(each.partition("/")[0])(f"arn:aws:s3:::{bucket}") for each in resources):
         raise PolicyError("Policy has invalid resource")
     try:
-        compiled(conditions_of(statement), variables=variables)
+        conditions = conditions_of(statement)
+        compiled(conditions, variables=variables)
     except (BadValue, PolicyError):
         raise PolicyError("Policy has an invalid condition key") from None
+    if not all(_is_key_of_s3(key.lower()) for keys in conditions.values() for key in keys):
+        raise PolicyError("Policy has an invalid condition key")
+
+
+def _is_key_of_s3(key: str) -> bool:
+    return key.startswith(("aws:", *_S3_TAGS)) or (key.startswith("s3:") and key[3:] in _S3_KEYS)

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.reconcile.volumes import GIB, Wake
+from celaje.cloud.s3.grants import owner_of_object
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Opened
 from celaje.cloud.state.database import Database
@@ -145,6 +146,8 @@ class ImportsController:
             raise InputError(f"the bucket {task.bucket} is none of this account's")
         found = self._objects.objects.open(bucket, task.key.encode())
         try:
+            if owner_of_object(bucket, found.object.attributes) != task.account:
+                raise InputError(f"the object {task.key} in the bucket {task.bucket} is another account's")
             with self._database.write() as session:
                 session.get_one(ImportTask, task.id).size = found.object.size
             with self._file(task, found) as path, opened(HOST, path, READ) as fd:

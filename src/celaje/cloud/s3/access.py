@@ -128,13 +128,14 @@ def _decided(
 
 
 def _policy(call: Call, bucket: Bucket) -> Document | None:
-    """The bucket's policy, as far as it counts for whoever calls: a public one may be for its own account alone."""
+    """The bucket's policy, as far as it counts for whoever calls: a public one may give to its own account alone. What
+    it denies it denies to all."""
     settings = bucket.settings
     if not settings.policy:
         return None
     restricted = "RestrictPublicBuckets" in (settings.blocked or ())
     if restricted and call.account != bucket.account and is_public(settings.policy):
-        return None
+        return document(settings.policy).denials()
     return document(settings.policy)
 
 

@@ -64,7 +64,7 @@ def assume_role(call: Call, request: sts.AssumeRoleRequestTypeDef) -> Answer:
     for action in (ASSUME_ROLE, TAG_SESSION) if tags else (ASSUME_ROLE,):
         _require(call, Question(action, arn, facts, of_role), role)
     assert role is not None
-    narrowing, packed = _narrowing(request)
+    narrowing, packed = _narrowing(request, role.account)
     seconds = _duration(call, role, request.get("DurationSeconds"))
     name = request["RoleSessionName"]
     life = datetime.timedelta(seconds=seconds)
@@ -104,7 +104,7 @@ def _tags(request: sts.AssumeRoleRequestTypeDef) -> tuple[tuple[str, str], ...]:
     return tags
 
 
-def _narrowing(request: sts.AssumeRoleRequestTypeDef) -> tuple[Narrowing | None, int]:
+def _narrowing(request: sts.AssumeRoleRequestTypeDef, account: str) -> tuple[Narrowing | None, int]:
     """What a session is narrowed to, and how much of what it may take that is, in percent."""
     policy = request.get("Policy")
     managed = tuple(each.get("arn", "") for each in request.get("PolicyArns", ()))
@@ -112,6 +112,10 @@ def _narrowing(request: sts.AssumeRoleRequestTypeDef) -> tuple[Narrowing | None,
         return None, 0
     if len(managed) > MOST_POLICIES:
         raise AwsError("ValidationError", f"PolicyArns are at most {MOST_POLICIES}")
+    for arn in managed:
+        if not arn.startswith(("arn:aws:iam::aws:policy/", f"arn:aws:iam::{account}:policy/")):
+            # What it says would show in what the session may do.
+            raise AwsError("ValidationError", f"{arn[:200]} is neither a policy of AWS's nor of the role's account")
     if policy is not None:
         if len(policy) > LONGEST_POLICY:
             raise AwsError("ValidationError", f"Policy has at most {LONGEST_POLICY} characters; given: {len(policy)}")
