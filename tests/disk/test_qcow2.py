@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -344,3 +345,33 @@ def test_no_image_does_anything_but_be_read_or_refused(tmp_path: Path, changes: 
             disk.readinto([buffer[:512]], disk.size - 512)
     except InputError:
         pass
+
+
+def compressed_image(places: list[int], content: bytes, at: int = 0x30000) -> bytearray:
+    """The small image with a compressed cluster at each of `places`, which are within `content`."""
+    image = image_of(l2_0=0)
+    for number, place in enumerate(places):
+        sectors = ((at + place) % 512 + len(content) - place - 1) // 512
+        struct.pack_into(">Q", image, 0x20000 + 8 * number, 1 << 62 | sectors << 54 | at + place)
+    image[at : at + len(content)] = content
+    return image
+
+
+def deflated(content: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return stream.compress(content) + stream.flush()
+
+
+def test_compressed_clusters_lie_beside_each_other(tmp_path: Path) -> None:
+    pieces = [deflated(letter * 0x10000) for letter in (b"a", b"b", b"c")]
+    places = [0, len(pieces[0]), len(pieces[0]) + len(pieces[1])]
+    read = reading(compressed_image(places, b"".join(pieces)), tmp_path / "image")
+    assert read[: 3 << 16] == b"a" * 0x10000 + b"b" * 0x10000 + b"c" * 0x10000
+
+
+def test_compressed_clusters_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    """Blocks of nothing lead to the same bytes from many places: 100 kB could say that they are a terabyte."""
+    nothing = b"\0\0\0\xff\xff"
+    image = compressed_image([0, 5, 10], nothing * 3 + deflated(bytes(0x10000)))
+    with pytest.raises(InputError, match="compressed clusters that share bytes"):
+        reading(image, tmp_path / "image")

@@ -14,7 +14,8 @@
 
 An image is hostile input. Every offset and length is checked against the file before it is used; reference counts are
 not looked at; and since an image could otherwise hold more than any disk by naming the same bytes again and again, an
-L2 table or a cluster that is named twice is refused. A backing file is never opened: who wants one gives it.
+L2 table or a cluster that is named twice is refused, and so are compressed clusters that share bytes. A backing file is
+never opened: who wants one gives it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import contextlib
 import struct
 import zlib
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,9 @@ class Qcow2Disk:
         self._l1 = self._read_l1(l1_entries, l1_offset)
         self._tables: OrderedDict[int, array[int]] = OrderedDict()
         self._unpacked: tuple[int, bytes] = (0, b"")
+        # Where the compressed clusters that were read begin and end, in ascending order.
+        self._starts: list[int] = []
+        self._ends: list[int] = []
 
     # --- the header ---
 
@@ -195,16 +200,37 @@ class Qcow2Disk:
         offset, length = self._packed(entry)
         packed = self._read(offset, length, "compressed cluster")
         try:
-            if self._zstd:
-                content = zstandard.ZstdDecompressor().decompress(packed, self._cluster)
-            else:
-                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self._cluster)
+            content, used = (self._of_zstd if self._zstd else self._of_zlib)(packed)
         except (zlib.error, zstandard.ZstdError) as error:
             raise self._bad(f"has a damaged compressed cluster at {offset:#x} ({error})", "copy it anew") from None
         if len(content) != self._cluster:
             raise self._bad(f"has a compressed cluster at {offset:#x} that is not whole", "copy it anew")
+        self._take_place(offset, offset + used)
         self._unpacked = entry, content
         return content
+
+    def _of_zlib(self, packed: bytes) -> tuple[bytes, int]:
+        """A cluster, and how many bytes it was made of."""
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        content = stream.decompress(packed, self._cluster)
+        return content, len(packed) - len(stream.unconsumed_tail) - len(stream.unused_data)
+
+    def _of_zstd(self, packed: bytes) -> tuple[bytes, int]:
+        stream = zstandard.ZstdDecompressor()
+        content = stream.decompress(packed, self._cluster)
+        if not stream.eof and stream.decompress(b"", 1):
+            return b"", 0  # the frame has more than the cluster
+        return content if stream.eof else b"", len(packed) - len(stream.unused_data)
+
+    def _take_place(self, start: int, end: int) -> None:
+        """These bytes are a compressed cluster's, and no other's: a few bytes could be any number of them otherwise."""
+        at = bisect_left(self._starts, start)
+        if at < len(self._starts) and (self._starts[at], self._ends[at]) == (start, end):
+            return  # it was read before
+        if (at and self._ends[at - 1] > start) or (at < len(self._starts) and self._starts[at] < end):
+            raise self._bad(f"has compressed clusters that share bytes at {start:#x}", "it is damaged or made up")
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
 
     def readinto(self, buffers: Buffers, offset: int) -> None:
         """Fill `buffers` with what the disk has from `offset`. InputError where the image is damaged there."""
