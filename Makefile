@@ -6,6 +6,7 @@
 #   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
 #   make test-full   the tests with the long repetitions and the image debian-13, which it builds if it is not there;
 #                  CELAJE_REPETITIONS=500 make test TESTS=… for one of them
+#   make clients   what some tests need besides, and skip without: Ansible, libcloud, the AWS CLI (500 MB)
 #   make lint      ruff, mypy, the floors of the house
 #   make bench     celaje beside QEMU and moto's server, where they are installed
 #   make wheels    proof that every runtime dependency comes as a wheel
@@ -16,7 +17,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo demo-vm test test-full lint format bench wheels clean
+.PHONY: help install demo demo-vm test test-full clients lint format bench wheels clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +37,8 @@ test: $(VENV)/.dev
 test-full: $(VENV)/.dev
 	$(BIN)/celaje image build debian-13 --unless-current
 	CELAJE_REPETITIONS=full $(BIN)/python -m pytest --timeout 7200 -m "full or not full" $(TESTS)
+
+clients: $(VENV)/.clients
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -76,6 +79,10 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.clients: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[clients]'
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
