@@ -66,7 +66,7 @@ def test_a_launch_template_by_its_name(owner, ada, ec2):
 
 
 def test_a_launch_of_a_template_is_asked_for_by_what_the_template_says(owner, ada, ec2):
-    image = "ami-0123456789abcdef0"
+    image = "ami-00000000000000bad"  # there is none
     data = {"ImageId": image, "InstanceType": "t3.micro"}
     made = ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)["LaunchTemplate"]
     asked = {"LaunchTemplate": {"LaunchTemplateName": "web"}, "MinCount": 1, "MaxCount": 1}
@@ -130,3 +130,11 @@ def test_a_session_is_narrowed_by_policies_of_the_roles_account_alone(served_clo
     asked = {"RoleArn": role, "RoleSessionName": "shift"}
     assert refusal(assume, **asked, PolicyArns=[{"arn": secret}])[0] == "ValidationError"
     assert assume(**asked, PolicyArns=[{"arn": "arn:aws:iam::aws:policy/ReadOnlyAccess"}])["Credentials"]
+
+
+def test_a_policy_of_awss_tells_how_many_of_the_account_it_bounds(served_cloud, owner, ada):
+    aws = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    for one in (owner, served_cloud.owner()):
+        one.client("iam").create_user(UserName="bounded", PermissionsBoundary=aws)
+    policy = owner.client("iam").get_policy(PolicyArn=aws)["Policy"]
+    assert (policy["PermissionsBoundaryUsageCount"], policy["AttachmentCount"]) == (1, 0)

@@ -72,6 +72,11 @@ def test_no_bytes_of_a_guest_end_the_terminal() -> None:
     assert text(b"\x1b[?5;9999?m\x1b[?q\r\n\x1b[H\x1b[2Jafter")[0] == "after"
 
 
+def test_test_pictures_are_left_out_of_screens() -> None:
+    """pyte takes milliseconds for each, and 16 KiB of them kept the daemon busy for nine seconds."""
+    assert not any("E" in line for line in shown(b"a\x1b#8b\x1b\x1b#8#8").display)
+
+
 def test_only_a_running_instance_has_a_screen(served_cloud: ServedCloud, ec2: Any, speaking: str) -> None:
     become(served_cloud, speaking, TERMINATED, "terminated")
     assert refusal(ec2.get_console_screenshot, InstanceId=speaking)[0] == "IncorrectInstanceState"

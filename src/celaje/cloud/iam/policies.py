@@ -227,21 +227,22 @@ def _of_aws(call: Call, arn: str, text: str) -> dict[str, object]:
     path, _, name = arn.removeprefix(PREFIX).rpartition("/")
     return {
         "Arn": arn,
-        "AttachmentCount": _own_attachments(call, arn),
+        "AttachmentCount": _own(call, AttachedPolicy, arn),
         "CreateDate": _FIRST,
         "DefaultVersionId": "v1",
         "IsAttachable": True,
         "Path": f"/{path}/" if path else "/",
-        "PermissionsBoundaryUsageCount": 0,
+        "PermissionsBoundaryUsageCount": _own(call, Boundary, arn),
         "PolicyId": "ANPA" + hashlib.sha256(arn.encode()).hexdigest()[:17].upper(),
         "PolicyName": name,
         "UpdateDate": _FIRST,
     }
 
 
-def _own_attachments(call: Call, arn: str) -> int:
+def _own(call: Call, use: type[AttachedPolicy] | type[Boundary], arn: str) -> int:
+    """How many of the account's entities use a policy of AWS's so."""
     holders = union_all(*(select(table.id).where(table.account == call.account) for table in _HOLDERS.values()))
-    query = select(func.count()).where(AttachedPolicy.arn == arn, AttachedPolicy.holder.in_(holders))
+    query = select(func.count()).where(use.arn == arn, use.holder.in_(holders))
     return call.session.scalar(query) or 0
 
 
