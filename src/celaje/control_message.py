@@ -11,6 +11,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from celaje.typed_data import json_decoder
+
 Requests = TypeVar("Requests")
 Answers = TypeVar("Answers")
 _Message = TypeVar("_Message")
@@ -27,7 +29,7 @@ class _Envelope(msgspec.Struct):
     version: int
 
 
-_envelopes = msgspec.json.Decoder(_Envelope)
+_envelopes = json_decoder(_Envelope)
 
 
 class MessageCodec(Generic[Requests, Answers]):

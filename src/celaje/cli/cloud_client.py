@@ -19,6 +19,7 @@ import msgspec
 
 from celaje import paths
 from celaje.errors import CelajeError, HostError, InputError, NotFound
+from celaje.typed_data import from_json
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -101,7 +102,7 @@ def running() -> Running | None:
     lives, and the kernel unlocks that however it ends."""
     directory = cloud_directory()
     try:
-        found = msgspec.json.decode((directory / "daemon.json").read_bytes(), type=Running)
+        found = from_json((directory / "daemon.json").read_bytes(), Running)
         os.kill(found.process, 0)
         descriptor = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, msgspec.MsgspecError):

@@ -9,6 +9,7 @@ import msgspec
 
 from celaje import paths
 from celaje.errors import InputError
+from celaje.typed_data import from_json
 
 FILE_NAME = "settings.json"
 
@@ -49,7 +50,7 @@ def read_settings(directory: Path) -> Settings:
     with what is wrong."""
     path = paths.made(directory) / FILE_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings)
+        return from_json(path.read_bytes(), Settings)
     except FileNotFoundError:
         settings = Settings()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -33,6 +33,7 @@ from celaje.disk.layout import Layout, store_lock
 from celaje.disk.sweep import manifests
 from celaje.disk.volume import Progress, no_progress
 from celaje.errors import InputError
+from celaje.typed_data import from_json
 
 FILE_NAME = "bucket.json"
 HOME_NAME = "home"
@@ -103,7 +104,7 @@ def _parsed(files: Files, path: Path, content: bytes) -> BucketPlace:
     if not files.is_private(path):
         raise InputError(f"{path} has keys in it, and others may read it; first: chmod 600 {path}")
     try:
-        place = msgspec.json.decode(content, type=BucketPlace)
+        place = from_json(content, BucketPlace)
         if place.version != VERSION:
             raise InputError(f"it is of version {place.version}, and this celaje reads version {VERSION}")
         return checked(place)

@@ -1,7 +1,7 @@
 """volume.json: what a volume is. Strict: an unknown field, kind or version is refused, not skipped.
 
-    {"version": 1, "id": "vol-0123456789abcdef0", "name": "data", "size": 8589934592, "created": 1754000000000000000,
-     "base": {"kind": "image", "sha256": "…", "size": 2147483648}, "baseline": "snap-…" or null}
+{"version": 1, "id": "vol-0123456789abcdef0", "name": "data", "size": 8589934592, "created": 1754000000000000000,
+ "base": {"kind": "image", "sha256": "…", "size": 2147483648}, "baseline": "snap-…" or null}
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from celaje.errors import InputError, UsageError
+from celaje.typed_data import from_json
 
 FILE_NAME = "volume.json"
 VERSION = 1
@@ -91,8 +92,8 @@ class VolumeDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 def parse(content: bytes, where: Path) -> VolumeDescription:
     """The description in a file. InputError if it is none, or of another version."""
     try:
-        version = msgspec.json.decode(content, type=_Versioned).version
-        described = msgspec.json.decode(content, type=VolumeDescription) if version == VERSION else None
+        version = from_json(content, _Versioned).version
+        described = from_json(content, VolumeDescription) if version == VERSION else None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _no_description(where, str(error)) from None
     if described is None:

@@ -14,6 +14,7 @@ from celaje.disk.chunk_store import CHUNK
 from celaje.disk.cluster_map import CLUSTER
 from celaje.disk.description import Lower, SectionBelow, lower_of
 from celaje.disk.volume import Volume
+from celaje.typed_data import from_json
 
 _CLUSTERS = CHUNK // CLUSTER
 
@@ -65,7 +66,7 @@ class MachineCut:
 def decoded_base(base: bytes) -> Lower:
     """What `MachineCut.base` said. ValueError if it is nothing of the kind."""
     try:
-        found: Lower = msgspec.json.decode(base, type=Lower)
+        found: Lower = from_json(base, Lower)
     except msgspec.DecodeError as error:
         raise ValueError(f"a disk's base is malformed: {error}") from error
     return found

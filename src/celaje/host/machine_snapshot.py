@@ -39,6 +39,7 @@ from celaje.machine.snapshot.file import Progress
 from celaje.machine.snapshot.restore import Restored
 from celaje.machine.snapshot.state import DiskState
 from celaje.network.messages import Attach, Bandwidth
+from celaje.typed_data import from_json
 
 FORMAT = 1
 Role = Literal["kernel", "initrd", "firmware"]
@@ -122,7 +123,7 @@ def open_snapshot(path: Path) -> tuple[Restored, Owner]:
     """The snapshot at `path`, checked as far as a restore needs. NotFound, InputError."""
     found = Restored(path)
     try:
-        owner = msgspec.json.decode(found.state.owner, type=Owner)
+        owner = from_json(found.state.owner, Owner)
         if owner.format != FORMAT:
             raise InputError(
                 f"the machine snapshot {path} has format {owner.format}, and this celaje knows format {FORMAT}; "
@@ -294,4 +295,3 @@ def _remove_volumes(identifiers: Sequence[str]) -> None:
     for identifier in identifiers:
         with contextlib.suppress(NotFound):
             volume_store.remove(identifier)
-

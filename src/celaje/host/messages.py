@@ -36,6 +36,7 @@ from celaje.control_message import MessageCodec
 from celaje.errors import CelajeError, GuestError, HostError, InputError, NotFound, UsageError
 from celaje.host.network_options import AllowOption
 from celaje.network.messages import PublicPort
+from celaje.typed_data import json_decoder
 
 VERSION = 1
 LONGEST_MESSAGE = 131_072  # bytes; what every Linux lets a socket hold (212,992) leaves room for it
@@ -248,8 +249,8 @@ class Description(Message, frozen=True, tag="description"):
     starts: int
     memory: int
     cpus: int
+    further_networks: dict[int, NetworkDescription]
     network: NetworkDescription | None = None
-    further_networks: dict[int, NetworkDescription] = {}
     disks: tuple[DiskDescription, ...] = ()
 
 
@@ -346,8 +347,8 @@ class Unreadable(InputError):
 
 
 _codec: MessageCodec[Request, Answer] = MessageCodec(
-    msgspec.json.Decoder(Request),
-    msgspec.json.Decoder(Answer),
+    json_decoder(Request),
+    json_decoder(Answer),
     VERSION,
     LONGEST_MESSAGE,
     "a machine",

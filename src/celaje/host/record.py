@@ -40,6 +40,7 @@ from celaje import durable_file, paths
 from celaje.errors import HostError, InputError, NotFound, UsageError
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.host.messages import AttachedDisk
+from celaje.typed_data import from_json
 
 FORMAT = 1
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
@@ -174,13 +175,13 @@ class MachineDirectory:
         except FileNotFoundError:
             raise self.not_found() from None
         try:
-            found = msgspec.json.decode(data, type=_Format).format
+            found = from_json(data, _Format).format
             if found != FORMAT:
                 raise InputError(
                     f"{where} has format {found}, and this celaje knows format {FORMAT}; use the celaje that made it, "
                     f"or remove the machine: celaje vm rm {self.name}"
                 )
-            record = msgspec.json.decode(data, type=Record)
+            record = from_json(data, Record)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
             raise InputError(
                 f"{where} is no record of a machine ({error}); remove the machine: celaje vm rm {self.name}"
@@ -292,7 +293,7 @@ class MachineDirectory:
     def _read(self, name: str, kind: type[StructType]) -> StructType | None:
         """None where it is missing, or is not what it must be: what these files say is for a person to read."""
         try:
-            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+            return from_json((self.path / name).read_bytes(), kind)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 

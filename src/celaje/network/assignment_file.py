@@ -12,6 +12,7 @@ import msgspec
 from celaje import paths
 from celaje.network.messages import NetworkSettings
 from celaje.network.network import Assignment
+from celaje.typed_data import from_json
 
 VERSION = 1
 
@@ -42,7 +43,7 @@ class AssignmentFile:
     def read(self) -> list[Assignment]:
         """What is kept."""
         try:
-            held = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            held = from_json(self._path.read_bytes(), _File)
             assigned = [
                 Assignment(one.name, bytes.fromhex(one.mac), int(ipaddress.IPv4Address(one.address)))
                 for one in held.assigned

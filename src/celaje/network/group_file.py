@@ -18,6 +18,7 @@ from celaje.errors import InputError
 from celaje.network.messages import SecurityGroup
 from celaje.network.notation import security_group
 from celaje.network.spawn import checked_name
+from celaje.typed_data import from_json
 
 VERSION = 1
 
@@ -46,10 +47,10 @@ def read_groups(network: str) -> tuple[SecurityGroup, ...]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        version = msgspec.json.decode(data, type=_Version).version
+        version = from_json(data, _Version).version
         if version != VERSION:
             raise InputError(f"{path} has version {version} and must have {VERSION}; use the celaje that wrote it")
-        groups = msgspec.json.decode(data, type=_File).groups
+        groups = from_json(data, _File).groups
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} has no security groups ({error}); write it anew, or remove it") from error
     check_groups(groups)

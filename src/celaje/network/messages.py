@@ -30,6 +30,7 @@ import msgspec
 
 from celaje.control_message import MessageCodec
 from celaje.errors import InputError
+from celaje.typed_data import json_decoder
 
 VERSION = 1
 LONGEST_MESSAGE = 200_000  # bytes; a message must fit the send buffer that every Linux gives (212,992)
@@ -331,8 +332,8 @@ class Unreadable(InputError):
 
 
 _codec: MessageCodec[Request, Answer] = MessageCodec(
-    msgspec.json.Decoder(Request),
-    msgspec.json.Decoder(Answer),
+    json_decoder(Request),
+    json_decoder(Answer),
     VERSION,
     LONGEST_MESSAGE,
     "a network",

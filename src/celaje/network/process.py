@@ -45,6 +45,7 @@ from celaje.network.scheduling import ask_for_short_slices
 from celaje.network.subnet import Blocks
 from celaje.network.topology import read_topology
 from celaje.network.topology_plan import plan_of
+from celaje.typed_data import from_json
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.5  # how late the network may learn that a flow or a question has timed out
@@ -198,7 +199,7 @@ def _described(settings: NetworkSettings) -> str:
 
 def main(words: list[str]) -> int:
     """The process, from its two arguments."""
-    settings = msgspec.json.decode(words[0], type=NetworkSettings)
+    settings = from_json(words[0], NetworkSettings)
     says = int(words[1])
     bounded_log.begin(spawn.log_path(settings.name))
     if os.fork():

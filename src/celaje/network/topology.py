@@ -17,6 +17,7 @@ import msgspec
 from celaje import durable_file, paths
 from celaje.errors import InputError
 from celaje.network.spawn import checked_name
+from celaje.typed_data import from_json
 
 VERSION = 1
 
@@ -118,10 +119,10 @@ def read_topology(network: str) -> Topology | None:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        version = msgspec.json.decode(data, type=_Version).version
+        version = from_json(data, _Version).version
         if version != VERSION:
             raise InputError(f"{path} has version {version} and must have {VERSION}; use the celaje that wrote it")
-        return msgspec.json.decode(data, type=_File).topology
+        return from_json(data, _File).topology
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} has no topology ({error}); write it anew, or remove it") from error
 

@@ -16,6 +16,8 @@ from importlib import resources
 import msgspec
 from botocore import xform_name
 
+from celaje.typed_data import from_json
+
 # Name (as in credential scopes) → directory and version of the model.
 MODELS = {
     "ec2": "2016-11-15",
@@ -167,5 +169,5 @@ def service(name: str) -> Service:
     """The model of one of MODELS; read once a process."""
     version = MODELS[name]
     file = resources.files("botocore") / "data" / _DIRECTORIES.get(name, name) / version / "service-2.json.gz"
-    raw = msgspec.json.decode(gzip.decompress(file.read_bytes()), type=Service)
+    raw = from_json(gzip.decompress(file.read_bytes()), Service)
     return msgspec.structs.replace(raw, name=name)

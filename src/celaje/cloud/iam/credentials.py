@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from celaje.cloud.aws.action import Caller, Narrowing
 from celaje.cloud.state.accounts import AccessKey, Account
 from celaje.cloud.state.roles import Role, User, new_unique_id, session_key
+from celaje.typed_data import from_json
 
 LONGEST_TOKEN = 16_384
 _MAC_BYTES = 32
@@ -91,9 +92,7 @@ def _made(
     expiration = (now + life).replace(microsecond=0)
     access_key = "ASIA" + new_unique_id("")[:16]
     payload = msgspec.json.encode(
-        _Session(
-            access_key, *whose, int(expiration.timestamp()), documents, managed, tags, int(now.timestamp())
-        )
+        _Session(access_key, *whose, int(expiration.timestamp()), documents, managed, tags, int(now.timestamp()))
     )
     key = session_key(session)
     token = base64.b64encode(_mac(key, b"token", payload) + payload).decode()
@@ -142,7 +141,7 @@ def _session_signer(session: Session, access_key: str, token: str) -> Signer | N
     payload = content[_MAC_BYTES:]
     if not hmac.compare_digest(content[:_MAC_BYTES], _mac(key, b"token", payload)):
         return None
-    said = msgspec.json.decode(payload, type=_Session)
+    said = from_json(payload, _Session)
     caller = _caller_in_session(session, said)
     if not secrets.compare_digest(said.access_key.encode(), access_key.encode()) or caller is None:
         return None

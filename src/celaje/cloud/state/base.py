@@ -11,6 +11,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from celaje.typed_data import json_decoder
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -40,7 +42,7 @@ class Structure(TypeDecorator[StructType], Generic[StructType]):
     def __init__(self, of: type[StructType]) -> None:
         super().__init__()
         self.of = of
-        self._decoder = msgspec.json.Decoder(of)
+        self._decoder = json_decoder(of)
         self._encoder = msgspec.json.Encoder()
 
     def process_bind_param(self, value: StructType | None, dialect: Dialect) -> bytes | None:

@@ -10,6 +10,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from celaje.cloud.state.base import Base
+from celaje.typed_data import from_msgpack
 
 KEPT = datetime.timedelta(hours=24)  # as EC2 keeps them
 
@@ -39,7 +40,7 @@ def remembered(
 
 def answered(earlier: Idempotent) -> Mapping[str, object]:
     """What it was answered."""
-    return msgspec.msgpack.decode(earlier.answer, type=dict[str, object])
+    return from_msgpack(earlier.answer, dict[str, object])
 
 
 def remember(

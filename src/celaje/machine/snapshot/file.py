@@ -42,6 +42,7 @@ from blake3 import blake3
 from celaje.errors import HostError, InputError, NotFound
 from celaje.fallocate import FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, fallocate
 from celaje.machine.virtio.block_backend import write_fully
+from celaje.typed_data import from_msgpack
 
 MAGIC = b"celajeVM"
 VERSION = 1
@@ -130,7 +131,7 @@ class SnapshotFile:
         self.size = int(size)
         index = self._part(index_at, index_length, INDEX_MOST, index_hash, damage, "index")
         try:
-            self.sections = {one.name: one for one in msgspec.msgpack.decode(index, type=list[Section])}
+            self.sections = {one.name: one for one in from_msgpack(index, list[Section])}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise damage(f"its index is malformed ({error})") from error
         for section in self.sections.values():

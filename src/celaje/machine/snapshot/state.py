@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import msgspec
 
+from celaje.typed_data import from_msgpack
+
 
 class MemoryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A memory slot, guest-physical; its contents are the section `section`."""
@@ -74,6 +76,6 @@ def encode(state: MachineState) -> bytes:
 def decode(data: bytes) -> MachineState:
     """The state in `data`. ValueError says what does not fit."""
     try:
-        return msgspec.msgpack.decode(data, type=MachineState)
+        return from_msgpack(data, MachineState)
     except msgspec.DecodeError as error:
         raise ValueError(f"the machine's state is malformed: {error}") from error

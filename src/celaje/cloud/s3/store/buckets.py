@@ -19,9 +19,10 @@ from celaje.cloud.s3.store.refusals import (
     bucket_not_empty,
     no_such_bucket,
 )
+from celaje.typed_data import msgpack_decoder
 
 Tags = tuple[tuple[str, str], ...]
-_decode_tags = msgspec.msgpack.Decoder(Tags).decode
+_decode_tags = msgpack_decoder(Tags).decode
 
 
 class Buckets:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from celaje.typed_data import msgpack_decoder
+
 ENABLED, SUSPENDED = "Enabled", "Suspended"
 
 CONTENT_ID_SIZE = 16
@@ -206,7 +208,7 @@ def unpacked(row: bytes | None) -> tuple[Segment, ...]:
 
 
 encode = msgspec.msgpack.encode
-decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
-decode_settings = msgspec.msgpack.Decoder(BucketSettings).decode
-decode_plan = msgspec.msgpack.Decoder(UploadPlan).decode
-decode_checksum = msgspec.msgpack.Decoder(Checksum | None).decode
+decode_attributes = msgpack_decoder(Attributes).decode
+decode_settings = msgpack_decoder(BucketSettings).decode
+decode_plan = msgpack_decoder(UploadPlan).decode
+decode_checksum = msgpack_decoder(Checksum | None).decode
