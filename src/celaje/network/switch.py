@@ -26,7 +26,6 @@ from celaje.network.subnet import Blocks
 IP = offload.SIZE + ethernet.HEADER  # where a packet begins in a message
 TRANSPORT = IP + ipv4.HEADER
 SHORTEST = TRANSPORT + 8  # an ARP message ends here too
-TCP_FLAGS = TRANSPORT + 13
 SHORTEST_TCP = 40  # bytes of a packet
 
 # A message from its first byte to the IP header's last: of the link header flags, gso_type, gso_size, csum_start and

@@ -49,6 +49,13 @@ SYNTAX = "Syntax errors in policy."
         ('{"Version": "2012-10-17", "Statement": [], "Statement": []}', SYNTAX),
         (json.dumps({"Version": "2000-01-01", "Statement": GOOD}), SYNTAX),
         (json.dumps({"Statement": GOOD}), "Policy document must be version 2012-10-17 or greater."),
+        (
+            text([{**GOOD, "Sid": "read-it"}]),
+            (
+                "Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression "
+                "[0-9A-Za-z]*"
+            ),
+        ),
         (text([{**GOOD, "Sid": "a"}] * 2), "Statement IDs (SID) in a single policy must be unique."),
         (text({"Effect": "Allow", "Resource": "*"}), "Policy statement must contain actions."),
         (text({**GOOD, "Action": []}), "Policy statement must contain actions."),

@@ -148,11 +148,6 @@ class Service(msgspec.Struct, frozen=True):
             return None
         return next((name for name, member in shape.members.items() if member.idempotency_token), None)
 
-    def has_dry_run(self, operation: Operation) -> bool:
-        shape = self.input_shape(operation)
-        return shape is not None and "DryRun" in shape.members
-
-
 def namespace_of(value: XmlNamespace | str | None) -> XmlNamespace | None:
     """Models write a namespace as a mapping or, at two places, as the bare URI."""
     return XmlNamespace(value) if isinstance(value, str) else value

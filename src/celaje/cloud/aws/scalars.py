@@ -136,7 +136,3 @@ def write_boolean(value: object) -> str:
 
 def write_blob(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
-
-
-def write_number(value: float | int) -> str:
-    return str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import type_defs as iam
 
 ACTIONS = Actions("iam")
-
-
-def role_of_profile(session: Session, profile_id: str) -> Role | None:
-    """The role that instances with the profile of that unique id have now, None if there is none."""
-    profile = session.get(InstanceProfile, profile_id)
-    return session.get(Role, profile.role) if profile is not None and profile.role else None
 
 
 @ACTIONS.action

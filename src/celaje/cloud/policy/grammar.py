@@ -138,6 +138,11 @@ def check(text: str, kind: Kind, *, bucket: str = "") -> None:
     if kind is Kind.IDENTITY and document.get("Version") != VERSIONS[1]:
         raise PolicyError("Policy document must be version 2012-10-17 or greater.")
     sids = [statement["Sid"] for statement in statements if statement.get("Sid")]
+    if not all(_SID.match(sid) for sid in sids):
+        raise PolicyError(
+            "Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression "
+            "[0-9A-Za-z]*"
+        )
     if len(set(sids)) < len(sids):
         raise PolicyError("Statement IDs (SID) in a single policy must be unique.")
     for statement in statements:

@@ -14,7 +14,6 @@ intent; the controller sets those that something has come to (running, stopped, 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -122,12 +121,6 @@ class Instance(Resource, Base):
         self.state = state
         self.since = now
         self.reason_code, self.reason, self.transition_reason = code, reason, transition
-
-
-def live_instances(session: Session, ids: Iterable[str]) -> dict[str, Instance]:
-    """Those of `ids` that are there and not terminated, by id, whoever's they are: for resources that refer to them."""
-    rows = session.scalars(select(Instance).where(Instance.id.in_(list(ids)), Instance.state != TERMINATED))
-    return {row.id: row for row in rows}
 
 
 def held(session: Session, host: str) -> tuple[int, int]:
