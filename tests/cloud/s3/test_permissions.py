@@ -158,7 +158,7 @@ def test_copies_need_both_ends_and_deletions_each_object(owner, s3, bucket, ada)
     ada.may(allow("s3:PutObject"))
     denied(mine.copy_object, Bucket=bucket, Key="copy", CopySource=f"{bucket}/book")
     ada.may(allow(["s3:PutObject", "s3:GetObject"]))
-    mine.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/book")
+    mine.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/book", TaggingDirective="REPLACE")
     ada.may(allow("s3:DeleteObject", f"arn:aws:s3:::{bucket}/copy"))
     answer = mine.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "book"}, {"Key": "copy"}]})
     assert [(each["Key"], each["Code"]) for each in answer["Errors"]] == [("book", "AccessDenied")]
@@ -454,3 +454,18 @@ def test_a_condition_that_nothing_is_known_of_is_refused(s3, bucket, key):
     }
     refused = refusal(s3.put_bucket_policy, Bucket=bucket, Policy=document(statement))
     assert refused == ("MalformedPolicy", "Policy has an invalid condition key")
+
+
+def test_tags_are_copied_by_who_may_read_and_set_them(s3, bucket, ada):
+    copy = {"Bucket": bucket, "Key": "copy", "CopySource": f"{bucket}/book"}
+    objects = f"arn:aws:s3:::{bucket}/*"
+    ada.may(allow(["s3:GetObject", "s3:PutObject"], objects))
+    client = ada.client("s3")
+    assert refusal(client.copy_object, **copy)[0] == "AccessDenied"
+    client.copy_object(**copy, TaggingDirective="REPLACE")
+    assert s3.get_object_tagging(Bucket=bucket, Key="copy")["TagSet"] == []
+    ada.may(allow(["s3:GetObject", "s3:PutObject", "s3:GetObjectTagging"], objects))
+    assert refusal(client.copy_object, **copy)[0] == "AccessDenied"
+    ada.may(allow(["s3:GetObject", "s3:PutObject", "s3:GetObjectTagging", "s3:PutObjectTagging"], objects))
+    client.copy_object(**copy)
+    assert s3.get_object_tagging(Bucket=bucket, Key="copy")["TagSet"] == [{"Key": "team", "Value": "red"}]

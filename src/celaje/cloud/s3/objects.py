@@ -88,6 +88,8 @@ class ObjectActions:
                     "The specified copy source is larger than the maximum allowable size for a copy source:"
                     f" {LARGEST_PUT}"
                 )
+            if found.attributes.tags and request.get("TaggingDirective", "COPY") != "REPLACE":
+                self._require_tags(call, request, source, bucket)
             # What is not the current version may well be copied over it.
             named = "?versionId=" in str(request["CopySource"])
             to_itself = (source.number, found.key) == (bucket.number, key) and not named
@@ -108,6 +110,15 @@ class ObjectActions:
             "CopySourceVersionId": found.version or None,
             "Expiration": expiration_told(bucket, new, calendar_of(call)),
         }
+
+    def _require_tags(
+        self, call: Call, request: s3.CopyObjectRequestTypeDef, source: Bucket, bucket: Bucket
+    ) -> None:
+        """AccessDenied where whoever copies an object's tags with it may not read them, or not set them."""
+        _, key, version = copy_source(str(request["CopySource"]))
+        action = "s3:GetObjectTagging" if version is None else "s3:GetObjectVersionTagging"
+        require(self._store, call, source, action, key.decode(), {}, version)
+        require(self._store, call, bucket, "s3:PutObjectTagging", str(request["Key"]), request)
 
     def _put(
         self,
