@@ -12,8 +12,9 @@ import statistics
 
 from bench import boot, disk
 from celaje.host.engines import factory
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.virtio.console import VirtioConsole
 
 BYTES = 1 << 17

@@ -24,8 +24,9 @@ from celaje.engine.translate.compiler import compile_text
 from celaje.engine.translate.engine import TranslateEngine
 from celaje.engine.translate.link import link
 from celaje.engine.translate.program import PROFILED_HANDLERS, build_program
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 
 BOOT_WEIGHT = 4
 ROUNDS = ((2, 400), (3, 200), (3, 120), (3, 80))  # length of the sequences, how many

@@ -14,8 +14,9 @@ from bench import boot, disk
 from celaje.disk.volume import Volume
 from celaje.disk.volumes import SnapshotSource, VolumeStore
 from celaje.host.engines import factory
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.virtio.block_backend import BlockBackend, RawFile
 
 RESULT = re.compile(rb"RESULT (\S+) \d+ (\d+) (\d+)")

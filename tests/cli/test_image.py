@@ -15,7 +15,7 @@ from celaje.host.configuration import configuration, resolved
 from celaje.host.machine_options import DiskOption
 from celaje.image import recipes, store
 from celaje.image.bundle import Bundle
-from celaje.machine.machine import Disk, MachineConfig
+from celaje.machine.config import Disk, MachineConfig
 
 CREATED = 1_700_000_000
 

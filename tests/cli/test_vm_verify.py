@@ -8,8 +8,9 @@ import pytest
 
 from celaje.cli.command import main
 from celaje.engine.translate.engine import TranslateEngine
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.snapshot.capture import take
 from tests.machine.snapshot.test_snapshot import MEMORY, program
 from tests.machine.test_pause import ALPHABET, running, wait_until

@@ -11,8 +11,9 @@ import pytest
 
 from celaje.engine.evaluate.engine import EvaluateEngine
 from celaje.engine.translate.engine import TranslateEngine
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import EngineFactory, Machine, MachineConfig
+from celaje.machine.machine import EngineFactory, Machine
 from celaje.machine.verdict import VerdictKind
 
 GUESTS = Path(__file__).parent / "guest"

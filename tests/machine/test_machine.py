@@ -13,8 +13,9 @@ from celaje.engine.protocol import Exit, Halt, Interrupted, MmioRead, MmioWrite,
 from celaje.errors import ImageError, InputError, NotFound, UsageError
 from celaje.machine.boot.device_tree import parse
 from celaje.machine.boot.firmware import MAGIC
+from celaje.machine.config import Disk, MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Disk, Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.verdict import Verdict, VerdictKind
 from celaje.machine.virtio.block_backend import RawFile
 from tests.engine.fake import FakeEngine, FakeHart, Step, call

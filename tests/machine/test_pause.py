@@ -14,8 +14,9 @@ import pytest
 from celaje.engine.evaluate.engine import EvaluateEngine
 from celaje.engine.protocol import Exit, Halt, MmioRead
 from celaje.engine.translate.engine import TranslateEngine
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import EngineFactory, Machine, MachineConfig
+from celaje.machine.machine import EngineFactory, Machine
 from celaje.machine.verdict import Verdict, VerdictKind
 from celaje.machine.virtio.rng import VirtioRng
 from tests.engine.fake import FakeHart, call

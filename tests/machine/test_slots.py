@@ -12,8 +12,9 @@ from celaje.engine.evaluate.engine import EvaluateEngine
 from celaje.errors import UsageError
 from celaje.machine.board import SLOTS_MOST, Board
 from celaje.machine.boot.device_tree import flatten, parse
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.virtio.device import VirtioDevice
 from celaje.machine.virtio.rng import VirtioRng
 from tests.engine.fake import FakeEngine

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from celaje.host.engines import factory
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import Machine, MachineConfig
+from celaje.machine.machine import Machine
 from celaje.machine.virtio.block_backend import RawFile
 from celaje.machine.virtio.scsi import VirtioScsi
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from celaje.errors import GuestError
 from celaje.image.filesystem import MachineRun, RunMachine
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import EngineFactory, Machine, MachineConfig
+from celaje.machine.machine import EngineFactory, Machine
 from celaje.machine.verdict import VerdictKind
 from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import RawFile

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from celaje.host.machine_options import Boot, MachineOptions
 from celaje.image.store import Image, open_image
 from celaje.machine.boot.smbios import Identity
-from celaje.machine.machine import Disk, MachineConfig
+from celaje.machine.config import Disk, MachineConfig
 from celaje.machine.virtio.block_backend import BlockBackend
 from celaje.machine.virtio.device import VirtioDevice
 

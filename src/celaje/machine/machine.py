@@ -11,47 +11,36 @@ rests (`Engine.set_time`).
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from celaje.engine.memory import PAGE_SIZE
 from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
 from celaje.errors import UsageError
-from celaje.machine.board import RAM_BASE, VIRTIO_SLOTS, Board, HtifSymbols
-from celaje.machine.boot import device_tree, efi, payload
-from celaje.machine.boot.device_tree import Value
-from celaje.machine.boot.firmware import dynamic_info, enter_machine_mode
-from celaje.machine.boot.payload import Payload
+from celaje.machine.board import Board
+from celaje.machine.boot.files import Files
+from celaje.machine.boot.firmware import enter_machine_mode
 from celaje.machine.boot.sbi import Sbi
-from celaje.machine.boot.smbios import Identity
 from celaje.machine.boot.supervisor import enter_supervisor_mode
+from celaje.machine.config import Disk, MachineConfig, backend_of, check, open_disks
 from celaje.machine.console import Console
 from celaje.machine.hart_states import HartState, HartStates, StartRequest
-from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict, VerdictKind
 from celaje.machine.virtio import scsi_notice
 from celaje.machine.virtio.block import VirtioBlock
-from celaje.machine.virtio.block_backend import BlockBackend, RawFile
+from celaje.machine.virtio.block_backend import BlockBackend
 from celaje.machine.virtio.device import VirtioDevice
-from celaje.machine.virtio.overlay import Overlay
 from celaje.machine.virtio.rng import VirtioRng
 from celaje.machine.virtio.scsi import VirtioScsi
 
 if TYPE_CHECKING:
     from celaje.machine.snapshot.restore import Restored
 
-MEMORY_LEAST = 1 << 20
-CPUS_MOST = 64
-BOOT_HART = 0
-SEED_BYTES = 32
 # A hart that comes back to Python waits at most this long for a device thread that computes.
 SWITCH_SECONDS = 0.0002
 
@@ -73,71 +62,6 @@ class PowerButton(Protocol):
 
     def press(self) -> bool:
         """Press it. False where the guest does not listen. From any thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A raw file as a disk. `throwaway`: what the guest writes is kept apart and forgotten at the end."""
-
-    path: Path
-    read_only: bool = False
-    throwaway: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
-    """What a machine is made of. `memory` is in bytes, `timeout` in seconds over all its resets.
-
-    With `kernel` alone it starts in supervisor mode under celaje's own SBI, with `firmware` in machine mode, with both
-    the firmware is told where the kernel is. A disk may be a backend of the caller's making, which the machine closes.
-    `disks` are virtio block devices, the root first; `scsi_disks` those of a SCSI controller, to which more can be
-    attached later (None: the machine has no such controller). `devices` come behind all of them and a random number
-    generator. There is room for `slots` devices that come and go; those in `plugged` are there from the start.
-    A `kernel` alone is told the `identity`, if there is one, in the way of firmware (efi.py).
-    """
-
-    memory: int = 512 << 20
-    cpus: int = 1
-    kernel: Path | None = None
-    initrd: Path | None = None
-    append: str = ""
-    firmware: Path | None = None
-    disks: Sequence[Disk | BlockBackend] = ()
-    scsi_disks: Sequence[Disk | BlockBackend] | None = None
-    devices: Sequence[VirtioDevice] = ()
-    slots: int = 0
-    plugged: Mapping[int, VirtioDevice] = field(default_factory=dict)
-    no_reboot: bool = False
-    timeout: float | None = None
-    processor: ProcessorDescription = field(default_factory=ProcessorDescription)
-    identity: Identity | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What the configuration's files put into memory. Kept only until it is there: a kernel is 30 MB."""
-
-    firmware: Payload | None
-    kernel: Payload | None
-    initrd: bytes | None
-
-    @classmethod
-    def read(cls, config: MachineConfig) -> Files:
-        """Raises InputError or NotFound for a file that is not what it must be."""
-        firmware = kernel = initrd = None
-        if config.firmware is not None:
-            firmware = payload.firmware(config.firmware)
-        if config.kernel is not None:
-            kernel = payload.kernel(config.kernel, RAM_BASE, above_firmware=firmware is not None)
-        if config.initrd is not None:
-            initrd = payload.read_file(config.initrd, "initrd")
-        return cls(firmware, kernel, initrd)
-
-    @property
-    def htif(self) -> HtifSymbols | None:
-        """The doublewords of the program that starts, if it has them."""
-        start = self.firmware or self.kernel
-        return None if start is None or start.tohost is None else HtifSymbols(start.tohost, start.fromhost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +87,13 @@ class Machine:
         self._hold_lock = threading.RLock()
         self._config = config
         self._engine_factory = engine_factory
-        _check(config)
+        check(config)
         self._restored = restored
         self._origin: Restored | None = None
         if restored is not None:
             restored.judge(config.memory, config.cpus, config.processor)
         self._files: Files | None = Files.read(config) if restored is None else None
-        self._devices: list[VirtioDevice] = [*_open_disks(config.disks), VirtioRng()]
+        self._devices: list[VirtioDevice] = [*open_disks(config.disks), VirtioRng()]
         self.scsi: VirtioScsi | None = None
         """The controller that disks are attached to and detached from, also while the machine runs."""
         if config.scsi_disks is not None:
@@ -209,7 +133,7 @@ class Machine:
         assert self.scsi is not None
         try:
             for disk in disks:
-                backend = _backend(disk)
+                backend = backend_of(disk)
                 try:
                     self.scsi.attach(backend)
                 except BaseException:
@@ -462,7 +386,7 @@ class Machine:
                 contents=None if restored is None else restored.memory(),
             )
             if files is not None:
-                information = self._load(files, board, states)
+                information = files.load(self._config, board, states)
             elif restored is not None:
                 restored.put_back(board, states)
                 information = restored.information
@@ -480,41 +404,6 @@ class Machine:
         engine.close()
         if board is not None:
             board.ram.close()
-
-    def _load(self, files: Files, board: Board, states: HartStates) -> int | None:
-        """Fill memory and ask the harts to start. Returns where firmware, if it is that, finds what starts next."""
-        loaded = [part for part in (files.firmware, files.kernel) if part is not None]
-        for part in loaded:
-            payload.load(board.ram, part)
-        seed = os.urandom(SEED_BYTES)
-
-        def tables(address: int) -> tuple[bytes, dict[str, Value]]:
-            if self._config.identity is None or files.firmware is not None:
-                return b"", {}
-            return efi.tables(self._config.identity, address, (board.ram.base, board.ram.base + board.ram.size))
-
-        def blob(initrd: tuple[int, int] | None, chosen: Mapping[str, Value]) -> bytes:
-            return device_tree.flatten(board.device_tree(self._config.append, initrd, seed, chosen), BOOT_HART)
-
-        some, chosen = tables(board.ram.base)
-        end = max(part.end for part in loaded)
-        place = payload.place(board.ram, end, len(blob((0, 0), chosen)), files.initrd, len(some))
-        some, chosen = tables(place.tables)
-        board.ram.write(place.tables, some)
-        board.ram.write(place.device_tree, blob(place.initrd, chosen))
-        if place.initrd is not None and files.initrd is not None:
-            board.ram.write(place.initrd[0], files.initrd)
-        if files.firmware is not None:
-            information = 0
-            if files.kernel is not None:
-                information = place.information
-                board.ram.write(information, dynamic_info(files.kernel.entry, BOOT_HART))
-            for hart in range(self._config.cpus):
-                states.start(hart, StartRequest(files.firmware.entry, place.device_tree))
-            return information
-        assert files.kernel is not None
-        states.start(BOOT_HART, StartRequest(files.kernel.entry, place.device_tree))
-        return None
 
     def _run_harts(
         self,
@@ -652,42 +541,3 @@ def _add(engine: Engine, counters: Counter[str], seconds: dict[str, float]) -> N
 def _until(deadline: float | None, longest: float) -> float:
     """Seconds to wait: `longest`, or less where the deadline is nearer."""
     return longest if deadline is None else max(0.0, min(longest, deadline - time.monotonic()))
-
-
-def _check(config: MachineConfig) -> None:
-    if config.memory % PAGE_SIZE or config.memory < MEMORY_LEAST:
-        raise UsageError(
-            f"memory must be at least {MEMORY_LEAST >> 20} MiB and whole pages of {PAGE_SIZE} bytes, "
-            f"not {config.memory} bytes; give for example --memory 512M"
-        )
-    if not 1 <= config.cpus <= CPUS_MOST:
-        raise UsageError(f"a machine has 1 to {CPUS_MOST} cpus, not {config.cpus}; give for example --cpus 2")
-    if config.kernel is None and config.firmware is None:
-        raise UsageError("a machine needs something to start; give --kernel FILE or --firmware FILE")
-    if config.initrd is not None and config.kernel is None:
-        raise UsageError("an initrd is a kernel's; give --kernel FILE with it")
-    others = 1 + len(config.devices) + (config.scsi_disks is not None)
-    if len(config.disks) + others > VIRTIO_SLOTS:
-        raise UsageError(
-            f"the board has room for {VIRTIO_SLOTS - others} disks of bus=virtio beside its other devices, "
-            f"not {len(config.disks)}; give more of them as --disk FILE,bus=scsi"
-        )
-
-
-def _backend(disk: Disk | BlockBackend) -> BlockBackend:
-    if not isinstance(disk, Disk):
-        return disk
-    file = RawFile(disk.path, read_only=disk.read_only or disk.throwaway)
-    return Overlay(file) if disk.throwaway else file
-
-
-def _open_disks(disks: Sequence[Disk | BlockBackend]) -> list[VirtioBlock]:
-    opened: list[VirtioBlock] = []
-    try:
-        for disk in disks:
-            opened.append(VirtioBlock(_backend(disk)))
-    except BaseException:
-        for block in opened:
-            block.close()
-        raise
-    return opened

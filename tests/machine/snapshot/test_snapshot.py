@@ -17,8 +17,9 @@ from celaje.engine.evaluate.engine import EvaluateEngine
 from celaje.engine.memory import PAGE_SIZE
 from celaje.engine.translate.engine import TranslateEngine
 from celaje.errors import GuestError, InputError
+from celaje.machine.config import MachineConfig
 from celaje.machine.console import BufferConsole
-from celaje.machine.machine import EngineFactory, Machine, MachineConfig
+from celaje.machine.machine import EngineFactory, Machine
 from celaje.machine.processor import ProcessorDescription
 from celaje.machine.snapshot.capture import CLUSTER, DiskCut, take
 from celaje.machine.snapshot.file import SnapshotFile
