@@ -82,5 +82,5 @@ def test_identities_and_who_asks(aws: Aws, owner: Owner) -> None:
 def test_a_dry_run_and_a_refusal_are_told_with_their_codes(aws: Aws, image: str) -> None:
     words = ("ec2", "run-instances", "--image-id", image, "--dry-run")
     assert "DryRunOperation" in aws(*words, fails=True)
-    assert "InvalidAMIID.NotFound" in aws("ec2", "run-instances", "--image-id", "ami-0123456789abcdef0", fails=True)
+    assert "InvalidAMIID.NotFound" in aws("ec2", "run-instances", "--image-id", "ami-0fedcba9876543210", fails=True)
     assert "UnsupportedOperation" in aws("ec2", "describe-verified-access-groups", fails=True)
