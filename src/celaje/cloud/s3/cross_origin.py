@@ -162,13 +162,14 @@ def _any_matches(patterns: Sequence[str], text: str) -> bool:
 def _rule(given: s3.CORSRuleTypeDef | s3.CORSRuleOutputTypeDef) -> CorsRule:
     for method in given["AllowedMethods"]:
         if method not in METHODS:
-            raise invalid_request(
-                f"Found unsupported HTTP method in CORS config. Unsupported method is {method[:20]}"
-            )
-    for member in ("AllowedOrigins", "AllowedHeaders"):
-        for pattern in given.get(member) or ():  # type: ignore[attr-defined]  # both are lists of texts
+            raise invalid_request(f"Found unsupported HTTP method in CORS config. Unsupported method is {method[:20]}")
+    for member, patterns in (
+        ("AllowedOrigin", given["AllowedOrigins"]),
+        ("AllowedHeader", given.get("AllowedHeaders") or ()),
+    ):
+        for pattern in patterns:
             if pattern.count("*") > 1:
-                raise invalid_request(f'{member[:-1]} "{pattern[:200]}" can not have more than one wildcard.')
+                raise invalid_request(f'{member} "{pattern[:200]}" can not have more than one wildcard.')
     for name in given.get("ExposeHeaders") or ():
         if "*" in name:
             raise invalid_request(

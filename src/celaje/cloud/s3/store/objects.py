@@ -16,20 +16,18 @@ from celaje.cloud.s3.store.buckets import Buckets
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
 from celaje.cloud.s3.store.group_commit import After, GroupCommit, Pending, StoreFailed
-from celaje.cloud.s3.store.listing import Page, Row, list_page, range_query, rows_between
+from celaje.cloud.s3.store.listing import Page, list_page, range_query, rows_between
 from celaje.cloud.s3.store.receive import Received
 from celaje.cloud.s3.store.records import (
     Attributes,
     Bucket,
     Segment,
     StoredObject,
-    decode_attributes,
     encode,
     packed,
-    unpacked,
 )
 from celaje.cloud.s3.store.refusals import is_marker, no_such_bucket, no_such_key, no_such_version
-from celaje.cloud.s3.store.versions import COLUMNS, Standing
+from celaje.cloud.s3.store.versions import COLUMNS, Standing, stored
 
 Condition = Callable[[StoredObject | None], None]
 """Looks at what a key has at the very moment of a change, and raises if the change must not be."""
@@ -38,12 +36,6 @@ _FIND = f"SELECT {COLUMNS} FROM objects WHERE bucket = ? AND key = ?"
 _BODY = "SELECT content FROM bodies WHERE number = ?"
 _RANGE = range_query(f"{COLUMNS} FROM objects", "bucket = ?", "key")
 _TRIES = 16  # a row that is replaced again and again between a look at it and a look at its body
-
-
-def stored(row: Row) -> StoredObject:
-    """The object of a row of COLUMNS."""
-    key, size, etag, modified, attributes, segments, *others = row
-    return StoredObject(key, size, etag, modified, decode_attributes(attributes), unpacked(segments), *others)  # type: ignore[arg-type]  # the schema says what the columns are
 
 
 class Opened:
@@ -371,9 +363,7 @@ class Objects:
             versions.promote(connection, at)
         return Change(found, None)
 
-    def expire(
-        self, bucket: Bucket, version: StoredObject, due: Callable[[Standing], bool]
-    ) -> Pending[bool]:
+    def expire(self, bucket: Bucket, version: StoredObject, due: Callable[[Standing], bool]) -> Pending[bool]:
         """Take a version away if it is still due: what its key has is deleted as by a client, what is not current for
         good. `due` is asked at the very moment of the change. Whether it went."""
         going: list[bytes] = []

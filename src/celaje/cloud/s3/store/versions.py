@@ -72,11 +72,16 @@ class Standing:
 MOST_NEWER = 101
 
 
+def stored(row: Row) -> StoredObject:
+    """The object of a row of COLUMNS."""
+    key, size, etag, modified, attributes, segments, *others = row
+    return StoredObject(key, size, etag, modified, decode_attributes(attributes), unpacked(segments), *others)  # type: ignore[arg-type]  # the schema says what the columns are
+
+
 def version_of(row: Row) -> StoredObject:
     """The version of a row of COLUMNS and marker."""
-    key, size, etag, modified, attributes, segments, body, version, rank, marker = row
-    plain = key, size, etag, modified, decode_attributes(attributes), unpacked(segments), body, version, rank  # type: ignore[arg-type]  # the schema says what the columns are
-    return StoredObject(*plain, bool(marker))  # type: ignore[arg-type]  # the same
+    *plain, marker = row
+    return stored((*plain, bool(marker)))
 
 
 def is_version_id(text: str) -> bool:
