@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from celaje.cloud.reconcile.controller import LONGEST_RETRY_SECONDS, Controllers, Retries, sooner
+from celaje.cloud.reconcile.controller import (
+    FIRST_RETRY_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    Controllers,
+    Retries,
+    sooner,
+)
 
 
 class Counting:
@@ -99,6 +105,31 @@ def test_what_fails_is_tried_again_later_and_later() -> None:
     retries.succeeded("i-1")
     assert retries.due("i-1")
     assert retries.failed("i-1") == 0.5
+
+
+def test_what_failed_and_is_gone_is_not_looked_for_without_a_pause_and_is_forgotten() -> None:
+    now = 100.0
+    retries = Retries(lambda: now)
+    retries.failed("import-snap-1")  # and is cancelled: nobody asks about it again
+    now += 0.5
+    assert retries.next() == FIRST_RETRY_SECONDS
+    retries.failed("i-2")
+    assert retries.next() == FIRST_RETRY_SECONDS
+    now += LONGEST_RETRY_SECONDS + 1
+    assert retries.due("i-2")
+    assert retries.next() is None
+
+
+def test_what_is_being_tried_again_is_not_waited_for_and_keeps_its_pause() -> None:
+    now = 100.0
+    retries = Retries(lambda: now)
+    retries.failed("snap-1")
+    now += 0.5
+    assert retries.due("snap-1")  # somebody is at it now, for minutes
+    now += 300.0
+    assert retries.next() is None
+    assert retries.failed("snap-1") == 1.0
+    assert retries.next() == 1.0
 
 
 def test_the_sooner_of_times_is_the_least_that_is_said() -> None:

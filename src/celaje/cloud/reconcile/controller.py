@@ -36,26 +36,41 @@ class Controller(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Failure:
+    """When one that failed is `due`, after which `pause`, and whether it has been `taken` up since."""
+
+    due: float
+    pause: float
+    taken: bool = False
+
+
 class Retries:
     """When resources that failed are to be tried again: after half a second, then twice as long each time, up to a
     minute. Threads may share it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failed: dict[str, tuple[float, float]] = {}  # resource: (when it is due, its pause)
+        self._failed: dict[str, _Failure] = {}
         self._changing = threading.Lock()
 
     def due(self, resource: str) -> bool:
-        """Whether it may be tried now."""
+        """Whether it may be tried now. Whoever is told so tries it, and says what has come of it."""
         with self._changing:
-            return self._failed.get(resource, (0.0, 0.0))[0] <= self._clock()
+            failure = self._failed.get(resource)
+            if failure is None:
+                return True
+            if failure.due > self._clock():
+                return False
+            failure.taken = True
+            return True
 
     def failed(self, resource: str) -> float:
         """It has failed. Returns after how many seconds it is due again."""
         with self._changing:
-            pause = self._failed.get(resource, (0.0, 0.0))[1]
-            pause = min(2 * pause, LONGEST_RETRY_SECONDS) if pause else FIRST_RETRY_SECONDS
-            self._failed[resource] = (self._clock() + pause, pause)
+            known = self._failed.get(resource)
+            pause = FIRST_RETRY_SECONDS if known is None else min(2 * known.pause, LONGEST_RETRY_SECONDS)
+            self._failed[resource] = _Failure(self._clock() + pause, pause)
             return pause
 
     def succeeded(self, resource: str) -> None:
@@ -64,11 +79,15 @@ class Retries:
             self._failed.pop(resource, None)
 
     def next(self) -> float | None:
-        """In how many seconds the first is due; None if none has failed."""
+        """In how many seconds to look at the first again; None if none waits. One that was due and that nobody took
+        up is gone, or became due this moment: it is not looked for without a pause, and in the end no more."""
+        now = self._clock()
         with self._changing:
-            if not self._failed:
-                return None
-            return max(0.0, min(due for due, _ in self._failed.values()) - self._clock())
+            for resource in [name for name, one in self._failed.items() if one.due < now - LONGEST_RETRY_SECONDS]:
+                if not self._failed[resource].taken:
+                    del self._failed[resource]
+            waiting = [one.due - now for one in self._failed.values() if not one.taken]
+        return min((left if left > 0 else FIRST_RETRY_SECONDS for left in waiting), default=None)
 
 
 def sooner(*seconds: float | None) -> float | None:
