@@ -97,10 +97,36 @@ I, B, S, R = Source.IDENTITY, Source.BOUNDARY, Source.SESSION, Source.RESOURCE
         (NOBODY, HOME, held(), names("*"), (True, False, None)),
         (NOBODY, HOME, held(), names({"AWS": "*"}), (True, False, None)),
         (NOBODY, HOME, held(), names({"AWS": HOME}), (False, False, R)),
+        (NOBODY, HOME, held(), names({"CanonicalUser": "*"}), (False, False, R)),
+        (ADA, OTHER, held(ALLOW), names({"CanonicalUser": "*"}), (False, False, R)),
     ],
 )
 def test_documents_decide_in_awss_order(who, owner, mine, theirs, expected):
     found = decide(ASKED, who, mine, Side(owner, theirs))
+    assert (found.allowed, found.denied, found.source) == expected
+
+
+@pytest.mark.parametrize(
+    ("who", "owner", "mine", "trust", "expected"),
+    [
+        # What an identity's own policies say is not enough, however much it is.
+        (ADA, HOME, held(ALLOW), None, (False, False, R)),
+        (ADA, HOME, held(ALLOW), names({"Service": "ec2.amazonaws.com"}), (False, False, R)),
+        (ADA, HOME, held(ALLOW), names({"AWS": OTHER}), (False, False, R)),
+        (ADA, HOME, held(ALLOW), names({"AWS": SESSION}), (False, False, R)),
+        # A role that trusts an account leaves it to the account's policies.
+        (ADA, HOME, held(), names({"AWS": ACCOUNT}), (False, False, I)),
+        (ADA, HOME, held(ALLOW), names({"AWS": ACCOUNT}), (True, False, None)),
+        (ADA, HOME, held(), names({"AWS": USER}), (True, False, None)),
+        (ADA, HOME, held(DENY), names({"AWS": USER}), (False, True, I)),
+        (VISIT, HOME, held((), None, OTHERWISE), names({"AWS": ROLE}), (False, False, S)),
+        (ADA, OTHER, held(ALLOW), names({"AWS": HOME}), (True, False, None)),
+        (ROOT, HOME, held(), names({"AWS": OTHER}), (False, False, R)),
+        (ROOT, HOME, held(), names({"AWS": ROOT.arn}), (True, False, None)),
+    ],
+)
+def test_a_role_is_had_by_whom_it_trusts_and_by_nobody_else(who, owner, mine, trust, expected):
+    found = decide(ASKED, who, mine, Side(owner, trust, trusts=True))
     assert (found.allowed, found.denied, found.source) == expected
 
 

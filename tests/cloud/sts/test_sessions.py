@@ -7,6 +7,7 @@ import json
 import pytest
 
 from celaje.cloud.sts.trust import trusts
+from tests.cloud.authority.test_permissions import Staff, allow
 from tests.cloud.served import Owner, refusal
 
 READ_ONLY = "arn:aws:iam::aws:policy/AmazonEC2ReadOnlyAccess"
@@ -69,6 +70,23 @@ def test_a_role_of_another_account_is_assumed_only_where_it_trusts_the_caller(se
     answer = other.client("sts").assume_role(RoleArn=arn, RoleSessionName="me")
     assert answer["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{owner.account}:")
     assert refusal(owner.client("sts").assume_role, RoleArn=arn, RoleSessionName="me")[0] == "AccessDenied"
+
+
+@pytest.mark.parametrize("principal", [{"Service": "ec2.amazonaws.com"}, {"AWS": "{other}"}, {"AWS": "{colleague}"}])
+def test_who_may_assume_every_role_assumes_none_that_trusts_somebody_else(served_cloud, owner, iam, principal):
+    other, colleague = served_cloud.owner(), Staff(owner, "colleague")
+    ada = Staff(owner)
+    ada.may(allow("sts:AssumeRole"))
+    principal = {sort: who.format(other=other.account, colleague=colleague.arn) for sort, who in principal.items()}
+    arn = iam.create_role(RoleName="Deploy", AssumeRolePolicyDocument=document(trust(principal)))["Role"]["Arn"]
+    missing = arn.replace("Deploy", "Nothing")
+    for named in (arn, missing):
+        assert refusal(ada.client("sts").assume_role, RoleArn=named, RoleSessionName="me") == (
+            "AccessDenied",
+            f"User: {ada.arn} is not authorized to perform: sts:AssumeRole on resource: {named}",
+        )
+    iam.update_assume_role_policy(RoleName="Deploy", PolicyDocument=document(trust({"AWS": owner.account})))
+    ada.client("sts").assume_role(RoleArn=arn, RoleSessionName="me")
 
 
 def test_a_session_lasts_no_longer_than_its_role_allows(owner, iam):

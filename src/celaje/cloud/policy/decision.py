@@ -7,6 +7,9 @@
     3  from another account: the resource's policy must allow it, and everything on the identity's side as well
     4  the root of an account has what its identity's side could give; nobody else has anything that is not allowed
 
+A role is had by whom its trust policy names, and by nobody else, in its own account too: there point 2 begins with the
+role's policy, and what an identity's policies say of sts:AssumeRole comes after it.
+
 Boundaries and session policies narrow: they allow nothing by themselves.
 """
 
@@ -44,11 +47,12 @@ NOTHING = Held()
 @dataclass(frozen=True, slots=True)
 class Side:
     """The resource's side: the account that it belongs to, the policy that is attached to it, and what an access
-    control list gives whoever asks."""
+    control list gives whoever asks. `trusts`: it is a role, which nobody has whom its policy does not name."""
 
     account: str
     policy: Document | None = None
     listed: Grade = Grade.NOT
+    trusts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ def decide(asked: Asked, who: Who, held: Held, side: Side) -> Decision:
     matched = (by,) if by is not None else ()
     if not who.account:
         return _given(given, matched)
+    own = who.account == side.account
     if who.is_root:
-        return Decision(True, matched=matched) if who.account == side.account else _given(given, matched)
-    if who.account == side.account:
+        return Decision(True, matched=matched) if own and not side.trusts else _given(given, matched)
+    if own and not (side.trusts and given is Grade.NOT):
         if given is Grade.PLAIN:
             return Decision(True, matched=matched)
         return _identity_side(asked, held, matched, by_role=given is Grade.ROLE)

@@ -16,7 +16,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.question import Fact, Question
 from celaje.cloud.iam.credentials import RoleCredentials, own_credentials, role_caller, role_credentials
 from celaje.cloud.iam.entities import ROLES, checked_identity_policy
-from celaje.cloud.policy.decision import Decision, Side
+from celaje.cloud.policy.decision import Decision, Side, Source
 from celaje.cloud.policy.documents import document
 from celaje.cloud.policy.grammar import PolicyError
 from celaje.cloud.state.roles import Role
@@ -86,11 +86,10 @@ def _require(call: Call, question: Question, role: Role | None) -> None:
             trust = document(role.trust)
         except PolicyError:
             trust = None
-        # A root has no policies of its own; but its account's roles are had by whom they trust, and by nobody else.
-        side = Side("" if call.caller.is_root else role.account, trust)
-        decision = call.authority.decide(call, question, side)
+        decision = call.authority.decide(call, question, Side(role.account, trust, trusts=True))
     if not decision.allowed:
-        if foreign or call.caller.is_root:
+        untrusted = decision.source is Source.RESOURCE and not decision.denied
+        if foreign or call.caller.is_root or untrusted:
             decision = Decision(False)
         raise AwsError("AccessDenied", sentence(call.caller, question, decision), 403)
 
