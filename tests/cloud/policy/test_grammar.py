@@ -83,6 +83,11 @@ def test_a_policy_of_an_identity_is_refused_as_aws_does(content, message):
     [
         ({"Resource": "*"}, "Has prohibited field Resource"),
         ({"Principal": {"AWS": "nobody"}}, 'Invalid principal in policy: "AWS":"nobody"'),
+        ({"Principal": {"CanonicalUser": "*"}}, 'Invalid principal in policy: "CanonicalUser":"*"'),
+        (
+            {"Principal": {"AWS": ["*", "arn:aws:iam::111111111111:user/*"]}},
+            'Invalid principal in policy: "AWS":"arn:aws:iam::111111111111:user/*"',
+        ),
         ({"Action": "s3:GetObject"}, "AssumeRole policy may only specify STS AssumeRole actions."),
     ],
 )
@@ -100,6 +105,8 @@ def test_a_trust_policy_is_refused_as_aws_does(change, message):
         ({"Action": "ec2:RunInstances"}, "Policy has invalid action"),
         ({"Resource": "arn:aws:s3:::shelves/*"}, "Policy has invalid resource"),
         ({"Principal": {"AWS": "nobody"}}, "Invalid principal in policy"),
+        ({"Principal": {"CanonicalUser": "*"}}, "Invalid principal in policy"),
+        ({"Principal": {"AWS": "arn:aws:iam::111111111111:role/a?b"}}, "Invalid principal in policy"),
         ({"Effect": "Perhaps"}, "Invalid effect: Perhaps"),
         ({"Extra": "x"}, "Unknown field Extra"),
     ],

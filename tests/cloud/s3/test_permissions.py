@@ -273,6 +273,14 @@ def test_a_policy_is_public_as_aws_means_it(statement, public):
     assert is_public(document(statement)) is public
 
 
+@pytest.mark.parametrize("principal", [{"CanonicalUser": "*"}, {"AWS": ["*"]}, {"AWS": "*", "Service": "x"}])
+def test_no_way_of_saying_everybody_is_let_through_the_block(nobody, s3, bucket, stranger, principal):
+    code, _ = refusal(s3.put_bucket_policy, Bucket=bucket, Policy=document(granting(bucket, principal)))
+    assert code in ("AccessDenied", "MalformedPolicy")
+    denied(nobody.get_object, Bucket=bucket, Key="book")
+    denied(stranger.client("s3").get_object, Bucket=bucket, Key="book")
+
+
 def test_lists_are_off_where_the_owner_has_all_objects(s3, bucket):
     assert s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"] == [
         {"ObjectOwnership": "BucketOwnerEnforced"}

@@ -231,5 +231,6 @@ def _principals(source: Mapping[str, Any]) -> _Principals | None:
         return _Principals(frozenset("*"), frozenset(), negated)
     if not isinstance(given, dict):
         raise PolicyError("Syntax errors in policy.")
-    names = frozenset(listed(given.get("AWS", []))) | frozenset(listed(given.get("CanonicalUser", [])))
+    # Everybody is "*" of AWS alone: of another sort it is nobody's name.
+    names = frozenset(listed(given.get("AWS", []))) | (frozenset(listed(given.get("CanonicalUser", []))) - {"*"})
     return _Principals(names, frozenset(listed(given.get("Service", []))), negated)

@@ -35,8 +35,11 @@ _VENDOR = re.compile(r"[A-Za-z0-9\-.*?]+\Z")
 _SID = re.compile(r"[A-Za-z0-9]*\Z")
 _PRINCIPALS = {"AWS", "Service", "Federated", "CanonicalUser"}
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
+_CANONICAL = re.compile(r"[0-9a-f]{64}\Z")
+# Names have no wildcards: nobody would match one, and a denial that has one would be of nobody.
+_NAME = r"[\x21-\x29\x2b-\x3e\x40-\x7e]+"
 _PRINCIPAL_ARN = re.compile(
-    r"arn:aws:(iam::[0-9]{12}:(root|(user|role)/[\x21-\x7e]+)|sts::[0-9]{12}:(assumed-role|federated-user)/[\x21-\x7e]+)\Z"
+    rf"arn:aws:(iam::[0-9]{{12}}:(root|(user|role)/{_NAME})|sts::[0-9]{{12}}:(assumed-role|federated-user)/{_NAME})\Z"
 )
 _PARTITIONS = ("aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "*")
 _IAM_PATHS = (
@@ -90,6 +93,8 @@ def read(text: str) -> dict[str, Any]:
 
     try:
         document = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        if "\\u" in text:
+            json.dumps(document, ensure_ascii=False).encode()  # half a pair of surrogates is no character
     except (ValueError, RecursionError):
         raise PolicyError("This policy contains invalid Json") from None
     if not isinstance(document, dict):
@@ -98,9 +103,11 @@ def read(text: str) -> dict[str, Any]:
 
 
 def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The statements; a single one may stand without a list."""
-    found = document.get("Statement")
-    return [found] if isinstance(found, dict) else list(found or ())
+    """The statements; a single one may stand without a list. PolicyError if it is neither."""
+    found = document.get("Statement") or []
+    if not isinstance(found, dict | list):
+        raise PolicyError("Syntax errors in policy.")
+    return [found] if isinstance(found, dict) else list(found)
 
 
 def listed(value: object) -> list[str]:
@@ -272,6 +279,8 @@ def _wrong_principal(statement: Mapping[str, Any]) -> str:
         for value in listed(values):
             if sort == "AWS" and not (value == "*" or _ACCOUNT.match(value) or _PRINCIPAL_ARN.match(value)):
                 return f'"AWS":"{value[:200]}"'
+            if sort == "CanonicalUser" and not _CANONICAL.match(value):
+                return f'"CanonicalUser":"{value[:200]}"'
     return ""
 
 
