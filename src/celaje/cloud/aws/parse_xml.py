@@ -21,12 +21,13 @@ _Read = Callable[["Element", str], object]
 class Element:
     """Names are without their namespaces. `text` is what stands in it, between its children too."""
 
-    __slots__ = ("attributes", "children", "name", "text")
+    __slots__ = ("attributes", "children", "name", "pieces", "text")
 
     def __init__(self, name: str, attributes: dict[str, str]) -> None:
         self.name = name
         self.attributes = attributes
         self.children: list[Element] = []
+        self.pieces: list[str] = []  # of the text: added to a string, it would be copied for each child
         self.text = ""
 
 
@@ -54,10 +55,11 @@ def read_xml(body: bytes, dialect: Dialect) -> Element:
         open_elements.append(element)
 
     def end(name: str) -> None:
-        open_elements.pop()
+        element = open_elements.pop()
+        element.text, element.pieces = "".join(element.pieces), []
 
     def text(data: str) -> None:
-        open_elements[-1].text += data
+        open_elements[-1].pieces.append(data)
 
     def refuse(*_: object) -> None:
         raise _Refused("a document type is not allowed")

@@ -21,7 +21,9 @@ from celaje.cloud.aws.parse_query import read_form
 from celaje.cloud.aws.refusals import DIALECTS
 
 _LABEL = re.compile(r"\{(\w+)(\+?)\}")
-_BUCKET_HOST = re.compile(r"(?P<bucket>[^/]+?)\.s3(?:[.-][a-z0-9-]+)*?\.(?:localhost|amazonaws\.com|celaje)\b.*\Z")
+_LONGEST_HOST = 253  # RFC 1035, 2.3.4
+# What follows `.s3` can be read in one way only: hosts come from anybody, before any signature is looked at.
+_BUCKET_HOST = re.compile(r"(?P<bucket>[^/]+?)\.s3(?:[.-][a-z0-9.-]*)?\.(?:localhost|amazonaws\.com|celaje)\b.*\Z")
 
 
 @dataclass(slots=True)
@@ -212,6 +214,8 @@ def bucket_of_host(host: str) -> str | None:
     """The bucket of a virtual-host style request (`BUCKET.s3.localhost`, `BUCKET.s3.REGION.localhost`,
     `BUCKET.localhost`), None for path style."""
     name = host_name(host)
+    if len(name) > _LONGEST_HOST:
+        return None
     match = _BUCKET_HOST.match(name)
     if match is not None:
         return match["bucket"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.serialize_xml import PROLOGUE, escaped
 
 Headers = list[tuple[str, str]]
+_ILLEGIBLE = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 XML_TYPE = "text/xml;charset=UTF-8"
 S3_XML_TYPE = "application/xml"
@@ -37,8 +40,9 @@ def serialize_error(protocol: str, error: AwsError, request_id: str, host_id: st
             f"<RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
         ).encode()
     if protocol == "json":
-        return JSON_TYPE, msgspec.json.encode({"__type": error.code, "message": error.message, **error.fields})
-    return REST_JSON_TYPE, msgspec.json.encode({"Message": error.message, **error.fields})
+        told = {"__type": error.code, "message": _legible(error.message), **error.fields}
+        return JSON_TYPE, msgspec.json.encode(told)
+    return REST_JSON_TYPE, msgspec.json.encode({"Message": _legible(error.message), **error.fields})
 
 
 def identifying_headers(protocol: str, request_id: str, host_id: str) -> Headers:
@@ -49,7 +53,7 @@ def identifying_headers(protocol: str, request_id: str, host_id: str) -> Headers
 
 
 def _legible(text: str) -> str:
-    """What a client sent and gets told again, without the characters that XML cannot carry."""
+    """What a client sent and gets told again, without the characters that XML, or UTF-8, cannot carry."""
     if text.isprintable():
         return text
-    return "".join("\ufffd" if (each < " " and each not in "\t\n") or each in "\ufffe\uffff" else each for each in text)
+    return "".join("\ufffd" if _ILLEGIBLE.match(each) else each for each in text)

@@ -45,6 +45,7 @@ _HEADERS = {
     "GrantReadACP": "READ_ACP",
     "GrantWriteACP": "WRITE_ACP",
 }
+_LONGEST_GRANTEE = 300  # characters; white space may stand in several places
 _GRANTEE = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*"?([^",]+)"?\s*')
 
 Grants = tuple[Grant, ...]
@@ -113,7 +114,7 @@ def requested(call: Call, request: Mapping[str, object], owner: str, bucket_owne
     found: list[Grant] = []
     for member, text in headers:
         for each in text.split(","):
-            match = _GRANTEE.fullmatch(each)
+            match = _GRANTEE.fullmatch(each) if len(each) <= _LONGEST_GRANTEE else None
             if match is None:
                 raise invalid_argument(member, text[:200], "Argument format not recognized")
             found.append(_grant(call, match[1], match[2], _HEADERS[member]))

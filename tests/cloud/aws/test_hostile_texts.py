@@ -1,0 +1,107 @@
+"""Texts made to be read slowly, or not to be written again. Those that take a signature are signed; the others anybody
+may send. A daemon that tries a text in all the ways in which it can be divided answers none of these, nor anybody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from celaje.cloud.aws.scalars import read_float, read_timestamp
+from tests.cloud.served import Owner, ServedCloud, refusal
+
+_NUMBERS = itertools.count()
+LONG = 50_000  # characters; a head has at most 64 KiB
+
+
+def told(cloud: ServedCloud, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
+    """Status and body of the answer to a request that nobody signed."""
+    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=60)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def bucket(owner: Owner) -> str:
+    name = f"hostile-texts-{next(_NUMBERS)}"
+    s3 = owner.client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="book", Body=b"text")
+    return name
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "a.s3" + "-" * 200 + "!"},
+        {"Host": "a.s3" + ".a-" * 80 + ".localhos"},
+        {"Host": "a.s3" * (LONG // 4)},
+        {"If-Modified-Since": "1" * LONG + "x"},
+        {"If-Modified-Since": "1." * (LONG // 2)},
+        {"x-amz-copy-source-if-unmodified-since": "9" * LONG + "e"},
+    ],
+    ids=["dashes", "pairs", "names", "digits", "points", "copy"],
+)
+def test_nobody_keeps_the_daemon_busy_with_a_header(served_cloud, headers):
+    status, body = told(served_cloud, "GET", "/no-such-bucket-here/key", headers)
+    assert 400 <= status < 500
+    assert b"<Error>" in body
+
+
+def test_nobody_keeps_the_daemon_busy_with_text_between_elements(served_cloud):
+    document = b"<CORSConfiguration>" + (b"x" * 36 + b"<a/>") * 99_000 + b"</CORSConfiguration>"
+    digest = base64.b64encode(hashlib.md5(document).digest()).decode()
+    status, body = told(served_cloud, "PUT", "/no-such-bucket-here?cors", {"Content-MD5": digest}, document)
+    assert (status, b"<Code>MalformedXML</Code>" in body) == (400, True)
+
+
+def test_ranges_and_grants_are_read_once(owner, bucket):
+    s3 = owner.client("s3")
+    spaces = " " * LONG
+    for given in (f"bytes={spaces}x", f"{spaces}byte", f"bytes=1{spaces}x"):
+        assert s3.get_object(Bucket=bucket, Key="book", Range=given)["Body"].read() == b"text"
+    for given in (f'id="{spaces}"x', f"id=a{spaces}\"b", f"{spaces}i"):
+        assert refusal(s3.create_bucket, Bucket=f"{bucket}-x", GrantRead=given)[0] == "InvalidArgument"
+
+
+@pytest.mark.parametrize("text", ["1" * 1_000_000 + "x", "1." + "1" * 1_000_000, "1e" + "1" * 1_000_000])
+def test_a_number_of_a_million_digits_is_none(text):
+    for read in (read_float, read_timestamp):
+        with pytest.raises(ValueError, match="a"):
+            read(text)
+
+
+HALF = "\\ud800"  # of a pair of surrogates: JSON can say it, UTF-8 cannot
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"Effect": "Allow", "Action": "HALF:x", "Resource": "*"},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "HALF"},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": {"StringEquals": {"HALF": "x"}}},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": {"StringEquals": {"aws:userid": "HALF"}}},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Sid": "HALF"},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "HALF": "x"},
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Principal": {"HALF": "x"}},
+        {"Effect": "HALF", "Action": "s3:*", "Resource": "*"},
+    ],
+)
+def test_a_policy_with_half_a_character_is_refused(owner, bucket, statement: dict[str, Any]):
+    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]}).replace("HALF", HALF)
+    iam, s3 = owner.client("iam"), owner.client("s3")
+    malformed = "MalformedPolicyDocument"
+    assert refusal(iam.create_policy, PolicyName="p", PolicyDocument=text)[0] == malformed
+    assert refusal(iam.create_role, RoleName="r", AssumeRolePolicyDocument=text)[0] == malformed
+    assert refusal(iam.simulate_custom_policy, PolicyInputList=[text], ActionNames=["s3:GetObject"])[0] == malformed
+    assert refusal(s3.put_bucket_policy, Bucket=bucket, Policy=text)[0] == "MalformedPolicy"
