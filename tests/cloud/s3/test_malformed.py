@@ -77,7 +77,9 @@ def test_a_request_that_cannot_be_is_refused(
         {"x-amz-meta-x": "y" * 3000},
         {"if-none-match": '"tag"'},
         {"if-match": '"tag"'},
-        {"x-amz-server-side-encryption": "AES256"},
+        {"x-amz-server-side-encryption": "AES128"},
+        {"x-amz-server-side-encryption": "aws:kms"},
+        {"x-amz-server-side-encryption": "AES256", "x-amz-server-side-encryption-aws-kms-key-id": "key"},
         {"x-amz-object-lock-mode": "GOVERNANCE"},
     ],
 )

@@ -165,15 +165,16 @@ class ImportsController:
     @contextlib.contextmanager
     def _file(self, task: ImportTask, found: Opened) -> Iterator[Path]:
         """A file that has the object and nothing else."""
-        if found.body is None and len(found.object.segments) == 1:
+        if found.body is None and len(found.object.segments) == 1 and not found.encrypted:
             ((path, _, _),) = found.pieces(0, found.object.size)
             yield path
             return
         path = made(self._scratch) / task.id
         try:
             with open(path, "wb") as file:
-                file.write(found.body or b"")
-                for source, offset, length in found.pieces(0, found.object.size):
+                if found.body is not None or found.encrypted:
+                    file.writelines(found.blocks(0, found.object.size))
+                for source, offset, length in () if found.encrypted else found.pieces(0, found.object.size):
                     with open(source, "rb") as part:
                         while length:
                             count = os.copy_file_range(part.fileno(), file.fileno(), min(length, _PIECE), offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 
 from celaje.cloud.aws.action import READING, Actions, Answer, Handler
 from celaje.cloud.aws.errors import AwsError
@@ -11,15 +12,19 @@ from celaje.cloud.s3.access_control_lists import AclActions
 from celaje.cloud.s3.buckets import BucketActions
 from celaje.cloud.s3.configurations import ConfigurationActions
 from celaje.cloud.s3.cross_origin import CorsActions
+from celaje.cloud.s3.encryption import EncryptionActions
 from celaje.cloud.s3.left_out import LeftOutActions
 from celaje.cloud.s3.lifecycle import LifecycleActions
 from celaje.cloud.s3.listing import ListingActions
 from celaje.cloud.s3.multipart import MultipartActions
 from celaje.cloud.s3.objects import ObjectActions
 from celaje.cloud.s3.public_access import PublicAccessActions
+from celaje.cloud.s3.store.encryption import KeyUnusable
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.tagging import TaggingActions
 from celaje.cloud.s3.versioning import VersioningActions
+
+log = logging.getLogger(__name__)
 
 
 def s3_actions(store: ObjectStore) -> Actions:
@@ -34,6 +39,7 @@ def s3_actions(store: ObjectStore) -> Actions:
         PublicAccessActions(store),
         ConfigurationActions(store),
         CorsActions(store),
+        EncryptionActions(store),
         LifecycleActions(store),
         LeftOutActions(store),
         TaggingActions(store),
@@ -42,18 +48,27 @@ def s3_actions(store: ObjectStore) -> Actions:
     for group in groups:
         for name, function in vars(type(group)).items():
             if not name.startswith("_") and callable(function):
-                handler = _told_of_full_disk(getattr(group, name))
+                handler = _told_of_host(getattr(group, name))
                 actions.add(handler, reads=name.startswith(READING), transacted=False)
     return actions
 
 
-def _told_of_full_disk(handler: Handler) -> Handler:
-    """The handler, whose caller is told when the host has no room: 507, which SDKs do not try again at once."""
+def _told_of_host(handler: Handler) -> Handler:
+    """The handler, whose caller is told when the host has no room: 507, which SDKs do not try again at once; and when
+    the key of what is encrypted is not to be had, of which the log tells the cloud's owner more."""
 
     @functools.wraps(handler)
     def told(*given: object) -> Answer:
         try:
             return handler(*given)
+        except KeyUnusable as error:
+            log.error("%s", error)
+            raise AwsError(
+                "InternalError",
+                "The key that this object store encrypts with cannot be used: what is encrypted cannot be read or put"
+                " until the owner of this cloud has put it back; the log of the cloud tells more",
+                500,
+            ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -10,6 +10,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import moment, refuse_unimplemented
 from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.encryption import answered_encryption
 from celaje.cloud.s3.expiry import Calendar, expiration_told
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
@@ -31,12 +32,9 @@ _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA
 _LARGEST_METADATA = 2048
 
 _UNIMPLEMENTED = (
-    "ServerSideEncryption",
     "SSECustomerAlgorithm",
     "SSECustomerKey",
-    "SSEKMSKeyId",
     "SSEKMSEncryptionContext",
-    "BucketKeyEnabled",
     "ObjectLockMode",
     "ObjectLockRetainUntilDate",
     "ObjectLockLegalHoldStatus",
@@ -50,8 +48,10 @@ _UNIMPLEMENTED = (
 
 
 def refuse_other_features(request: Mapping[str, object]) -> None:
-    """NotImplemented for encryption and locks."""
+    """NotImplemented for encryption with keys of others, and for locks."""
     refuse_unimplemented(request, _UNIMPLEMENTED)
+    if request.get("BucketKeyEnabled"):  # a key of KMS
+        refuse_unimplemented(request, ("BucketKeyEnabled",))
 
 
 def attributes_of(request: Mapping[str, object]) -> Attributes:
@@ -174,6 +174,7 @@ def described(
         "ContentRange": span.header,
         "VersionId": answered_version(bucket, found),
         "Expiration": expiration_told(bucket, found, calendar) if request.get("VersionId") is None else None,
+        **answered_encryption(attributes),
     }
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import cast
 
 from celaje.cloud.aws.errors import AwsError
-from celaje.cloud.aws.streams import FileRange, FileRanges, RequestBody, ResponseBody
+from celaje.cloud.aws.streams import FileRange, FileRanges, Pieces, RequestBody, ResponseBody
 from celaje.cloud.s3.attributes import default_algorithm
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
@@ -16,6 +17,22 @@ from celaje.cloud.s3.store.receive import ROOM, Received
 from celaje.cloud.s3.store.refusals import too_large
 
 LARGEST_PUT = 5 << 30
+
+
+class _Decrypted(Pieces):
+    """The bytes of a span of an encrypted object. The first are decrypted at once: what is wrong with its key is told
+    in an answer of its own, not in the middle of one. KeyUnusable."""
+
+    def __init__(self, opened: Opened, span: Span) -> None:
+        self._opened: Opened | None = opened
+        blocks = opened.blocks(span.start, span.length)
+        first = next(blocks, b"")
+        super().__init__(map(bytes, itertools.chain((first,), blocks)), span.length)
+
+    def close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
 
 def request_body(body: object) -> RequestBody:
@@ -28,11 +45,18 @@ def request_body(body: object) -> RequestBody:
     return streaming
 
 
-def receive(store: ObjectStore, body: RequestBody, algorithm: Algorithm | None, *, part: bool = False) -> Received:
+def receive(
+    store: ObjectStore,
+    body: RequestBody,
+    algorithm: Algorithm | None,
+    *,
+    part: bool = False,
+    encryption: str = "",
+) -> Received:
     """Take a body in, with a checksum: of `algorithm`, else of the one that the client sent, else the usual one. What
-    the client promised of it is verified before this returns. AwsError."""
+    the client promised of it is verified before this returns. `encryption`: how it is kept. AwsError; KeyUnusable."""
     chosen = algorithm or claimed_algorithm(body) or default_algorithm()
-    receiver = store.receiver(chosen, part=part, fed=body.checksum(chosen.name))
+    receiver = store.receiver(chosen, part=part, fed=body.checksum(chosen.name), encryption=encryption)
     try:
         if body.length is not None and body.length >= ROOM:
             while count := body.read_into(receiver.room()):
@@ -54,10 +78,12 @@ def claimed_algorithm(body: RequestBody) -> Algorithm | None:
 
 
 def answer_body(opened: Opened, span: Span) -> ResponseBody:
-    """The bytes of a span, and the object is closed when they are sent. OSError."""
+    """The bytes of a span, and the object is closed when they are sent. OSError; KeyUnusable."""
     if opened.body is not None:
         opened.close()
         return opened.body[span.start : span.start + span.length]
+    if opened.encrypted:
+        return _Decrypted(opened, span)
     pieces = list(opened.pieces(span.start, span.length))
     if len(pieces) == 1:
         path, offset, length = pieces[0]

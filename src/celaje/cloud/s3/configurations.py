@@ -48,14 +48,6 @@ class ConfigurationActions:
 
     # --- what is not there ---
 
-    def get_bucket_encryption(self, call: Call, request: s3.GetBucketEncryptionRequestTypeDef) -> Answer:
-        raise self._absent(
-            call,
-            request,
-            "ServerSideEncryptionConfigurationNotFoundError",
-            "The server side encryption configuration was not found",
-        )
-
     def get_bucket_website(self, call: Call, request: s3.GetBucketWebsiteRequestTypeDef) -> Answer:
         raise self._absent(
             call,

@@ -77,10 +77,6 @@ class LeftOutActions:
 
     # --- taking away what is not there ---
 
-    def delete_bucket_encryption(self, call: Call, request: s3.DeleteBucketEncryptionRequestTypeDef) -> Answer:
-        bucket_of(self._store, call, request)
-        return {}
-
     def delete_bucket_replication(self, call: Call, request: s3.DeleteBucketReplicationRequestTypeDef) -> Answer:
         bucket_of(self._store, call, request)
         return {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import conditions
@@ -20,6 +22,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, claimed_algorithm, receive, request_body
 from celaje.cloud.s3.conditions import plain_etag, quoted
+from celaje.cloud.s3.encryption import answered_encryption, wanted_encryption
 from celaje.cloud.s3.expiry import abortion_told, calendar_of, expiration_told
 from celaje.cloud.s3.names import key_of
 from celaje.cloud.s3.objects import opened_source, owned
@@ -46,6 +49,7 @@ class MultipartActions:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
         attributes = owned(call, bucket, attributes_of(request), request)
+        attributes = msgspec.structs.replace(attributes, encryption=wanted_encryption(bucket, request))
         declared = declared_algorithm(request)
         kind = request.get("ChecksumType")
         if kind is not None and declared is None:
@@ -60,6 +64,7 @@ class MultipartActions:
             "Key": request["Key"],
             "UploadId": upload.identifier,
             **abortion_told(bucket, upload, calendar_of(call)),
+            **answered_encryption(attributes),
             **_declared(plan),
         }
 
@@ -70,11 +75,13 @@ class MultipartActions:
         upload = self._upload(bucket, request)
         body = request_body(request.get("Body", b""))
         _check_algorithm(upload, declared_algorithm(request) or claimed_algorithm(body))
-        received = receive(self._store, body, ALGORITHMS[upload.plan.algorithm], part=True)
+        kept = upload.plan.attributes
+        algorithm = ALGORITHMS[upload.plan.algorithm]
+        received = receive(self._store, body, algorithm, part=True, encryption=kept.encryption)
         self._store.uploads.put_part(upload, number, received).result()
         sent = {ALGORITHMS[name].member: value for name, value in body.claimed.items() if name in ALGORITHMS}
         own = answered_checksum(received.checksum, kind=False) if upload.plan.declared else {}
-        return {"ETag": quoted(received.md5.hex()), **sent, **own}
+        return {"ETag": quoted(received.md5.hex()), **answered_encryption(kept), **sent, **own}
 
     def upload_part_copy(self, call: Call, request: s3.UploadPartCopyRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
@@ -82,6 +89,7 @@ class MultipartActions:
         number = _checked_number(request["PartNumber"])
         upload = self._upload(bucket, request)
         algorithm = ALGORITHMS[upload.plan.algorithm]
+        encryption = upload.plan.attributes.encryption
         with opened_source(self._store, call, request) as (_, opened):
             conditions.check_source(request, opened.object)
             source = opened.object.version
@@ -89,14 +97,17 @@ class MultipartActions:
             if span.length > LARGEST_PUT:
                 raise too_large()
             if span.length == opened.object.size:
-                received = self._store.again(opened, algorithm, part=True)
+                received = self._store.again(opened, algorithm, part=True, encryption=encryption)
             else:
-                received = self._store.range_again(opened, span.start, span.length, algorithm, part=True)
+                received = self._store.range_again(
+                    opened, span.start, span.length, algorithm, part=True, encryption=encryption
+                )
         part = self._store.uploads.put_part(upload, number, received).result()
         checksum = answered_checksum(part.checksum, kind=False) if upload.plan.declared else {}
         return {
             "CopyPartResult": {"ETag": quoted(part.etag), "LastModified": moment(part.modified), **checksum},
             "CopySourceVersionId": source or None,
+            **answered_encryption(upload.plan.attributes),
         }
 
     def complete_multipart_upload(self, call: Call, request: s3.CompleteMultipartUploadRequestTypeDef) -> Answer:
@@ -137,6 +148,7 @@ class MultipartActions:
             "ETag": quoted(found.etag),
             "VersionId": found.version or None,
             "Expiration": expiration_told(bucket, found, calendar_of(call)),
+            **answered_encryption(found.attributes),
             **answered_checksum(found.attributes.checksum),
         }
 

@@ -29,6 +29,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
 from celaje.cloud.s3.conditions import quoted
+from celaje.cloud.s3.encryption import answered_encryption, wanted_encryption
 from celaje.cloud.s3.expiry import calendar_of, expiration_told
 from celaje.cloud.s3.grants import of_new_object
 from celaje.cloud.s3.names import copy_source, key_of
@@ -60,17 +61,19 @@ class ObjectActions:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
         attributes = owned(call, bucket, attributes_of(request), request)
+        encryption = wanted_encryption(bucket, request)
         condition = conditions.of_writing(request, key)
         if condition is not None:
             condition(self._store.objects.find(bucket, key))  # before a long body; once more when it is put
         body = request_body(request.get("Body", b""))
-        received = receive(self._store, body, declared_algorithm(request))
+        received = receive(self._store, body, declared_algorithm(request), encryption=encryption)
         new = self._put(bucket, key, received, attributes, condition).result().after
         assert new is not None
         return {
             "ETag": quoted(received.md5.hex()),
             "VersionId": new.version or None,
             "Expiration": expiration_told(bucket, new, calendar_of(call)),
+            **answered_encryption(new.attributes),
             **answered_checksum(received.checksum),
         }
 
@@ -78,6 +81,7 @@ class ObjectActions:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
         refuse_other_features(request)
+        encryption = wanted_encryption(bucket, request)
         condition = conditions.of_writing(request, key)
         algorithm = declared_algorithm(request)
         with opened_source(self._store, call, request) as (source, opened):
@@ -97,7 +101,7 @@ class ObjectActions:
             attributes = owned(call, bucket, attributes, request)
             kept = found.attributes.checksum
             wanted = algorithm or (ALGORITHMS[kept.algorithm] if kept else default_algorithm())
-            received = self._store.again(opened, wanted)
+            received = self._store.again(opened, wanted, encryption=encryption)
         new = self._put(bucket, key, received, attributes, condition).result().after
         assert new is not None
         return {
@@ -109,6 +113,7 @@ class ObjectActions:
             "VersionId": new.version or None,
             "CopySourceVersionId": found.version or None,
             "Expiration": expiration_told(bucket, new, calendar_of(call)),
+            **answered_encryption(new.attributes),
         }
 
     def _require_tags(
@@ -268,7 +273,8 @@ def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *,
     given = attributes_of(request)
     storage_class = given.storage_class if request.get("StorageClass") else "STANDARD"
     redirect = given.headers.get("WebsiteRedirectLocation")
-    if to_itself and not replaces and storage_class == old.storage_class and redirect is None:
+    encrypts = request.get("ServerSideEncryption") is not None
+    if to_itself and not (replaces or encrypts) and storage_class == old.storage_class and redirect is None:
         raise invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the"
             " object's metadata, storage class, website redirect location or encryption attributes."

@@ -38,7 +38,7 @@ def test_a_store_of_version_1_is_brought_to_this_one(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "objects.sqlite3")
     connection.executescript(
         "ALTER TABLE buckets DROP COLUMN settings; ALTER TABLE objects DROP COLUMN version; DROP TABLE versions;"
-        "ALTER TABLE objects DROP COLUMN rank; PRAGMA user_version = 1;"
+        "ALTER TABLE objects DROP COLUMN rank; DROP TABLE master_keys; PRAGMA user_version = 1;"
     )
     connection.close()
     store = ObjectStore(tmp_path)

@@ -1,7 +1,8 @@
 """A process that puts objects into a store and says of each, once it is durable, that it is. Ends when killed.
 
 Called with the store's directory, the number of the first object, and what the bucket's versioning is to be. Object n
-has the key `n mod KEYS`; what it has follows from n, and every 7th is a multipart upload, every 11th a deletion.
+has the key `n mod KEYS`; what it has follows from n, and every 7th is a multipart upload, every 11th a deletion,
+every 3rd is encrypted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from pathlib import Path
 
 from celaje.cloud.s3.store.checksums import ALGORITHMS
+from celaje.cloud.s3.store.encryption import AES_256
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.receive import LARGEST_ROW
 from celaje.cloud.s3.store.records import Attributes, Bucket, UploadPlan
@@ -35,19 +37,24 @@ def body(number: int) -> bytes:
     return b"%012d" % number + chance.randbytes(size)
 
 
+def encryption(number: int) -> str:
+    return AES_256 if number % 3 == 0 else ""
+
+
 def put(store: ObjectStore, bucket: Bucket, number: int) -> None:
     if is_deletion(number):
         store.objects.delete(bucket, key(number)).result()
         return
     content = body(number)
     if number % 7 == 0:
-        upload = store.uploads.begin(bucket, key(number), UploadPlan(Attributes(), "CRC32", False)).result()
-        receiver = store.receiver(ALGORITHMS["CRC32"], part=True)
+        plan = UploadPlan(Attributes(encryption=encryption(number)), "CRC32", False)
+        upload = store.uploads.begin(bucket, key(number), plan).result()
+        receiver = store.receiver(ALGORITHMS["CRC32"], part=True, encryption=encryption(number))
         receiver.take(content)
         part = store.uploads.put_part(upload, 1, receiver.finish()).result()
         store.uploads.complete(bucket, upload, [WantedPart(1, part.etag)]).result()
         return
-    receiver = store.receiver()
+    receiver = store.receiver(encryption=encryption(number))
     receiver.take(content)
     received = receiver.finish()
     store.objects.put(bucket, key(number), received, Attributes(checksum=received.checksum)).result()

@@ -3,6 +3,7 @@
     CELAJE_HOME/cloud/s3/
       objects.sqlite3         buckets, objects by key, uploads, bodies of small objects     database.py
       contents/ab/abcd…       bodies of larger objects and of parts, by a random id         contents.py
+      master-key              what the keys of encrypted bodies are wrapped with            encryption.py
       lock                    flock: one process has the store                              object_store.py
 
 What was acknowledged is durable, and what is visible is whole. A large body is written to a file that nothing refers

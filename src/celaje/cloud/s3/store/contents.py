@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from celaje.cloud.s3.store.records import CONTENT_ID_SIZE
-from celaje.disk.files import CREATE, READ, Files, opened
+from celaje.disk.files import CREATE, READ, Files, opened, read_fully
+
+_BLOCK = 1 << 20
 
 
 class Contents:
@@ -125,6 +127,15 @@ class Contents:
         """A descriptor for reading, for as long as the block runs."""
         with opened(self._files, self.path(content), READ) as fd:
             yield fd
+
+    def blocks(self, content: bytes, offset: int, length: int) -> Iterator[bytearray]:
+        """The bytes of a range of a file, a mebibyte at a time. OSError, also if it ends before."""
+        with self.open(content) as fd:
+            while length:
+                block = bytearray(min(length, _BLOCK))
+                read_fully(self._files, fd, [memoryview(block)], offset)
+                yield block
+                offset, length = offset + len(block), length - len(block)
 
     def pin(self, find: Callable[[], Sequence[bytes]]) -> None:
         """Keep the files that `find` returns until they are unpinned. No file goes between its look at the rows and

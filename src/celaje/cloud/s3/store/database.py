@@ -19,7 +19,7 @@ from pathlib import Path
 
 from celaje.errors import InputError
 
-VERSION = 3
+VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE buckets (
@@ -91,11 +91,15 @@ CREATE TABLE versions (
 CREATE UNIQUE INDEX versions_by_id ON versions (bucket, key, version);
 """
 
+# The id of the key that bodies' keys are wrapped with (encryption.py), from before the first is encrypted on.
+_MASTER_KEYS = "CREATE TABLE master_keys (id BLOB PRIMARY KEY) WITHOUT ROWID;"
+
 # What makes each version of the one before it.
 _UPGRADES = {
     1: "ALTER TABLE buckets ADD COLUMN settings BLOB NOT NULL DEFAULT x'80';",
     2: "ALTER TABLE objects ADD COLUMN version TEXT NOT NULL DEFAULT '';"
     f"ALTER TABLE objects ADD COLUMN rank INTEGER NOT NULL DEFAULT 0; {_VERSIONS}",
+    3: _MASTER_KEYS,
 }
 
 
@@ -138,7 +142,8 @@ class Database:
         writer.execute("PRAGMA wal_autocheckpoint = 4000")
         (version,) = writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_VERSIONS} PRAGMA user_version = {VERSION}; COMMIT;")
+            made = f"{_SCHEMA} {_VERSIONS} {_MASTER_KEYS}"
+            writer.executescript(f"BEGIN IMMEDIATE; {made} PRAGMA user_version = {VERSION}; COMMIT;")
             return
         while version in _UPGRADES:
             writer.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")

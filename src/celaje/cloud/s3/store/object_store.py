@@ -16,16 +16,16 @@ from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm, Hash
 from celaje.cloud.s3.store.chunk_bucket import ChunkBucket
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
+from celaje.cloud.s3.store.encryption import MasterKey
 from celaje.cloud.s3.store.group_commit import GroupCommit
 from celaje.cloud.s3.store.objects import Objects, Opened
 from celaje.cloud.s3.store.receive import Received, Receiver
 from celaje.cloud.s3.store.uploads import Uploads
 from celaje.disk.chunk_store import FolderChunkStore
-from celaje.disk.files import CREATE, HOST, READ, WRITE, Files, read_fully
+from celaje.disk.files import CREATE, HOST, WRITE, Files
 from celaje.disk.layout import Layout
 from celaje.errors import HostError
 
-_BLOCK = 1 << 20
 _ASKED_AT_ONCE = 500  # ids in one query: a database has a limit
 
 
@@ -70,7 +70,10 @@ class ObjectStore:
         self._commit = GroupCommit(self._database.writer)
         self._reaper = Reaper(self.contents)
         self.buckets = Buckets(self._database, self._commit, self._reaper)
-        self.objects = Objects(self._database, self._commit, self.contents, self._reaper, self.buckets)
+        self._master_key = MasterKey(directory, files, self._database, self._commit)
+        self.objects = Objects(
+            self._database, self._commit, self.contents, self._reaper, self.buckets, self._master_key
+        )
         self.uploads = Uploads(self._database, self._commit, self.contents, self.objects)
         self._directory = directory
         self._sweeper: threading.Thread | None = None
@@ -89,51 +92,53 @@ class ObjectStore:
     # --- bodies ---
 
     def receiver(
-        self, algorithm: Algorithm = ALGORITHMS[DEFAULT], *, part: bool = False, fed: Hasher | None = None
+        self,
+        algorithm: Algorithm = ALGORITHMS[DEFAULT],
+        *,
+        part: bool = False,
+        fed: Hasher | None = None,
+        encryption: str = "",
     ) -> Receiver:
-        """What takes an object's (or a part's) body in."""
-        return Receiver(self.contents, self._files, algorithm, always_file=part, fed=fed)
+        """What takes an object's (or a part's) body in. `encryption`: AES256, or "" for none. KeyUnusable."""
+        cipher = self._master_key.cipher() if encryption else None
+        return Receiver(self.contents, self._files, algorithm, always_file=part, fed=fed, cipher=cipher)
 
-    def again(self, opened: Opened, algorithm: Algorithm, *, part: bool = False) -> Received:
+    def again(
+        self, opened: Opened, algorithm: Algorithm, *, part: bool = False, encryption: str = ""
+    ) -> Received:
         """The body of an object once more, to put it under another key.
 
-        A single file whose ETag is its MD5 is shared, not copied, if its checksum is of that algorithm; everything else
-        is read and hashed.
+        A single file whose ETag is its MD5 is shared, not copied, if its checksum is of that algorithm and it is
+        encrypted as it is to be; everything else is read and hashed. KeyUnusable.
         """
         found = opened.object
         known = found.attributes.checksum
-        if len(found.segments) == 1 and not found.attributes.parts and known and known.algorithm == algorithm.name:
+        as_it_is = found.attributes.encryption == encryption and not found.attributes.parts
+        if len(found.segments) == 1 and as_it_is and known and known.algorithm == algorithm.name:
             shared = self.contents.share(found.segments[0].content)
             if shared is not None:
-                return Received(found.size, bytes.fromhex(found.etag), known, content=shared)
-        return self.range_again(opened, 0, found.size, algorithm, part=part)
+                return Received(found.size, bytes.fromhex(found.etag), known, shared, encryption=encryption)
+        return self.range_again(opened, 0, found.size, algorithm, part=part, encryption=encryption)
 
     def range_again(
-        self, opened: Opened, start: int, length: int, algorithm: Algorithm, *, part: bool = False
+        self,
+        opened: Opened,
+        start: int,
+        length: int,
+        algorithm: Algorithm,
+        *,
+        part: bool = False,
+        encryption: str = "",
     ) -> Received:
         """The same of a range within it, read and hashed."""
-        receiver = self.receiver(algorithm, part=part)
+        receiver = self.receiver(algorithm, part=part, encryption=encryption)
         try:
-            if opened.body is not None:
-                receiver.take(opened.body[start : start + length])
-            else:
-                for path, offset, count in opened.pieces(start, length):
-                    self._take(receiver, path, offset, count)
+            for block in opened.blocks(start, length):
+                receiver.take(block)
             return receiver.finish()
         except BaseException:
             receiver.abandon()
             raise
-
-    def _take(self, receiver: Receiver, path: Path, offset: int, length: int) -> None:
-        fd = self._files.open(path, READ)
-        try:
-            while length:
-                block = bytearray(min(length, _BLOCK))
-                read_fully(self._files, fd, [memoryview(block)], offset)
-                receiver.take(block)
-                offset, length = offset + len(block), length - len(block)
-        finally:
-            self._files.close(fd)
 
     # --- space ---
 

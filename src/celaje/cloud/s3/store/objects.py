@@ -15,9 +15,10 @@ from celaje.cloud.s3.store import versions
 from celaje.cloud.s3.store.buckets import Buckets
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
+from celaje.cloud.s3.store.encryption import HEAD, MasterKey
 from celaje.cloud.s3.store.group_commit import After, GroupCommit, Pending, StoreFailed
 from celaje.cloud.s3.store.listing import Page, list_page, range_query, rows_between
-from celaje.cloud.s3.store.receive import Received
+from celaje.cloud.s3.store.receive import Block, Received
 from celaje.cloud.s3.store.records import (
     Attributes,
     Bucket,
@@ -39,22 +40,47 @@ _TRIES = 16  # a row that is replaced again and again between a look at it and a
 
 
 class Opened:
-    """An object that is being read. What it has stays as it is, whatever happens to its key, until `close`."""
+    """An object that is being read. What it has stays as it is, whatever happens to its key, until `close`.
 
-    def __init__(self, found: StoredObject, body: bytes | None, contents: Contents) -> None:
+    `encrypted`: its files are; `blocks` gives what clients put. `body` never is.
+    """
+
+    def __init__(self, found: StoredObject, body: bytes | None, contents: Contents, master_key: MasterKey) -> None:
         self.object = found
         self.body = body
+        self.encrypted = body is None and bool(found.attributes.encryption)
         self._contents = contents
+        self._master_key = master_key
         self._pinned = [each.content for each in found.segments]
 
     def pieces(self, start: int, length: int) -> Iterator[tuple[Path, int, int]]:
-        """(file, offset, length) of a range of the body that is in files, in order. It lies within the object."""
+        """(file, offset, length) of a range of the body that is in files, in order, as they are: not of an encrypted
+        one. It lies within the object."""
+        assert not self.encrypted
+        for content, offset, count in self._spans(start, length):
+            yield self._contents.path(content), offset, count
+
+    def blocks(self, start: int, length: int) -> Iterator[Block]:
+        """The bytes of a range within the object, at most a mebibyte at a time. OSError; KeyUnusable."""
+        if self.body is not None:
+            yield self.body[start : start + length]
+            return
+        for content, offset, count in self._spans(start, length):
+            if not self.encrypted:
+                yield from self._contents.blocks(content, offset, count)
+                continue
+            key = self._master_key.body_key(b"".join(self._contents.blocks(content, 0, HEAD)))
+            key.begin(offset)
+            for block in self._contents.blocks(content, HEAD + offset, count):
+                yield key.next(block)
+
+    def _spans(self, start: int, length: int) -> Iterator[tuple[bytes, int, int]]:
         for segment in self.object.segments:
             if length <= 0:
                 return
             if start < segment.size:
                 count = min(length, segment.size - start)
-                yield self._contents.path(segment.content), start, count
+                yield segment.content, start, count
                 length -= count
                 start = 0
             else:
@@ -80,9 +106,16 @@ class Objects:
     """Objects by bucket and key (1 to 1024 bytes, any)."""
 
     def __init__(
-        self, database: Database, commit: GroupCommit, contents: Contents, reaper: Reaper, buckets: Buckets
+        self,
+        database: Database,
+        commit: GroupCommit,
+        contents: Contents,
+        reaper: Reaper,
+        buckets: Buckets,
+        master_key: MasterKey,
     ) -> None:
         self._database = database
+        self._master_key = master_key
         self._buckets = buckets
         self._commit = commit
         self._contents = contents
@@ -112,13 +145,15 @@ class Objects:
                 # Again, now that no file can go between the look and the pin.
                 found = self._pinned(bucket, key, version)
                 if found is not None and found.segments:
-                    return Opened(found, None, self._contents)
+                    return Opened(found, None, self._contents, self._master_key)
                 continue
             if found.body is None:
-                return Opened(found, b"", self._contents)
+                return Opened(found, b"", self._contents, self._master_key)
             row = self._database.reader.execute(_BODY, (found.body,)).fetchone()
-            if row is not None and len(row[0]) == found.size:
-                return Opened(found, row[0], self._contents)
+            encrypted = bool(found.attributes.encryption)
+            if row is not None and len(row[0]) == found.size + (HEAD if encrypted else 0):
+                body = self._master_key.plain(row[0]) if encrypted else row[0]
+                return Opened(found, body, self._contents, self._master_key)
         raise StoreFailed(errno.EIO, f"the object {key!r} is replaced faster than it can be read, or its body is lost")
 
     def _pinned(self, bucket: Bucket, key: bytes, version: str | None) -> StoredObject | None:
@@ -228,10 +263,12 @@ class Objects:
         condition: Condition | None = None,
         etag: str = "",
     ) -> Pending[Change]:
-        """Let the key have what was received, in place of what it had. The receipt is used up, whatever happens.
+        """Let the key have what was received, in place of what it had. The receipt is used up, whatever happens. It
+        says whether the object is encrypted.
 
         NoSuchBucket, if it has been deleted meanwhile, and what `condition` raises.
         """
+        attributes = msgspec.structs.replace(attributes, encryption=received.encryption)
         segments = () if received.content is None else (Segment(received.content, received.size),)
         new = StoredObject(
             key, received.size, etag or received.md5.hex(), time.time_ns() // 1_000_000, attributes, segments

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from celaje.cloud.s3.store.checksums import Algorithm, Hasher, encoded
 from celaje.cloud.s3.store.contents import Contents
+from celaje.cloud.s3.store.encryption import AES_256, BodyCipher
 from celaje.cloud.s3.store.records import Checksum
 from celaje.disk.files import Files, write_fully
 
@@ -37,13 +38,16 @@ _SPARE_ROOMS = 24  # that are kept for the next bodies: new memory is cleared by
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A body that is durable in a file (`content`), or small and in memory (`body`). MD5 as 16 bytes."""
+    """A body that is durable in a file (`content`), or small and in memory (`body`). MD5 as 16 bytes. `encryption`: of
+    what is in the file or in memory, as an object's attributes have it; sizes, MD5 and checksum are of the plain text.
+    """
 
     size: int
     md5: bytes
     checksum: Checksum
     content: bytes | None = None
     body: bytes | None = None
+    encryption: str = ""
 
 
 def _nothing() -> None:
@@ -144,7 +148,7 @@ class _Worker:
 class Receiver:
     """Takes one body in, from one thread at a time: `take` blocks in order, then `finish`; or else `abandon`.
 
-    `fed`: a hasher of the algorithm that somebody else feeds with the same bytes.
+    `fed`: a hasher of the algorithm that somebody else feeds with the same bytes. `cipher`: what is kept is encrypted.
     """
 
     def __init__(
@@ -156,7 +160,9 @@ class Receiver:
         always_file: bool = False,
         row: int = LARGEST_ROW,
         fed: Hasher | None = None,
+        cipher: BodyCipher | None = None,
     ) -> None:
+        self._cipher = cipher
         self._contents = contents
         self._files = files
         self._algorithm = algorithm
@@ -187,11 +193,17 @@ class Receiver:
                 self._small.append(block)
                 continue
             if self._content is None:
-                self._content, self._fd = self._contents.create()
+                self._create()
                 held, self._small = self._small, []
                 for each in held:
                     self._store(each)
             self._store(block)
+
+    def _create(self) -> None:
+        self._content, self._fd = self._contents.create()
+        if self._cipher is not None:
+            write_fully(self._files, self._fd, [self._cipher.head], 0)
+            self._written = len(self._cipher.head)
 
     def room(self) -> memoryview:
         """Where the next bytes of a long body may be received, instead of giving them to `take`; say then how many are
@@ -228,7 +240,8 @@ class Receiver:
             done()
         if self._feed and not (self._hashing and self._hash_beside):
             self._hasher.update(block)
-        write_fully(self._files, self._fd, [block], self._written)
+        kept = block if self._cipher is None else self._cipher.next(block)
+        write_fully(self._files, self._fd, [kept], self._written)
         self._written += len(block)
         if self._written >= self._sync_at:
             self._sync_at = self._written + _SYNC_STEP
@@ -247,14 +260,16 @@ class Receiver:
         """The body is all here: make it durable. OSError."""
         content = self._content
         if content is None and self._row < 0:
-            content, self._fd = self._contents.create()
-            self._content = content
+            self._create()
+            content = self._content
         if content is None:
             body = self._small[0] if len(self._small) == 1 else b"".join(self._small)
             self._md5.update(body)
             if self._feed:
                 self._hasher.update(body)
-            return Received(self.size, self._md5.digest(), self._checksum(), body=bytes(body))
+            if self._cipher is not None:
+                body = self._cipher.head + self._cipher.next(body)
+            return self._received(body=bytes(body))
         try:
             # The disk first: hashing goes on meanwhile.
             syncing, self._syncing = self._syncing, None
@@ -266,10 +281,12 @@ class Receiver:
         except BaseException:
             self.abandon()
             raise
-        return Received(self.size, self._md5.digest(), self._checksum(), content=content)
+        return self._received(content=content)
 
-    def _checksum(self) -> Checksum:
-        return Checksum(self._algorithm.name, encoded(self._hasher.digest()))
+    def _received(self, content: bytes | None = None, body: bytes | None = None) -> Received:
+        checksum = Checksum(self._algorithm.name, encoded(self._hasher.digest()))
+        encryption = "" if self._cipher is None else AES_256
+        return Received(self.size, self._md5.digest(), checksum, content, body, encryption)
 
     def _end_workers(self) -> None:
         """End every thread; then raise what one of them raised."""

@@ -64,6 +64,15 @@ class LifecycleRule(msgspec.Struct, frozen=True, omit_defaults=True):
     abort_days: int | None = None
 
 
+class BucketEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How new objects of a bucket are encrypted whose client says nothing. `bucket_key` is kept as it was given: it
+    saves requests to KMS, of which there are none. `blocked`: kinds of encryption that the bucket takes no more."""
+
+    algorithm: str = "AES256"
+    bucket_key: bool | None = None
+    blocked: tuple[str, ...] = ()
+
+
 class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is set of a bucket. Kept as a map without what has its default, so that a field more needs no migration.
 
@@ -80,6 +89,7 @@ class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     cors: tuple[CorsRule, ...] = ()
     lifecycle: tuple[LifecycleRule, ...] = ()
     transition_minimum: str = "all_storage_classes_128K"
+    encryption: BucketEncryption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A file of `contents`, all of it."""
+    """A file of `contents`, all of it. `size` is the body's, without what an encrypted one has before it."""
 
     content: bytes
     size: int
@@ -125,7 +135,8 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
 
     `headers`: content-type and the like, by their names in lower case. `metadata`: x-amz-meta-…, without that prefix.
     `parts` and `upload`: of an object that was put together from parts. `owner`: the account that it belongs to, "" for
-    the bucket's; `grants`: its access control list, None where its owner alone has something.
+    the bucket's; `grants`: its access control list, None where its owner alone has something. `encryption`: of its
+    bodies at rest, "" for none (encryption.py).
     """
 
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -137,6 +148,7 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     storage_class: str = "STANDARD"
     owner: str = ""
     grants: tuple[Grant, ...] | None = None
+    encryption: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,10 @@ class Uploads:
         return self._commit.submit(work)
 
     def put_part(self, upload: Upload, number: int, received: Received) -> Pending[Part]:
-        """Keep a part, in place of what had its number. It was received into a file. NoSuchUpload."""
+        """Keep a part, in place of what had its number. It was received into a file, and encrypted as the upload's
+        object is to be. NoSuchUpload."""
         assert received.content is not None
+        assert received.encryption == upload.plan.attributes.encryption
         part = Part(
             number,
             received.size,
