@@ -105,3 +105,32 @@ def test_a_policy_with_half_a_character_is_refused(owner, bucket, statement: dic
     assert refusal(iam.create_role, RoleName="r", AssumeRolePolicyDocument=text)[0] == malformed
     assert refusal(iam.simulate_custom_policy, PolicyInputList=[text], ActionNames=["s3:GetObject"])[0] == malformed
     assert refusal(s3.put_bucket_policy, Bucket=bucket, Policy=text)[0] == "MalformedPolicy"
+
+
+ENDED = "a\r\nSet-Cookie: session=stolen"
+
+
+@pytest.mark.parametrize("member", ["CacheControl", "ContentDisposition", "ContentEncoding", "ContentType"])
+def test_no_answer_has_a_header_that_a_link_wrote_into_another(owner, bucket, member):
+    s3 = owner.client("s3")
+    for value in (ENDED, "a\0b"):
+        code, message = refusal(s3.get_object, Bucket=bucket, Key="book", **{f"Response{member}": value})
+        assert (code, "control characters" in message) == ("InvalidArgument", True)
+    assert s3.get_object(Bucket=bucket, Key="book", **{f"Response{member}": "a\tb"})["Body"].read() == b"text"
+
+
+def test_no_configuration_of_a_bucket_writes_into_its_answers(owner, bucket):
+    s3 = owner.client("s3")
+    cors = {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"], "ExposeHeaders": [ENDED]}
+    assert refusal(s3.put_bucket_cors, Bucket=bucket, CORSConfiguration={"CORSRules": [cors]})[0] == "InvalidArgument"
+    rule = {
+        "ID": ENDED,
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    assert (
+        refusal(s3.put_bucket_lifecycle_configuration, Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})[0]
+        == "InvalidArgument"
+    )
+    s3.create_multipart_upload(Bucket=bucket, Key="book")

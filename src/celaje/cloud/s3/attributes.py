@@ -12,6 +12,7 @@ from celaje.cloud.s3.access import moment, refuse_unimplemented
 from celaje.cloud.s3.conditions import quoted
 from celaje.cloud.s3.encryption import answered_encryption
 from celaje.cloud.s3.expiry import Calendar, expiration_told
+from celaje.cloud.s3.names import of_header
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
 from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject
@@ -194,5 +195,5 @@ def described(
         if isinstance(override, datetime.datetime):
             answer[member] = format_datetime(override.astimezone(datetime.UTC), usegmt=True)
         elif override is not None:
-            answer[member] = override
+            answer[member] = of_header(f"Response{member}", str(override))
     return answer

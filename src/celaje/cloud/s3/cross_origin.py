@@ -18,6 +18,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.message import HttpRequest
 from celaje.cloud.aws.routing import bucket_of_host
 from celaje.cloud.s3.access import bucket_of
+from celaje.cloud.s3.names import of_header
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import CorsRule
 from celaje.cloud.s3.store.refusals import invalid_request
@@ -171,6 +172,7 @@ def _rule(given: s3.CORSRuleTypeDef | s3.CORSRuleOutputTypeDef) -> CorsRule:
             if pattern.count("*") > 1:
                 raise invalid_request(f'{member} "{pattern[:200]}" can not have more than one wildcard.')
     for name in given.get("ExposeHeaders") or ():
+        of_header("ExposeHeader", name)
         if "*" in name:
             raise invalid_request(
                 f'ExposeHeader "{name[:200]}" contains wildcard. We currently do not support wildcard for ExposeHeader.'

@@ -17,6 +17,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import bucket_of, moment
 from celaje.cloud.s3.expiry import DAY
+from celaje.cloud.s3.names import of_header
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import LifecycleFilter, LifecycleRule
 from celaje.cloud.s3.store.refusals import invalid_request
@@ -99,6 +100,7 @@ def _rule(given: Mapping[str, object]) -> LifecycleRule:
     identifier = str(given.get("ID") or "") or secrets.token_urlsafe(36)
     if len(identifier) > _LONGEST_ID:
         raise _argument(f"ID length should not exceed allowed limit of {_LONGEST_ID}", "ID", identifier[:300])
+    of_header("ID", identifier)
     if given.get("Status") not in ("Enabled", "Disabled"):
         raise _malformed("Status is Enabled or Disabled")
     wanted = _filter(given)

@@ -1,4 +1,5 @@
-"""Names: what a bucket's may be, what a key may be, and how both are found in a request."""
+"""Names: what a bucket's may be, what a key may be, how both are found in a request, and what an answer's headers take.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.store.refusals import invalid_argument
 
 LONGEST_KEY = 1024
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # "General purpose bucket naming rules": 3 to 63 of lower case letters, digits, dots and hyphens, a letter or digit at
 # both ends of every label.
@@ -26,6 +28,14 @@ def is_bucket_name(name: str) -> bool:
         and not name.startswith(_RESERVED_PREFIXES)
         and not name.endswith(_RESERVED_SUFFIXES)
     )
+
+
+def of_header(argument: str, text: str) -> str:
+    """A text that a header of an answer is to have. InvalidArgument where it would end the header, or cannot be in one
+    (RFC 9110, 5.5)."""
+    if _CONTROL.search(text):
+        raise invalid_argument(argument, text[:200], f"{argument} must have no control characters: a header tells it")
+    return text
 
 
 def key_of(text: str) -> bytes:

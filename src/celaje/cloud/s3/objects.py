@@ -40,7 +40,7 @@ from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Change, Condition, Opened
 from celaje.cloud.s3.store.receive import Received
 from celaje.cloud.s3.store.records import Attributes, Bucket
-from celaje.cloud.s3.store.refusals import invalid_request
+from celaje.cloud.s3.store.refusals import invalid_argument, invalid_request
 from celaje.cloud.s3.versions import answered_version, found_object, opened_object, told_version, wanted_version
 
 if TYPE_CHECKING:
@@ -295,6 +295,8 @@ def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *,
 def _parts_answered(attributes: Attributes, request: s3.GetObjectAttributesRequestTypeDef) -> dict[str, object]:
     after = int(request.get("PartNumberMarker") or 0)
     limit = min(request.get("MaxParts", 1000), 1000)
+    if limit < 0 or after < 0:
+        raise invalid_argument("max-parts", str(limit), "MaxParts and PartNumberMarker must not be negative")
     following = [part for part in attributes.parts if part.number > after]
     told = following[:limit]
     composite = attributes.checksum is not None and attributes.checksum.composite
