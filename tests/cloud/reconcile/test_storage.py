@@ -243,6 +243,34 @@ def test_at_a_stopped_instance_attaching_and_detaching_is_a_matter_of_rows(world
     assert world.state(volume) == "available"
 
 
+def test_at_an_instance_whose_machine_is_just_being_started_again_nothing_is_noted_before_it_is_asked(
+    world: World,
+) -> None:
+    machine, volume = instance(world.act, state="running"), world.volume()
+
+    def attachment() -> str | None:
+        world.volumes.step()
+        with world.database.read() as session:
+            row = session.get(VolumeAttachment, volume)
+            return row and row.state
+
+    def become(state: str) -> None:
+        with world.database.write() as session:
+            session.get_one(Instance, machine).state = state
+
+    world.act(volume_attachments.attach_volume, VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    assert attachment() == "attaching", "what is being started may not have it"
+    become("stopped")
+    assert attachment() == "attached"
+    become("running")
+    world.act(volume_attachments.detach_volume, VolumeId=volume)
+    assert attachment() == "detaching", "what is being started may still have it"
+    assert world.state(volume) == "in-use"
+    become("stopped")
+    assert attachment() is None
+    assert world.state(volume) == "available"
+
+
 def test_a_volume_of_a_snapshot_whose_manifest_is_gone_is_an_error_and_no_hang(world: World) -> None:
     snapshot = world.snapshot(world.volume())
     world.store.snapshots.remove(snapshot)

@@ -190,9 +190,10 @@ class InstancesController:
             if row.state != RUNNING:
                 row.enter(RUNNING, now)
             for interface in network_interfaces.of_instances(session, [instance])[instance]:
-                if interface.attachment_state == "attaching":
+                # Of a further card the controller of interfaces finds out whether it was among those at the start.
+                if interface.attachment_state == "attaching" and interface.card == 0:
                     interface.attachment_state = "attached"
-        self._wake(("volumes", "networks", "checks"))
+        self._wake(("volumes", "networks", "interfaces", "checks"))
 
     def _press(self, instance: str) -> None:
         self._pressed[instance] = time.monotonic()

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from celaje.cloud.ec2 import network_interfaces
 from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.state.database import Database
-from celaje.cloud.state.instances import PENDING, RUNNING, STOPPED, Instance
+from celaje.cloud.state.instances import RUNNING, STOPPED, Instance
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.errors import CelajeError
 from celaje.host import control, messages
@@ -77,37 +77,39 @@ class InterfacesController:
         with self._database.read() as session:
             interface = session.get(NetworkInterface, identifier)
             instance = session.get(Instance, interface.instance) if interface is not None else None
-            if interface is None or instance is None or instance.state not in (PENDING, RUNNING, STOPPED):
+            # While it starts, or stops, its machine is what it was; it is looked at again when that is over.
+            if interface is None or instance is None or instance.state not in (RUNNING, STOPPED):
                 return
-            if instance.state == PENDING:
-                return  # it starts with what it has; it is looked at again when it runs
-            documents = self._documents(session, instance) if interface.attachment_state != "detaching" else {}
+            leaves = interface.attachment_state == "detaching"
+            document = None if leaves else self._documents(session, instance).get(interface.card)
         directory = MachineDirectory.of(instance.id)
-        if interface.attachment_state == "detaching":
-            remove_interface(directory, interface.card)
-            self._ask(directory, messages.DetachInterface(number=interface.card))
-        elif instance.state == RUNNING:
-            document = documents.get(interface.card)
-            if document is None:
+        if instance.state == RUNNING:
+            machine = control.connected(directory)
+            if machine is None:
+                # It is just being started again, with the interfaces that it had when that began: perhaps not with this
+                # one, or still with it.
                 return
-            write_interface(directory, document, interface.card)
-            self._ask(directory, messages.AttachInterface(number=interface.card))
-        self._note(identifier, interface.attachment)
+            with machine:
+                if leaves:
+                    remove_interface(directory, interface.card)
+                    machine.ask(messages.DetachInterface(number=interface.card), messages.Done)
+                elif document is not None:
+                    write_interface(directory, document, interface.card)
+                    machine.ask(messages.AttachInterface(number=interface.card), messages.Done)
+                else:
+                    return
+        elif leaves:
+            remove_interface(directory, interface.card)
+        self._note(identifier, interface.attachment, interface.attachment_state)
 
-    @staticmethod
-    def _ask(directory: MachineDirectory, request: messages.Request) -> None:
-        connection = control.connected(directory)
-        if connection is not None:  # otherwise it has just ended, and starts with what its documents say
-            with connection:
-                connection.ask(request, messages.Done)
-
-    def _note(self, identifier: str, attachment: str) -> None:
+    def _note(self, identifier: str, attachment: str, was: str) -> None:
+        """What it was becoming has come about, unless it is becoming something else by now."""
         with self._database.write() as session:
             interface = session.get(NetworkInterface, identifier)
-            if interface is None or interface.attachment != attachment:
+            if interface is None or (interface.attachment, interface.attachment_state) != (attachment, was):
                 return
-            if interface.attachment_state == "attaching":
+            if was == "attaching":
                 interface.attachment_state = "attached"
-            elif interface.attachment_state == "detaching":
+            elif was == "detaching":
                 network_interfaces.detach(session, interface)
         self._wake(("networks",))

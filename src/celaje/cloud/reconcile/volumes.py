@@ -5,7 +5,7 @@
     not made                          no file                                    make it, over its snapshot
                                       there is the file                          note it: made, available or in use
     attachment attaching              its machine runs without it                have the machine attach it
-                                      its machine runs with it, or not at all    note it: attached
+                                      its machine runs with it, or is stopped    note it: attached
     attachment detaching              its machine runs with it                   have the machine detach it
                                       its machine does not have it               the attachment goes
     modification modifying            the file is smaller                        make it larger, note it: optimizing
@@ -158,43 +158,50 @@ class VolumesController:
             return
         state = TERMINATED if instance is None else instance.state
         if attachment.state == "attaching":
-            # While it starts, or stops, its machine is what it was; it is looked at again when that is over.
-            if state == RUNNING and not attachment.is_root:
-                self._attached(attachment)
-            elif state not in (RUNNING, STOPPED, PENDING):
+            # While it stops, its machine is what it was; it is looked at again when that is over.
+            if state not in (RUNNING, STOPPED, PENDING):
                 return
-            with self._database.write() as session:
-                held = session.get(VolumeAttachment, identifier)
-                if held is not None and held.state == "attaching":
-                    held.state = "attached"
-            if state == RUNNING:
-                self._wake(("networks",))  # the guest's metadata has a list of its disks
-        elif attachment.state == "detaching":
-            self._detached(attachment)
-            with self._database.write() as session:
-                held = session.get(VolumeAttachment, identifier)
-                if held is not None and held.state == "detaching":
-                    session.delete(held)
-                    row = session.get(Volume, identifier)
-                    if row is not None and row.state == "in-use":
-                        row.state = "available"
-            self._wake(("networks",))
+            if state == RUNNING and not attachment.is_root and not self._attached(attachment):
+                return
+        elif attachment.state != "detaching" or not self._detached(attachment, state):
+            return
+        self._note(attachment)
+        self._wake(("networks",))  # the guest's metadata has a list of its disks
 
-    def _attached(self, attachment: VolumeAttachment) -> None:
+    def _note(self, was: VolumeAttachment) -> None:
+        """What it was becoming has come about, unless it is becoming something else by now, or is another one."""
+        with self._database.write() as session:
+            held = session.get(VolumeAttachment, was.volume)
+            if held is None or (held.instance, held.state, held.since) != (was.instance, was.state, was.since):
+                return
+            if was.state == "attaching":
+                held.state = "attached"
+                return
+            session.delete(held)
+            volume = session.get(Volume, was.volume)
+            if volume is not None and volume.state == "in-use":
+                volume.state = "available"
+
+    def _attached(self, attachment: VolumeAttachment) -> bool:
+        """Whether its machine, which is to run, has it. One that is just being started again has what it had when that
+        began, which need not be all that it is to have."""
         connection = control.connected(MachineDirectory.of(attachment.instance))
         if connection is None:
-            return  # it has just ended; when it starts again it has the volume
+            return False
         with connection:
             described = connection.ask(messages.Describe(), messages.Description)
             if all(disk.source != attachment.volume for disk in described.disks):
                 connection.ask(messages.AttachDisk(disk=AttachedDisk(source=attachment.volume)), messages.DiskAttached)
+        return True
 
-    def _detached(self, attachment: VolumeAttachment) -> None:
+    def _detached(self, attachment: VolumeAttachment, state: str) -> bool:
+        """Whether its machine does not have it: for certain only where it runs, or is not about to."""
         connection = control.connected(MachineDirectory.of(attachment.instance))
         if connection is None:
-            return
+            return state not in (RUNNING, PENDING)
         with connection, contextlib.suppress(NotFound):  # it has it no more
             connection.ask(messages.DetachDisk(source=attachment.volume), messages.Done)
+        return True
 
     def _attach_what_is_missing(self) -> None:
         """Once, when the daemon begins: a machine that was started just before the last one ended may lack a volume
