@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from celaje.cloud.aws.scalars import read_float, read_timestamp
 from tests.cloud.served import Owner, ServedCloud, refusal
@@ -134,3 +135,25 @@ def test_no_configuration_of_a_bucket_writes_into_its_answers(owner, bucket):
         == "InvalidArgument"
     )
     s3.create_multipart_upload(Bucket=bucket, Key="book")
+
+
+def test_a_simulation_is_as_large_as_it_can_be_carried_out(owner):
+    iam = owner.client("iam")
+
+    def simulated(documents: int, patterns: int, actions: int) -> str:
+        resources = [f"arn:aws:s3:::b/*{number}*" for number in range(patterns)]
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": resources}]}
+        try:
+            iam.simulate_custom_policy(
+                PolicyInputList=[json.dumps(policy)] * documents,
+                ActionNames=[f"s3:Get{number}" for number in range(actions)],
+                ResourceArns=["arn:aws:s3:::b/nothing"],
+            )
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return ""
+
+    assert simulated(1, 4000, 10) == ""
+    assert simulated(1, 100, 1000) == ""
+    assert simulated(1, 4000, 1000) == "InvalidInput"
+    assert simulated(3, 4000, 1) == "InvalidInput"

@@ -30,7 +30,7 @@ from celaje.cloud.state.roles import (
     User,
 )
 
-_REMEMBERED = 4096
+_REMEMBERED = 1024  # callers; each session may have a document of its own
 # In place of a document that cannot be read: what it was to deny is not known, so it denies everything.
 _UNREADABLE = '{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}'
 

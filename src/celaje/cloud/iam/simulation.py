@@ -12,7 +12,7 @@ from celaje.cloud.iam.entities import GROUPS, ROLES, USERS, checked_identity_pol
 from celaje.cloud.iam.groups import groups_of
 from celaje.cloud.iam.listing import listed
 from celaje.cloud.policy.decision import Decision, Held, Side, decide
-from celaje.cloud.policy.documents import Asked, Document, Who, document
+from celaje.cloud.policy.documents import Asked, Document, Who, unremembered
 from celaje.cloud.policy.grammar import Kind, PolicyError, check
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 ACTIONS = Actions("iam")
 MOST_ANSWERS = 10_000
+_MOST_CHARACTERS = 262_144  # of all documents of a request
+_MOST_WORK = 50_000_000  # answers times characters of documents: half a second
 
 
 def simulate_custom_policy(call: Call, request: iam.SimulateCustomPolicyRequestTypeDef) -> Answer:
     """What these documents would answer."""
-    identity = tuple(_document(text) for text in request["PolicyInputList"])
     bounds = request.get("PermissionsBoundaryPolicyInputList")
-    held = Held(identity, None if bounds is None else tuple(_document(text) for text in bounds))
+    held = Held(_documents(request["PolicyInputList"]), None if bounds is None else _documents(bounds))
     return _simulated(call, request, held, f"arn:aws:iam::{call.account}:user/simulated")
 
 
@@ -34,9 +35,9 @@ def simulate_principal_policy(call: Call, request: iam.SimulatePrincipalPolicyRe
     """What the policies of a user, group or role would answer, with these documents besides."""
     source = request["PolicySourceArn"]
     held = _held_by(call, source)
-    more = tuple(_document(text) for text in request.get("PolicyInputList", ()))
+    more = _documents(request.get("PolicyInputList", ()))
     bounds = request.get("PermissionsBoundaryPolicyInputList")
-    boundary = held.boundary if bounds is None else tuple(_document(text) for text in bounds)
+    boundary = held.boundary if bounds is None else _documents(bounds)
     return _simulated(call, request, Held((*held.identity, *more), boundary), source)
 
 
@@ -58,8 +59,13 @@ def _held_by(call: Call, arn: str) -> Held:
     raise no_such(f"The entity {arn[:200]} cannot be found.")
 
 
-def _document(text: str) -> Document:
-    return document(checked_identity_policy(text))
+def _documents(texts: Sequence[str]) -> tuple[Document, ...]:
+    """Asked once, and not remembered: what is simulated is made up."""
+    if (characters := sum(map(len, texts))) > _MOST_CHARACTERS:
+        raise AwsError(
+            "InvalidInput", f"The policies of a simulation have at most {_MOST_CHARACTERS} characters, not {characters}"
+        )
+    return tuple(unremembered(checked_identity_policy(text)) for text in texts)
 
 
 class _Given:
@@ -83,6 +89,10 @@ def _simulated(call: Call, request: Request, held: Held, source: str) -> Answer:
     actions, resources = request["ActionNames"], request.get("ResourceArns") or ["*"]
     if len(actions) * len(resources) > MOST_ANSWERS:
         raise AwsError("InvalidInput", f"At most {MOST_ANSWERS} answers at once")
+    texts = [*request.get("PolicyInputList", ()), *(request.get("PermissionsBoundaryPolicyInputList") or ())]
+    characters = sum(map(len, texts)) + len(request.get("ResourcePolicy") or "")
+    if len(actions) * len(resources) * characters > _MOST_WORK:
+        raise AwsError("InvalidInput", "Too many answers for policies of this size; ask for fewer actions or resources")
     policy = _resource_policy(request.get("ResourcePolicy"))
     owner = str(request.get("ResourceOwner") or "").split(":")
     account = owner[4] if len(owner) > 4 else call.account
@@ -102,7 +112,7 @@ def _resource_policy(text: str | None) -> Document | None:
         return None
     try:
         check(text, Kind.RESOURCE)
-        return document(text)
+        return unremembered(text)
     except PolicyError as error:
         raise AwsError("MalformedPolicyDocument", str(error)) from None
 

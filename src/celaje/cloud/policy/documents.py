@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,8 @@ from celaje.cloud.policy.grammar import VERSIONS, PolicyError, conditions_of, li
 from celaje.cloud.policy.patterns import Context, Match, glob, has_variable, resolved
 
 _ACTIONS_REMEMBERED = 2048  # of one document; a request may make names up
+_CHARACTERS_REMEMBERED = 4 << 20  # of all documents: tenants can write as many as they like
+_LEAST_COUNTED = 100  # what the smallest document takes, as so many characters
 
 
 class Grade(enum.IntEnum):
@@ -183,9 +185,32 @@ def _concerns(statement: Statement, who: Who | None) -> Grade:
     return statement.principals.grade(who)
 
 
-@functools.lru_cache(maxsize=4096)
-def document(text: str) -> Document:
-    """A document made ready; the same text is read once. PolicyError if it is no policy."""
+class _Remembered:
+    """Documents by their texts, of so many characters together: made ready, one takes fifty bytes and more for each."""
+
+    def __init__(self) -> None:
+        self._documents: dict[str, Document] = {}
+        self._characters = 0
+        self._lock = threading.Lock()
+
+    def get(self, text: str) -> Document:
+        known = self._documents.get(text)
+        if known is None:
+            known = unremembered(text)
+            with self._lock:
+                self._characters += len(text) + _LEAST_COUNTED
+                if self._characters > _CHARACTERS_REMEMBERED:
+                    self._documents, self._characters = {}, len(text) + _LEAST_COUNTED
+                self._documents[text] = known
+        return known
+
+
+document = _Remembered().get
+"""A document made ready; the same text is read once, unless there are very many. PolicyError if it is no policy."""
+
+
+def unremembered(text: str) -> Document:
+    """The same, of a text that comes once. PolicyError."""
     content = read(text)
     variables = content.get("Version") == VERSIONS[1]
     return Document(
