@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import celaje
-from bench import boot, cloud, console, disk, machines, network, programs, volume
+from bench import boot, cloud, console, disk, machines, network, network_guests, programs, volume
 from bench.emulators import CELAJE, QEMU, Emulator, Finished, qemu_version, run
 from bench.report import LATEST, MEASURES, README, RESULTS, Comparison, Report, fill
 
@@ -94,8 +94,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         action="append",
-        help="only this program, or `start`, `boot`, `network`, `disk`, `volume`, `console`, `machines` or `cloud`; "
-        "(repeatable)",
+        help="only this program, or `start`, `boot`, `network`, `disk`, `volume`, `console`, `machines`, `routes` or "
+        "`cloud` (repeatable)",
     )
     parser.add_argument("--kernel", type=Path, help="a Linux kernel to boot instead of debian-mini's")
     parser.add_argument("--initrd", type=Path, help="its initrd, which prints a line that begins with " + boot.USERLAND)
@@ -172,6 +172,11 @@ def main(words: list[str] | None = None) -> int:
             report.skipped.append(f"console: {missing or files}")
         else:
             report.measures |= console.measures(files, chosen.repeats)
+    if wanted("routes"):
+        if (why := network_guests.missing()) is not None:
+            report.skipped.append(f"routes: {why}")
+        else:
+            report.measures |= network_guests.measures(chosen.repeats)
     if wanted("cloud"):
         if (why := cloud.missing()) is not None:
             report.skipped.append(f"cloud: {why}")
