@@ -165,14 +165,19 @@ def until_state(ec2: EC2Client, instance: str, wanted: str) -> None:
     until(lambda: state(ec2, instance) == wanted, f"{instance} {wanted}")
 
 
-def ssh(key: Path, instance: str, command: str) -> str:
-    """What a command on an instance prints; its server is waited for."""
+def ssh_command(key: Path, instance: str) -> list[str]:
+    """How an instance is logged in on; a command of its own may follow."""
     given = reach.ssh_target(reach.reachable(instance)).options()
     given |= {"IdentitiesOnly": "yes", "BatchMode": "yes", "ConnectTimeout": "60"}
     words = [word for option, value in given.items() for word in ("-o", f"{option}={value}")]
+    return ["ssh", "-i", str(key), *words, f"{reach.USER}@{instance}"]
+
+
+def ssh(key: Path, instance: str, command: str) -> str:
+    """What a command on an instance prints; its server is waited for."""
+    line = [*ssh_command(key, instance), command]
     ends = time.monotonic() + SECONDS
     while True:
-        line = ["ssh", "-i", str(key), *words, f"{reach.USER}@{instance}", command]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode != 255:  # ssh's own: not reached
             assert done.returncode == 0, done.stderr

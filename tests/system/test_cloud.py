@@ -14,6 +14,7 @@ from celaje.host import record
 from celaje.host.record import MachineDirectory
 from celaje.network import spawn
 from tests.system.cloud_host import CloudHost, cloud_host, kill, ssh, state, until, until_state
+from tests.system.instance_role import role_acts_from_within_as_its_policies_say
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> 
 
     until(checked, "the status checks")
     assert ec2.get_console_output(InstanceId=instance)["Output"]
+    role_acts_from_within_as_its_policies_say(cloud, key, instance)
     ssh(key, instance, "echo kept > kept; sync")
     ec2.stop_instances(InstanceIds=[instance])
     until_state(ec2, instance, "stopped")

@@ -1,219 +1,183 @@
-"""A VPC of two subnets with real guests, and another host outside: what route tables, gateways, access lists and DHCP
-options say, packets do. All of it is in a network namespace of its own, so there is an outside."""
+"""What a VPC's route tables, gateways, access lists, groups, addresses and DHCP options say, packets of real guests do.
+
+The checks share three guests (cloud_vpc.py): each changes something and changes it back. Those of this file are of ways
+out of a subnet; network_action_checks.py has the others.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from celaje import paths
 from celaje.network import spawn
-from tests.network.namespace import FAR, far_host, in_namespace, ip
-from tests.system.cloud_host import CloudHost, cloud_host, ssh, until, until_state
+from tests.network.namespace import far_host, in_namespace, ip
+from tests.system import network_action_checks as checks
+from tests.system.cloud_host import cloud_host, until, until_state
+from tests.system.cloud_vpc import (
+    ASKER,
+    DATA,
+    ECHO,
+    ELSEWHERE,
+    NAMES,
+    OUTSIDE,
+    POOL,
+    THIRD,
+    UNREACHED,
+    WEB,
+    Vpc,
+    page,
+)
 
-PORT = 8080
-POOL = "10.98.0.0/24"  # public addresses, which the far host reaches through this one
-IMAGE, KEYGEN = "CELAJE_TEST_IMAGE", "CELAJE_TEST_KEYGEN"
-ELSEWHERE = "192.168.99.1"  # what the first guest has beside its own address, and would lead to others
-SERVER = f"""#!/bin/sh
-mkdir /srv/www
-hostname > /srv/www/index.html
-httpd -p {PORT} -h /srv/www
-[ "$(hostname)" != ip-10-0-1-5 ] || ip address add {ELSEWHERE}/32 dev lo
-"""
-# Answers everybody with the address that they come from.
-ECHO = f"""
-import http.server
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.client_address[0].encode())
-    def log_message(self, *words): pass
-server = http.server.ThreadingHTTPServer(("{FAR}", 80), Handler)
-print("up", flush=True)
-server.serve_forever()
-"""
-# Asks for what it reads a line at a time, and says whether it came.
-ASKER = """
-import sys, urllib.request
-for line in sys.stdin:
-    try:
-        print("reached", urllib.request.urlopen(line.strip(), timeout=10).read().decode().strip(), flush=True)
-    except OSError:
-        print("unreached", flush=True)
-"""
-OUTSIDE = f"wget -T 5 -qO- http://{FAR}/ || echo unreached"
+IMAGE = "CELAJE_TEST_IMAGE"
 
 
-def test_packets_do_what_route_tables_gateways_and_lists_say(
-    built_image: Callable[[str], Path], tool: Callable[[str], str]
-) -> None:
-    image = built_image("debian-mini")
-    in_namespace(scenario, 900.0, **{IMAGE: str(image), KEYGEN: tool("ssh-keygen")})
-
-
-class Vpc:
-    """10.0.0.0/16: `web` in a subnet with a route to an internet gateway, `data` in one without."""
-
-    def __init__(self, cloud: CloudHost, key: Path) -> None:
-        self.key = key
-        self.ec2 = ec2 = cloud.client()
-        ec2.import_key_pair(KeyName="key", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
-        self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        options = [{"Key": "domain-name", "Values": ["corp.example"]}]
-        made = ec2.create_dhcp_options(DhcpConfigurations=options)["DhcpOptions"]["DhcpOptionsId"]
-        ec2.associate_dhcp_options(VpcId=self.vpc, DhcpOptionsId=made)
-        self.public, self.private = (
-            ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{number}.0/24", AvailabilityZone=f"us-east-1{zone}")[
-                "Subnet"
-            ]["SubnetId"]
-            for number, zone in ((1, "a"), (2, "b"))
-        )
-        self.gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
-        ec2.attach_internet_gateway(VpcId=self.vpc, InternetGatewayId=self.gateway)
-        self.table = ec2.create_route_table(VpcId=self.vpc)["RouteTable"]["RouteTableId"]
-        ec2.associate_route_table(RouteTableId=self.table, SubnetId=self.public)
-        self.route = {"RouteTableId": self.table, "DestinationCidrBlock": "0.0.0.0/0"}
-        ec2.create_route(**self.route, GatewayId=self.gateway)
-        in_vpc = [{"Name": "vpc-id", "Values": [self.vpc]}]
-        [main] = ec2.describe_route_tables(Filters=[*in_vpc, {"Name": "association.main", "Values": ["true"]}])[
-            "RouteTables"
-        ]
-        self.main = main["RouteTableId"]
-        self.acl = ec2.describe_network_acls(Filters=in_vpc)["NetworkAcls"][0]["NetworkAclId"]
-        [group] = ec2.describe_security_groups(Filters=in_vpc)["SecurityGroups"]
-        ec2.authorize_security_group_ingress(
-            GroupId=group["GroupId"], IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-        )
-        image = cloud.image(ec2)
-        self.web, self.data = (
-            ec2.run_instances(
-                ImageId=image,
-                InstanceType="t3.nano",
-                MinCount=1,
-                MaxCount=1,
-                KeyName="key",
-                UserData=SERVER,
-                NetworkInterfaces=[
-                    {
-                        "DeviceIndex": 0,
-                        "SubnetId": subnet,
-                        "PrivateIpAddress": address,
-                        "AssociatePublicIpAddress": is_public,
-                    }
-                ],
-            )["Instances"][0]["InstanceId"]
-            for subnet, address, is_public in ((self.public, "10.0.1.5", True), (self.private, "10.0.2.5", False))
-        )
-        for instance in (self.web, self.data):
-            until_state(ec2, instance, "running")
-        [reservation] = ec2.describe_instances(InstanceIds=[self.web])["Reservations"]
-        self.address: str = reservation["Instances"][0]["PublicIpAddress"]
-
-    def on(self, instance: str, command: str) -> str:
-        return ssh(self.key, instance, command).strip()
-
-    def until_on(self, instance: str, command: str, said: str) -> None:
-        """Until a command says so: what changes is told to the network a moment after the answer."""
-        until(lambda: self.on(instance, command) == said, f"{said!r} of {command!r}")
+def test_packets_do_what_network_actions_say(built_image: Callable[[str], Path]) -> None:
+    in_namespace(scenario, 900.0, **{IMAGE: str(built_image("debian-mini"))})
 
 
 def scenario() -> None:
     """See the test."""
-    with tempfile.TemporaryDirectory() as directory, far_host(POOL) as far:
+    with far_host(POOL) as far:
         ip("route", "add", "local", POOL, "dev", "lo")
         server = far(ECHO)
         assert server.stdout is not None
         assert server.stdout.readline() == "up\n"
-        key = Path(directory) / "key"
-        subprocess.run([os.environ[KEYGEN], "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        with cloud_host(paths.home(), Path(os.environ[IMAGE]), public_pool=POOL) as cloud:
-            vpc = Vpc(cloud, key)
-            subnets_are_routed_and_lists_hold(vpc)
+        with (
+            cloud_host(paths.home(), Path(os.environ[IMAGE]), public_pool=POOL) as cloud,
+            closing(Vpc(cloud, far(ASKER))) as vpc,
+        ):
             a_guest_without_the_check_is_a_way_for_others(vpc)
-            names_come_by_dhcp(vpc)
-            only_gateways_lead_out(vpc, far(ASKER))
+            for check in checks.ALL:
+                check(vpc)
+            only_gateways_lead_out(vpc)
+            a_gateway_that_is_detached_is_a_black_hole(vpc)
             no_process_waits_for_machines(vpc)
 
 
-def subnets_are_routed_and_lists_hold(vpc: Vpc) -> None:
-    """From subnet to subnet, and not where a list denies it: at once, and until it no longer does."""
-    asked = f"wget -T 5 -qO- http://10.0.2.5:{PORT}/ || echo unreached"
-    vpc.until_on(vpc.web, asked, "ip-10-0-2-5")
-    denied: dict[str, Any] = {"NetworkAclId": vpc.acl, "RuleNumber": 50, "Egress": False}
-    vpc.ec2.create_network_acl_entry(
-        **denied, Protocol="6", RuleAction="deny", CidrBlock="10.0.1.0/24", PortRange={"From": PORT, "To": PORT}
-    )
-    vpc.until_on(vpc.web, asked, "unreached")
-    back = f"wget -T 5 -qO- http://10.0.1.5:{PORT}/ || echo unreached"
-    vpc.until_on(vpc.data, back, "ip-10-0-1-5")
-    vpc.ec2.delete_network_acl_entry(**denied)
-    vpc.until_on(vpc.web, asked, "ip-10-0-2-5")
-
-
 def a_guest_without_the_check_is_a_way_for_others(vpc: Vpc) -> None:
-    """A route to an interface leads there once its source/destination check is off, and back again."""
-    ec2 = vpc.ec2
-    [reservation] = ec2.describe_instances(InstanceIds=[vpc.web])["Reservations"]
-    interface = reservation["Instances"][0]["NetworkInterfaces"][0]["NetworkInterfaceId"]
-    route = {"RouteTableId": vpc.main, "DestinationCidrBlock": "192.168.99.0/24"}
+    """A route to an interface leads there once its source/destination check is off, and back again: to what the guest
+    has itself, and through it to others."""
+    ec2, interface = vpc.ec2, vpc.interface(vpc.web)
+    route: dict[str, Any] = {"RouteTableId": vpc.main, "DestinationCidrBlock": "192.168.99.0/24"}
     ec2.create_route(**route, NetworkInterfaceId=interface)
-    asked = f"wget -T 5 -qO- http://{ELSEWHERE}:{PORT}/ || echo unreached"
-    assert vpc.on(vpc.data, asked) == "unreached"
+    assert vpc.on(vpc.data, page(ELSEWHERE)) == UNREACHED
     ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck={"Value": False})
-    vpc.until_on(vpc.data, asked, "ip-10-0-1-5")
+    vpc.until_on(vpc.data, page(ELSEWHERE), NAMES[WEB])
+    ec2.reset_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck="true")
+    vpc.until_on(vpc.data, page(ELSEWHERE), UNREACHED)
+    ec2.modify_instance_attribute(InstanceId=vpc.web, SourceDestCheck={"Value": False})
+    vpc.until_on(vpc.data, page(ELSEWHERE), NAMES[WEB])
     ec2.delete_route(**route)
-    vpc.until_on(vpc.data, asked, "unreached")
+    vpc.until_on(vpc.data, page(ELSEWHERE), UNREACHED)
+
+    counted = "grep ^Ip: /proc/net/snmp | tail -n 1 | cut -d ' ' -f 7"  # packets that were passed on
+    vpc.on(vpc.web, "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    before = int(vpc.on(vpc.web, counted))
+    assert vpc.on(vpc.data, page(THIRD)) == NAMES[THIRD]
+    assert int(vpc.on(vpc.web, counted)) == before
+    through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "10.0.3.0/24"}
+    ec2.create_route(**through, InstanceId=vpc.web)
+
+    def passed_on() -> bool:
+        return vpc.on(vpc.data, page(THIRD)) == NAMES[THIRD] and int(vpc.on(vpc.web, counted)) > before
+
+    until(passed_on, "packets by way of the first guest")
+    vpc.on(vpc.web, "echo 0 > /proc/sys/net/ipv4/ip_forward")
+    vpc.until_on(vpc.data, page(THIRD), UNREACHED)
+    ec2.delete_route(**through)
+    vpc.until_on(vpc.data, page(THIRD), NAMES[THIRD])
 
 
-def names_come_by_dhcp(vpc: Vpc) -> None:
-    """The VPC's options are what its guests were told."""
-    assert "search corp.example" in vpc.on(vpc.web, "cat /etc/resolv.conf").splitlines()
-
-
-def no_process_waits_for_machines(vpc: Vpc) -> None:
-    """The network's process ends with its last instance."""
-    assert vpc.vpc in spawn.running()
-    vpc.ec2.terminate_instances(InstanceIds=[vpc.web, vpc.data])
-    until(lambda: vpc.vpc not in spawn.running(), "the end of the network's process")
-
-
-def only_gateways_lead_out(vpc: Vpc, asker: subprocess.Popen[str]) -> None:
+def only_gateways_lead_out(vpc: Vpc) -> None:
     """`web` by the internet gateway, `data` by a NAT gateway and in its name, and nobody in by that."""
     ec2 = vpc.ec2
-
-    def asks(url: str) -> str:
-        assert asker.stdin is not None
-        assert asker.stdout is not None
-        asker.stdin.write(url + "\n")
-        asker.stdin.flush()
-        return asker.stdout.readline().strip()
-
     vpc.until_on(vpc.web, OUTSIDE, vpc.address)
-    assert asks(f"http://{vpc.address}:{PORT}/") == "reached ip-10-0-1-5"
-    assert vpc.on(vpc.data, OUTSIDE) == "unreached"
+    assert vpc.asks(vpc.address) == NAMES[WEB]
+    assert vpc.on(vpc.data, OUTSIDE) == UNREACHED
     made = ec2.allocate_address()
+    public = made["PublicIp"]
     gateway = ec2.create_nat_gateway(SubnetId=vpc.public, AllocationId=made["AllocationId"])["NatGateway"]
     ec2.get_waiter("nat_gateway_available").wait(
         NatGatewayIds=[gateway["NatGatewayId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
     through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "0.0.0.0/0"}
     ec2.create_route(**through, NatGatewayId=gateway["NatGatewayId"])
-    vpc.until_on(vpc.data, OUTSIDE, made["PublicIp"])
-    assert asks(f"http://{made['PublicIp']}:{PORT}/") == "unreached"
+    vpc.until_on(vpc.data, OUTSIDE, public)
+    assert vpc.asks(public) == UNREACHED
+    ec2.replace_route(**through, GatewayId=vpc.gateway)  # for those with a public address
+    vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
+    other = ec2.create_route_table(VpcId=vpc.vpc)["RouteTable"]["RouteTableId"]
+    assert other is not None
+    ec2.create_route(RouteTableId=other, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=gateway["NatGatewayId"])
+    [table] = ec2.describe_route_tables(RouteTableIds=[vpc.main])["RouteTables"]
+    [as_main] = [one["RouteTableAssociationId"] for one in table["Associations"] if one["Main"]]
+    as_main = ec2.replace_route_table_association(AssociationId=as_main, RouteTableId=other)["NewAssociationId"]
+    vpc.until_on(vpc.data, OUTSIDE, public)  # another main table
+    ec2.replace_route_table_association(AssociationId=as_main, RouteTableId=vpc.main)
+    vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
+    ec2.replace_route(**through, NatGatewayId=gateway["NatGatewayId"])
+    vpc.until_on(vpc.data, OUTSIDE, public)
     ec2.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
-    vpc.until_on(vpc.data, OUTSIDE, "unreached")
+    vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
     until(lambda: "NetworkInterfaceId" not in ec2.describe_addresses()["Addresses"][0], "the gateway's address")
-    ec2.delete_route(**through)
-    ec2.create_route(**through, GatewayId=vpc.gateway)
+
+    # The address is an instance's now, then another's, which has none of its own meanwhile, then nobody's.
+    ec2.replace_route(**through, GatewayId=vpc.gateway)
     ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=vpc.data)
-    public = f"wget -T 5 -qO- http://{made['PublicIp']}:{PORT}/ || echo unreached"
-    vpc.until_on(vpc.web, public, "ip-10-0-2-5")  # by the gateway, which turns it
+    vpc.until_on(vpc.web, page(public), NAMES[DATA])  # by the gateway, which turns it
+    vpc.until_asks(public, NAMES[DATA])
+    own = vpc.address
+    association = ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=vpc.web)["AssociationId"]
+    vpc.until_asks(public, NAMES[WEB])
+    assert vpc.asks(own) == UNREACHED
+    vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
+    ec2.disassociate_address(AssociationId=association)
+    vpc.until_asks(public, UNREACHED)
+    vpc.until_on(vpc.web, OUTSIDE, vpc.address)
+    ec2.release_address(AllocationId=made["AllocationId"])
+
+    association = checks.association(vpc, vpc.table)
+    ec2.disassociate_route_table(AssociationId=association)  # the main table's from now on, which leads out too
+    vpc.until_on(vpc.web, OUTSIDE, vpc.address)
+    ec2.delete_route(**through)
+    vpc.until_on(vpc.web, OUTSIDE, UNREACHED)
+    assert vpc.asks(vpc.address) == UNREACHED
+    association = ec2.associate_route_table(RouteTableId=vpc.table, SubnetId=vpc.public)["AssociationId"]
+    vpc.until_on(vpc.web, OUTSIDE, vpc.address)
+    association = ec2.replace_route_table_association(AssociationId=association, RouteTableId=vpc.main)[
+        "NewAssociationId"
+    ]
+    vpc.until_on(vpc.web, OUTSIDE, UNREACHED)
+    ec2.replace_route_table_association(AssociationId=association, RouteTableId=vpc.table)
+    vpc.until_on(vpc.web, OUTSIDE, vpc.address)
     ec2.delete_route(**vpc.route)
-    vpc.until_on(vpc.web, OUTSIDE, "unreached")
-    assert asks(f"http://{vpc.address}:{PORT}/") == "unreached"
+    vpc.until_on(vpc.web, OUTSIDE, UNREACHED)
+    assert vpc.asks(vpc.address) == UNREACHED
+
+
+def a_gateway_that_is_detached_is_a_black_hole(vpc: Vpc) -> None:
+    """It can be once nobody has a public address; a route to it leads nowhere until it is attached again."""
+    ec2 = vpc.ec2
+    through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "0.0.0.0/0"}
+    ec2.create_route(**through, GatewayId=vpc.gateway)
+    ec2.terminate_instances(InstanceIds=[vpc.web])
+    until_state(ec2, vpc.web, "terminated")
+    ec2.detach_internet_gateway(InternetGatewayId=vpc.gateway, VpcId=vpc.vpc)
+    [table] = ec2.describe_route_tables(RouteTableIds=[vpc.main])["RouteTables"]
+    assert [one["State"] for one in table["Routes"] if one["DestinationCidrBlock"] == "0.0.0.0/0"] == ["blackhole"]
+    assert vpc.on(vpc.data, OUTSIDE) == UNREACHED
+    ec2.attach_internet_gateway(InternetGatewayId=vpc.gateway, VpcId=vpc.vpc)
+    made = ec2.allocate_address()
+    ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=vpc.data)
+    vpc.until_on(vpc.data, OUTSIDE, made["PublicIp"])
+
+
+def no_process_waits_for_machines(vpc: Vpc) -> None:
+    """The network's process ends with its last instance."""
+    assert vpc.vpc in spawn.running()
+    vpc.ec2.terminate_instances(InstanceIds=[vpc.data, vpc.third])
+    until(lambda: vpc.vpc not in spawn.running(), "the end of the network's process")

@@ -1,0 +1,177 @@
+"""A VPC with real guests and another host outside, for tests of what network actions do to packets: shared by many
+checks, each of which changes something, looks from within a guest or from outside, and changes it back.
+
+    far host FAR ── internet gateway ── 10.0.1.0/24: web 10.0.1.5, by a route table of its own
+                                        10.0.2.0/24: data 10.0.2.5    both by the main one, which leads
+                                        10.0.3.0/24: third 10.0.3.5   nowhere outside
+
+All of it is in a network namespace of its own. Guests are typed to on their consoles, which no rule and no route cuts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.network.namespace import FAR
+from tests.system import debian_guest
+from tests.system.cloud_host import CloudHost, until_state
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+PORT = 8080
+POOL = "10.98.0.0/24"  # public addresses, which the far host reaches through this one
+ELSEWHERE = "192.168.99.1"  # what the first guest has beside its own address, and would lead to others
+SERVER = f"""#!/bin/sh
+mkdir /srv/www
+hostname > /srv/www/index.html
+httpd -p {PORT} -h /srv/www
+[ "$(hostname)" != ip-10-0-1-5 ] || ip address add {ELSEWHERE}/32 dev lo
+"""
+# Answers everybody with the address that they come from.
+ECHO = f"""
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.client_address[0].encode())
+    def log_message(self, *words): pass
+server = http.server.ThreadingHTTPServer(("{FAR}", 80), Handler)
+print("up", flush=True)
+server.serve_forever()
+"""
+# Asks for what it reads a line at a time, and says whether it came.
+ASKER = """
+import sys, urllib.request
+for line in sys.stdin:
+    try:
+        print("reached", urllib.request.urlopen(line.strip(), timeout=4).read().decode().strip(), flush=True)
+    except OSError:
+        print("unreached", flush=True)
+"""
+UNREACHED = "unreached"
+PATIENCE = 60.0
+WEB, DATA, THIRD = "10.0.1.5", "10.0.2.5", "10.0.3.5"
+NAMES = {WEB: "ip-10-0-1-5", DATA: "ip-10-0-2-5", THIRD: "ip-10-0-3-5"}
+ANYWHERE: Any = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+
+
+def page(address: str, port: int = PORT) -> str:
+    """The command that asks a guest's server for its name."""
+    return f"wget -T 2 -qO- http://{address}:{port}/ 2>/dev/null || echo {UNREACHED}"
+
+
+def echo(address: str) -> str:
+    """The command that asks for an echo."""
+    return f"ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo reached || echo {UNREACHED}"
+
+
+OUTSIDE = page(FAR, 80)
+
+
+class Vpc:
+    """The VPC. `asker` is a program ASKER on the far host."""
+
+    def __init__(self, cloud: CloudHost, asker: subprocess.Popen[str]) -> None:
+        self._asker = asker
+        self.ec2: EC2Client = cloud.client()
+        ec2 = self.ec2
+        self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        self.dhcp_options(domain="corp.example")
+        self.public, self.private, self.further = (
+            ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{number}.0/24", AvailabilityZone="us-east-1a")["Subnet"][
+                "SubnetId"
+            ]
+            for number in (1, 2, 3)
+        )
+        ec2.modify_subnet_attribute(SubnetId=self.public, MapPublicIpOnLaunch={"Value": True})
+        self.gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(VpcId=self.vpc, InternetGatewayId=self.gateway)
+        self.table = ec2.create_route_table(VpcId=self.vpc)["RouteTable"]["RouteTableId"]
+        ec2.associate_route_table(RouteTableId=self.table, SubnetId=self.public)
+        self.route = {"RouteTableId": self.table, "DestinationCidrBlock": "0.0.0.0/0"}
+        ec2.create_route(**self.route, GatewayId=self.gateway)
+        in_vpc = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        [main] = ec2.describe_route_tables(Filters=[*in_vpc, {"Name": "association.main", "Values": ["true"]}])[
+            "RouteTables"
+        ]
+        self.main = main["RouteTableId"]
+        self.acl = ec2.describe_network_acls(Filters=in_vpc)["NetworkAcls"][0]["NetworkAclId"]
+        [group] = ec2.describe_security_groups(Filters=in_vpc)["SecurityGroups"]
+        self.group = group["GroupId"]
+        ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[ANYWHERE])
+        image = cloud.image(ec2)
+        self.web, self.data, self.third = (
+            ec2.run_instances(
+                ImageId=image,
+                InstanceType="t3.nano",
+                MinCount=1,
+                MaxCount=1,
+                UserData=SERVER,
+                SubnetId=subnet,
+                PrivateIpAddress=address,
+            )["Instances"][0]["InstanceId"]
+            for subnet, address in ((self.public, WEB), (self.private, DATA), (self.further, THIRD))
+        )
+        self._guests: dict[str, debian_guest.Guest] = {}
+        for instance in (self.web, self.data, self.third):
+            until_state(ec2, instance, "running")
+            self._guests[instance] = debian_guest.up(instance)
+
+    def close(self) -> None:
+        """Leave the consoles."""
+        for guest in self._guests.values():
+            guest.close()
+
+    # What is there.
+
+    def described(self, instance: str) -> Any:
+        [reservation] = self.ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+        return reservation["Instances"][0]
+
+    @property
+    def address(self) -> str:
+        """The public address of `web`."""
+        return str(self.described(self.web)["PublicIpAddress"])
+
+    def interface(self, instance: str) -> str:
+        """The identifier of its first interface."""
+        return str(self.described(instance)["NetworkInterfaces"][0]["NetworkInterfaceId"])
+
+    def dhcp_options(self, **words: str) -> str:
+        """The VPC has these from now on: `domain`, `ntp`, `names`; their identifier."""
+        keys = {"domain": "domain-name", "ntp": "ntp-servers", "names": "domain-name-servers"}
+        options: Any = [{"Key": keys[name], "Values": [value]} for name, value in words.items()]
+        made = str(self.ec2.create_dhcp_options(DhcpConfigurations=options)["DhcpOptions"]["DhcpOptionsId"])
+        self.ec2.associate_dhcp_options(VpcId=self.vpc, DhcpOptionsId=made)
+        return made
+
+    # What reaches whom.
+
+    def on(self, instance: str, command: str) -> str:
+        """What a command of root's prints on an instance."""
+        return self._guests[instance].status(command)[1]
+
+    def until_on(self, instance: str, command: str, said: str) -> None:
+        """Until a command says so: what changes is told to the network a moment after the answer."""
+        ends = time.monotonic() + PATIENCE
+        while (heard := self.on(instance, command)) != said:
+            assert time.monotonic() < ends, f"{command!r} says {heard!r}, and not {said!r}"
+            time.sleep(0.05)
+
+    def asks(self, address: str) -> str:
+        """What the far host hears from a guest's server at this address."""
+        assert self._asker.stdin is not None
+        assert self._asker.stdout is not None
+        self._asker.stdin.write(f"http://{address}:{PORT}/\n")
+        self._asker.stdin.flush()
+        return self._asker.stdout.readline().strip().removeprefix("reached ")
+
+    def until_asks(self, address: str, said: str) -> None:
+        """Until the far host hears this."""
+        ends = time.monotonic() + PATIENCE
+        while (heard := self.asks(address)) != said:
+            assert time.monotonic() < ends, f"the far host hears {heard!r} at {address}, and not {said!r}"
