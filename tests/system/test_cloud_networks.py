@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 PORT = 8080
+# What docs/network.md says of guests that are to reach each other by addresses of 127/8.
+LOOPBACK_IS_SMALL = (
+    "ip route add local 127.0.0.0/16 dev lo table local && ip route del local 127.0.0.0/8 dev lo table local && "
+    "sysctl -qw net.ipv4.conf.all.route_localnet=1"
+)
 SERVER = f"#!/bin/sh\nmkdir /srv/www\necho hello > /srv/www/index.html\nhttpd -p {PORT} -h /srv/www\n"
 
 
@@ -124,7 +129,7 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
             KeyName="key",
             SubnetId=subnet["SubnetId"],
             PrivateIpAddress=address,
-            UserData=SERVER,
+            UserData=SERVER.replace("hello", "hello" if name == "mine" else name),
         )
         instances[name] = answer["Instances"][0]["InstanceId"]
     for ec2, instance in ((mine, instances["mine"]), (theirs, instances["theirs"])):
@@ -137,6 +142,25 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
         f"wget -qO- http://172.31.5.6:{PORT}/; "
         "wget -qO- http://169.254.169.254/latest/dynamic/instance-identity/document",
     )
-    assert said.splitlines()[:2] == ["unreached", "hello"]
+    assert said.splitlines()[:2] == ["unreached", "theirs"]
     assert f'"accountId": "{account}"' in said
     assert instances["mine"] not in said
+
+    # By the public address they do, once their kernels do not take it for their own loopback's.
+    public = {name: public_address(ec2, instances[name]) for name, ec2 in (("mine", mine), ("theirs", theirs))}
+    asked = f"wget -T 5 -qO- http://{public['mine']}:{PORT}/"
+    assert ssh(key, instances["theirs"], asked) == "theirs\n"
+    for instance in instances.values():
+        ssh(key, instance, f"sudo sh -c '{LOOPBACK_IS_SMALL}'")
+    assert ssh(key, instances["theirs"], asked) == "hello\n"
+    assert ssh(key, instances["theirs"], f"sudo ping -c 1 -W 5 {public['mine']} | grep -c ' seq='") == "1\n"
+    [group] = mine.describe_security_groups()["SecurityGroups"]
+    for change, cidr in (("authorize", f"{public['theirs']}/32"), ("revoke", "0.0.0.0/0")):
+        permission = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": cidr}]}
+        getattr(mine, f"{change}_security_group_ingress")(GroupId=group["GroupId"], IpPermissions=[permission])
+    assert ssh(key, instances["theirs"], asked) == "hello\n"  # its address is what rules see
+    mine.revoke_security_group_ingress(
+        GroupId=group["GroupId"],
+        IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": f"{public['theirs']}/32"}]}],
+    )
+    until(lambda: ssh(key, instances["theirs"], f"{asked} || echo unreached") == "unreached\n", "the end of a rule")

@@ -15,8 +15,8 @@ from celaje.network.interface import Interface
 from celaje.network.network import Network
 from celaje.network.outside import Packet
 
-_CHECKSUM_AT = {ipv4.TCP: offload.TCP_CSUM_OFFSET, ipv4.UDP: offload.UDP_CSUM_OFFSET}
-_SHORTEST = {ipv4.TCP: 20, ipv4.UDP: 8, ipv4.ICMP: icmp.HEADER}
+CHECKSUM_AT = {ipv4.TCP: offload.TCP_CSUM_OFFSET, ipv4.UDP: offload.UDP_CSUM_OFFSET}
+SHORTEST = {ipv4.TCP: 20, ipv4.UDP: 8, ipv4.ICMP: icmp.HEADER}
 _QUOTED = 28  # bytes of a packet that every ICMP error repeats
 
 
@@ -29,10 +29,10 @@ def turned(network: Network, interface: Interface, packet: Packet) -> bool:
     if network.leaves_as(interface, packet.destination) != public:
         return False
     protocol, payload = packet.protocol, packet.payload
-    if protocol not in _SHORTEST or len(payload) < _SHORTEST[protocol]:
+    if protocol not in SHORTEST or len(payload) < SHORTEST[protocol]:
         return False
     source = ipv4.number(public)
-    at = _CHECKSUM_AT.get(protocol)
+    at = CHECKSUM_AT.get(protocol)
     parts: list[Buffer]
     if at is None:
         message = translated_error(payload, interface.address, source, source_side=False)
@@ -46,7 +46,7 @@ def turned(network: Network, interface: Interface, packet: Packet) -> bool:
 
 def with_checksum(transport: memoryview, at: int, field: int) -> list[Buffer]:
     """The transport header and data with another checksum field; the data is not copied."""
-    end = _SHORTEST[ipv4.TCP if at == offload.TCP_CSUM_OFFSET else ipv4.UDP]
+    end = SHORTEST[ipv4.TCP if at == offload.TCP_CSUM_OFFSET else ipv4.UDP]
     head = bytearray(transport[:end])
     head[at : at + 2] = field.to_bytes(2, "big")
     return [bytes(head), transport[end:]] if end < len(transport) else [bytes(head)]

@@ -146,6 +146,7 @@ class Nat:
     ):
         self.loop = loop
         self.network: Network  # set by whoever makes both, before the first packet
+        self.beyond: Callable[[Interface, Packet], bool] | None = None  # takes packets to other networks of this host
         # For the first connections of an interface, and for those that are opened beside many others: a guest with all
         # the connections that it may have, none of which takes its bytes, must not hold gigabytes of the host's.
         self.ample = TcpSettings(mss=config.mtu - 40)
@@ -204,8 +205,11 @@ class Nat:
             return
         protocol = packet.protocol
         network = self.network
-        if packet.destination in network.publics and flows.exit is None and turned(network, interface, packet):
-            return
+        if flows.exit is None and interface.public_address is not None:
+            if packet.destination in network.publics and turned(network, interface, packet):
+                return
+            if self.beyond is not None and self.beyond(interface, packet):
+                return
         if protocol == ipv4.TCP:
             segment = TcpSegment.parse(packet.payload)
             if segment is None:

@@ -92,6 +92,8 @@ class Network:
         self._by_public_name: dict[str, Interface] = {}
         self.publics: dict[int, Interface] = {}
         """Interfaces by their public addresses."""
+        self.on_public: Callable[[int, bool], None] | None = None
+        """Is told of each public address that is an interface's from now on, or (False) no more."""
         self._subnets = Subnets(self.blocks)
         self._dhcp_settings = DhcpSettings()
         self._own_names = {config.router: "router", config.dns: "dns"}
@@ -239,9 +241,13 @@ class Network:
         former = interface.public_address
         if former is not None and self.publics.get(number := ipv4.number(former)) is interface:
             del self.publics[number]
+            if self.on_public is not None:
+                self.on_public(number, False)
         interface.public_address = address
         if address is not None:
             self.publics[ipv4.number(address)] = interface
+            if self.on_public is not None:
+                self.on_public(ipv4.number(address), True)
         self._switch.forwarding.changed()
 
     def leaves_as(self, interface: Interface, destination: int) -> str | None:

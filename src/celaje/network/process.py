@@ -29,6 +29,7 @@ from celaje.network.attachment import Attachment
 from celaje.network.control import ControlSocket, Leaving
 from celaje.network.destinations import Destinations
 from celaje.network.event_loop import READ, EventLoop
+from celaje.network.exchange import Exchange
 from celaje.network.forwarding import Plan
 from celaje.network.group_file import read_groups
 from celaje.network.group_rules import GroupRules
@@ -92,6 +93,10 @@ class NetworkProcess:
                 self.nat.counters,
                 lambda address: destinations.refusal(address) is not None,
             )
+        self._exchange: Exchange | None = None
+        if settings.planned and self._pool is None:
+            self._exchange = Exchange(self.loop, self.network, settings.name, self.nat.counters)
+            self.nat.beyond = self._exchange.took
         self._poll = self.loop.timer(self._polled)
         self._idle = self.loop.timer(self.loop.stop)
         self.control = ControlSocket(
@@ -117,6 +122,8 @@ class NetworkProcess:
             self.close()
 
     def close(self) -> None:
+        if self._exchange is not None:
+            self._exchange.close()
         self.control.close()
         if self._pool is not None:
             self._pool.close()
