@@ -64,6 +64,44 @@ def bucket_ls(words: list[str]) -> int:
     return 0
 
 
+def bucket_uploads(words: list[str]) -> int:
+    """List multipart uploads that were never finished, or abort them."""
+    parser = Parser("bucket uploads", "Lists multipart uploads that were never finished, whose parts take room.")
+    parser.add_argument("place", nargs="?", metavar="BUCKET[/PREFIX]", help="where to look (in all buckets)")
+    parser.add_argument("--abort", action="store_true", help="abort those that are found, and give their room back")
+    parser.add_argument("--json", action="store_true", help="as the API describes them, with their parts' Size")
+    chosen = parser.parse_args(words)
+    client = Client("s3")
+    if chosen.place is None:
+        places = [(one["Name"], "") for one in client("list_buckets")["Buckets"]]
+    else:
+        places = [_place(chosen.place)]
+    found = []
+    for bucket, prefix in places:
+        for one in client.all("list_multipart_uploads", "Uploads", Bucket=bucket, Prefix=prefix or None):
+            names = {"Bucket": bucket, "Key": one["Key"], "UploadId": one["UploadId"]}
+            size = sum(part["Size"] for part in client.all("list_parts", "Parts", **names))
+            found.append({**one, **names, "Size": size})
+            if chosen.abort:
+                client("abort_multipart_upload", **names)
+    if chosen.json:
+        print(json.dumps(found, indent=2, default=str))
+    elif not found:
+        print("No upload is unfinished.")
+    else:
+        rows = [
+            (f"{one['Bucket']}/{one['Key']}", byte_size(one["Size"]), f"{one['Initiated']:%Y-%m-%d %H:%M}")
+            for one in found
+        ]
+        print(table(("KEY", "SIZE", "BEGUN"), rows))
+        if chosen.abort:
+            print(f"{len(found)} uploads are aborted")
+        else:
+            place = f" {chosen.place}" if chosen.place else ""
+            print(f"This gives their room back: celaje bucket uploads{place} --abort")
+    return 0
+
+
 def bucket_put(words: list[str]) -> int:
     """Store a file."""
     parser = Parser("bucket put", "Stores a file as an object.")

@@ -49,6 +49,7 @@ NEXT_COMMANDS = {
     "NoSuchBucket": "these are there: celaje bucket ls",
     "NoSuchKey": "these are there: celaje bucket ls BUCKET",
     "InvalidBucketName": "3 to 63 small letters, digits and hyphens are a name: celaje bucket create my-bucket",
+    "TooManyMultipartUploads": "what was never finished: celaje bucket uploads",
     "BucketNotEmpty": "its objects: celaje bucket ls BUCKET",
     "AuthFailure": "whose keys are used: celaje account whoami",
     "InvalidClientTokenId": 'keys that this cloud knows: eval "$(celaje env)"',

@@ -47,6 +47,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("bucket", "ls"): ("celaje.cli.buckets:bucket_ls", "list buckets, or the objects of one"),
     ("bucket", "put"): ("celaje.cli.buckets:bucket_put", "store a file as an object"),
     ("bucket", "get"): ("celaje.cli.buckets:bucket_get", "fetch an object"),
+    ("bucket", "uploads"): ("celaje.cli.buckets:bucket_uploads", "list unfinished uploads, or abort them"),
     ("bucket", "rm"): ("celaje.cli.buckets:bucket_rm", "delete objects and buckets"),
     ("account", "create"): ("celaje.cli.accounts:account_create", "make accounts, apart from each other"),
     ("account", "ls"): ("celaje.cli.accounts:account_ls", "list the accounts of the cloud"),

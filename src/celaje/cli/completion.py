@@ -130,7 +130,7 @@ _NAMES: dict[str, Callable[[], Iterable[str]]] = {
     **dict.fromkeys(("volume attach", "volume detach", "volume grow", "volume rm", "volume snapshot"), _volumes),
     "snapshot rm": _snapshots,
     "image rm": _images,
-    **dict.fromkeys(("bucket ls", "bucket rm", "bucket get"), _buckets),
+    **dict.fromkeys(("bucket ls", "bucket rm", "bucket get", "bucket uploads"), _buckets),
     **{f"vm {verb}": _machines for verb in _OF_MACHINES.split()},
     "vm run": _host_images,
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from celaje.cli.buckets import bucket_uploads
 from tests.cloud.s3.server import ACCOUNTS, SECRET, Served
 
 if TYPE_CHECKING:
@@ -76,3 +77,29 @@ def test_s3fs_has_a_bucket_as_a_file_system(served: Served, bucket: str) -> None
     assert sorted(files.find(bucket)) == [f"{bucket}/folder/copy", f"{bucket}/folder/file"]
     files.rm(f"{bucket}/folder", recursive=True)
     assert not files.exists(f"{bucket}/folder/file")
+
+
+def test_the_command_shows_uploads_that_were_never_finished_and_aborts_them(
+    served: Served, client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (
+        ("AWS_ENDPOINT_URL", served.endpoint),
+        ("AWS_ACCESS_KEY_ID", ACCOUNTS[0]),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    upload = client.create_multipart_upload(Bucket=bucket, Key="left/behind")["UploadId"]
+    client.upload_part(Bucket=bucket, Key="left/behind", UploadId=upload, PartNumber=1, Body=bytes(2 << 20))
+    assert bucket_uploads([f"{bucket}/left"]) == 0
+    told = capsys.readouterr().out
+    assert f"{bucket}/left/behind" in told
+    assert "2M" in told
+    assert f"celaje bucket uploads {bucket}/left --abort" in told
+    assert bucket_uploads(["--json"]) == 0
+    assert upload in capsys.readouterr().out
+    assert bucket_uploads([bucket, "--abort"]) == 0
+    assert "1 uploads are aborted" in capsys.readouterr().out
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+    assert bucket_uploads([bucket]) == 0
+    assert "No upload is unfinished" in capsys.readouterr().out

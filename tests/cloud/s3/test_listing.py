@@ -74,6 +74,8 @@ def test_what_no_listing_can_be_asked_is_refused(client: S3Client, filled: str) 
     with refused("InvalidArgument"):
         client.list_objects_v2(Bucket=filled, ContinuationToken="nonsense")
     with refused("InvalidArgument"):
+        client.list_objects_v2(Bucket=filled, ContinuationToken="")
+    with refused("InvalidArgument"):
         client.list_objects_v2(Bucket=filled, MaxKeys=-1)
     with refused("InvalidArgument"):
         client.list_objects_v2(Bucket=filled, EncodingType="base64")  # type: ignore[arg-type]

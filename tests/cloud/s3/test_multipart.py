@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,6 +156,44 @@ def test_a_completion_that_cannot_be_is_refused_and_the_upload_stays(client: S3C
     assert client.get_object(Bucket=bucket, Key="key")["Body"].read() == b"small"
     with refused("NoSuchUpload", 404):
         client.list_parts(**names)
+
+
+def test_a_completion_that_names_what_was_put_meanwhile_is_a_conflict(client: S3Client, bucket: str) -> None:
+    def begun() -> dict[str, object]:
+        upload = client.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
+        names = {"Bucket": bucket, "Key": "key", "UploadId": upload}
+        etag = client.upload_part(**names, PartNumber=1, Body=b"parts")["ETag"]  # type: ignore[arg-type]
+        return {**names, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": etag}]}}
+
+    with refused("NoSuchKey", 404):
+        client.complete_multipart_upload(**begun(), IfMatch='"etag"')  # type: ignore[arg-type]
+    before = client.put_object(Bucket=bucket, Key="key", Body=b"before")["ETag"]
+    upload = begun()
+    time.sleep(0.01)
+    during = client.put_object(Bucket=bucket, Key="key", Body=b"during")["ETag"]
+    with refused("PreconditionFailed", 412):
+        client.complete_multipart_upload(**upload, IfMatch=before)  # type: ignore[arg-type]
+    with refused("ConditionalRequestConflict", 409):
+        client.complete_multipart_upload(**upload, IfMatch=during)  # type: ignore[arg-type]
+    time.sleep(0.01)
+    client.complete_multipart_upload(**begun(), IfMatch=during)  # type: ignore[arg-type]
+    assert client.get_object(Bucket=bucket, Key="key")["Body"].read() == b"parts"
+
+
+def test_the_listings_of_uploads_say_who_began_them_and_how_they_are_checked(client: S3Client, bucket: str) -> None:
+    upload = client.create_multipart_upload(
+        Bucket=bucket, Key="key", ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE"
+    )["UploadId"]
+    client.create_multipart_upload(Bucket=bucket, Key="plain")
+    owner = client.list_buckets()["Owner"]["ID"]
+    checked, plain = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert (checked["ChecksumAlgorithm"], checked["ChecksumType"]) == ("SHA256", "COMPOSITE")
+    assert "ChecksumType" not in plain
+    parts = client.list_parts(Bucket=bucket, Key="key", UploadId=upload)
+    assert (parts["ChecksumAlgorithm"], parts["ChecksumType"]) == ("SHA256", "COMPOSITE")
+    for told in (checked, plain, parts):
+        assert told["Initiator"] == {"ID": owner}
+        assert told["Owner"] == {"ID": owner}
 
 
 def test_uploads_are_listed_and_aborted(client: S3Client, bucket: str) -> None:

@@ -179,6 +179,37 @@ def test_conditions_of_writing_are_held_against_what_is_there(client: S3Client, 
     client.delete_object(Bucket=bucket, Key="key", IfMatch=hashlib.md5(b"2").hexdigest())
     with refused("NoSuchKey", 404):
         get(client, bucket, "key")
+    for given in ("*", etag):
+        with refused("NoSuchKey", 404):
+            client.delete_object(Bucket=bucket, Key="key", IfMatch=given)
+    for more in ({"IfMatch": "*"}, {"IfNoneMatch": etag}, {"IfMatch": etag, "IfNoneMatch": "*"}):
+        with refused("NotImplemented", 501):
+            client.put_object(Bucket=bucket, Key="key", Body=b"3", **more)  # type: ignore[arg-type]
+    deleted = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "key", "ETag": etag}, {"Key": "key"}]})
+    assert [each["Code"] for each in deleted["Errors"]] == ["NoSuchKey"]
+    assert len(deleted["Deleted"]) == 1
+
+
+def test_a_copy_onto_itself_changes_something_or_is_refused(client: S3Client, bucket: str) -> None:
+    itself = {"Bucket": bucket, "Key": "key"}
+    client.put_object(**itself, Body=b"text", Metadata={"a": "1"})
+    for more in ({}, {"Tagging": "a=1", "TaggingDirective": "REPLACE"}, {"ChecksumAlgorithm": "SHA256"}):
+        with refused("InvalidRequest", 400):
+            client.copy_object(**itself, CopySource=itself, **more)  # type: ignore[arg-type]
+    for more in (
+        {"StorageClass": "STANDARD"},  # S3 takes this for a change, although it has it
+        {"WebsiteRedirectLocation": "/elsewhere"},
+        {"ServerSideEncryption": "AES256"},
+        {"MetadataDirective": "REPLACE", "Metadata": {"a": "1"}},
+    ):
+        client.copy_object(**itself, CopySource=itself, **more)  # type: ignore[arg-type]
+        head = client.head_object(**itself)
+        assert (get(client, bucket, "key"), head["Metadata"]) == (b"text", {"a": "1"})
+        assert head.get("WebsiteRedirectLocation") == more.get("WebsiteRedirectLocation")
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
+    client.copy_object(**itself, CopySource=itself)  # type: ignore[arg-type]  # what the bucket has given it is one
+    assert client.head_object(**itself)["ServerSideEncryption"] == "AES256"
 
 
 def crc32(body: bytes) -> str:

@@ -477,3 +477,30 @@ def test_tags_are_copied_by_who_may_read_and_set_them(s3, bucket, ada):
     ada.may(allow(["s3:GetObject", "s3:PutObject", "s3:GetObjectTagging", "s3:PutObjectTagging"], objects))
     client.copy_object(**copy)
     assert s3.get_object_tagging(Bucket=bucket, Key="copy")["TagSet"] == [{"Key": "team", "Value": "red"}]
+
+
+def test_who_began_an_upload_may_list_its_parts_and_abort_it(bucket, s3, owner, stranger, ada):
+    """Also in another's bucket that lets them put and nothing else; but for what is denied."""
+    give = {"Sid": "", "Effect": "Allow", "Principal": {"AWS": stranger.arn}, "Action": "s3:PutObject"}
+    everything = f"arn:aws:s3:::{bucket}/*"
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [{**give, "Resource": everything}]}))
+    theirs = stranger.client("s3")
+    names = {"Bucket": bucket, "Key": "up"}
+    names["UploadId"] = theirs.create_multipart_upload(**names)["UploadId"]
+    theirs.upload_part(**names, PartNumber=1, Body=b"x")
+    told = theirs.list_parts(**names)
+    assert told["Initiator"] == {"ID": stranger.arn, "DisplayName": stranger.name}
+    assert told["Owner"]["ID"] == canonical_user(owner.account)
+    assert [each["PartNumber"] for each in told["Parts"]] == [1]
+    own = {"Bucket": bucket, "Key": "up"}
+    own["UploadId"] = s3.create_multipart_upload(**own)["UploadId"]
+    for ask in (theirs.list_parts, theirs.abort_multipart_upload):
+        assert refusal(ask, **own)[0] == "AccessDenied"  # that is another's
+        assert refusal(ask, **names, ExpectedBucketOwner=stranger.owner.account)[0] == "AccessDenied"
+    no = {**give, "Effect": "Deny", "Action": "s3:AbortMultipartUpload", "Resource": everything}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [{**give, "Resource": everything}, no]}))
+    assert refusal(theirs.abort_multipart_upload, **names)[0] == "AccessDenied"
+    s3.delete_bucket_policy(Bucket=bucket)
+    theirs.abort_multipart_upload(**names)
+    assert [each["UploadId"] for each in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [own["UploadId"]]
+    assert refusal(ada.client("s3").abort_multipart_upload, **own)[0] == "AccessDenied"

@@ -31,6 +31,12 @@ def test_an_object_is_put_with_tags_and_given_others(client: S3Client, bucket: s
     assert tags(client, bucket, "key") == {}
 
 
+def test_a_bucket_has_tags_and_s3_says_no_more_than_that(client: S3Client, bucket: str) -> None:
+    answer = client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "1"}]})
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert client.get_bucket_tagging(Bucket=bucket)["TagSet"] == [{"Key": "a", "Value": "1"}]
+
+
 def test_a_copy_has_the_tags_of_its_source_or_others_as_the_directive_says(client: S3Client, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="a=1")
     source = {"Bucket": bucket, "Key": "key"}

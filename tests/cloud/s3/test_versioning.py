@@ -88,6 +88,12 @@ def test_a_deleted_key_has_a_marker_and_comes_back_with_its_deletion(client: S3C
         client.head_object(Bucket=versioned, Key="key", VersionId=marker)
     assert not_allowed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 405
     assert headers_of(not_allowed.value)["allow"] == "DELETE"
+    for ask, method in ((client.get_object, "GET"), (client.get_object_tagging, "GET")):
+        with pytest.raises(ClientError) as not_allowed:
+            ask(Bucket=versioned, Key="key", VersionId=marker)  # type: ignore[operator]  # methods of two types
+        told = not_allowed.value.response["Error"]
+        assert (told["Code"], told["Method"], told["ResourceType"]) == ("MethodNotAllowed", method, "DeleteMarker")  # type: ignore[typeddict-item]
+        assert headers_of(not_allowed.value)["allow"] == "DELETE"
     assert get(client, versioned, "key", version) == b"kept"
     assert listed(client, versioned) == [("key", version, False, False), ("key", marker, True, True)]
     undone = client.delete_object(Bucket=versioned, Key="key", VersionId=marker)

@@ -132,6 +132,8 @@ class Gateway:
         except Denial as denial:
             answer = self._error(as_error(denial, protocol), protocol, service, request_id, host_id)
         except AwsError as error:
+            if error.code == "MethodNotAllowed":
+                error.fields = {"Method": request.method[:20], **error.fields}
             answer = self._error(error, protocol, service, request_id, host_id)
         except Exception:
             log.exception("request %s (%s %s, %s) failed", request_id, request.method, request.path, service)

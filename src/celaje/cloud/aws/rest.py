@@ -22,7 +22,7 @@ RestParser = Callable[[HttpRequest, Mapping[str, str], list[tuple[str, str]], Re
 RestSerializer = Callable[[Mapping[str, object]], tuple[int, list[tuple[str, str]], ResponseBody]]
 
 
-_STATUS = {"PutBucketPolicy": 204}  # where S3 answers otherwise than its model says
+_STATUS = {"PutBucketPolicy": 204, "PutBucketTagging": 204}  # where S3 answers otherwise than its model says
 
 
 def compile_rest_parser(service: Service, operation: Operation) -> RestParser:

@@ -195,7 +195,7 @@ class _RestRouter:
             "MethodNotAllowed",
             "The specified method is not allowed against this resource.",
             405,
-            {"Method": request.method[:20], "ResourceType": "SERVICE" if request.path == "/" else "OBJECT"},
+            {"ResourceType": "SERVICE" if request.path == "/" else "OBJECT"},
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from celaje.cloud.authority.identities import canonical_user
@@ -11,7 +12,7 @@ from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.question import Question
 from celaje.cloud.policy.decision import Decision, Side
-from celaje.cloud.policy.documents import Document, document
+from celaje.cloud.policy.documents import Document, Grade, document
 from celaje.cloud.s3 import grants
 from celaje.cloud.s3.names import is_bucket_name
 from celaje.cloud.s3.permissions import actions_of, facts_of
@@ -26,6 +27,9 @@ _MENDING = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
 _READING = ("GetObject", "HeadObject", "GetObjectAttributes")
 # Operations on objects that are the bucket's owner's to do, whoever put the object.
 _OF_BUCKET_OWNER = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
+
+# What whoever began an upload may do with it, unless it is denied ("Multipart upload API and permissions").
+_OF_INITIATOR = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
 
 def found_bucket(store: ObjectStore, name: str, expected_owner: str | None = None) -> Bucket:
@@ -122,9 +126,24 @@ def _decided(
     if call.authority is None:
         return Decision(call.caller.is_root and call.account == bucket.account), question
     side = Side(bucket.account, _policy(call, bucket))
+    if action in _OF_INITIATOR and _began(store, call, bucket, key, request):
+        side = replace(side, listed=Grade.ACCOUNT)
     if grants.counts(settings):
         side = _with_list(call, bucket, action, lookup() if key is not None else None, side)
     return call.authority.decide(call, question, side), question
+
+
+def _began(
+    store: ObjectStore, call: Call, bucket: Bucket, key: str | None, request: Mapping[str, object]
+) -> bool:
+    """Whether a request is about an upload that whoever calls has begun."""
+    if not call.account or key is None or request.get("UploadId") is None:
+        return False
+    try:
+        upload = store.uploads.get(bucket, key.encode(), str(request["UploadId"]))
+    except (AwsError, UnicodeEncodeError):
+        return False
+    return upload.plan.initiator == call.caller.arn
 
 
 def _policy(call: Call, bucket: Bucket) -> Document | None:
@@ -142,12 +161,12 @@ def _policy(call: Call, bucket: Bucket) -> Document | None:
 def _with_list(call: Call, bucket: Bucket, action: str, found: StoredObject | None, side: Side) -> Side:
     settings = bucket.settings
     of_bucket = grants.owners(bucket.account) if settings.grants is None else settings.grants
-    listed = grants.grade_of(call, action, of_bucket, settings, of_object=False)
+    listed = max(side.listed, grants.grade_of(call, action, of_bucket, settings, of_object=False))
     if found is None:
         return Side(side.account, side.policy, listed)
     owner = grants.owner_of_object(bucket, found.attributes)
     of_object = grants.owners(owner) if found.attributes.grants is None else found.attributes.grants
-    own = grants.grade_of(call, action, of_object, settings, of_object=True)
+    own = max(side.listed, grants.grade_of(call, action, of_object, settings, of_object=True))
     if owner == bucket.account or action in _OF_BUCKET_OWNER:
         return Side(side.account, side.policy, max(listed, own))
     # What another account owns, the bucket's policy cannot give away; it can refuse it.

@@ -12,10 +12,11 @@ from celaje.cloud.s3.access import moment, refuse_unimplemented
 from celaje.cloud.s3.conditions import quoted
 from celaje.cloud.s3.encryption import answered_encryption
 from celaje.cloud.s3.expiry import Calendar, expiration_told
+from celaje.cloud.s3.metadata import answered_metadata, metadata_of
 from celaje.cloud.s3.names import of_header
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
-from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject
+from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject, UploadPlan
 from celaje.cloud.s3.store.refusals import invalid_request
 from celaje.cloud.s3.versions import answered_version
 
@@ -30,7 +31,6 @@ _KEPT = (
     "WebsiteRedirectLocation",
 )
 _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
-_LARGEST_METADATA = 2048
 
 _UNIMPLEMENTED = (
     "SSECustomerAlgorithm",
@@ -68,7 +68,7 @@ def attributes_of(request: Mapping[str, object]) -> Attributes:
         )
     return Attributes(
         headers=_headers(request),
-        metadata=_metadata(request),
+        metadata=metadata_of(request),
         tags=tags.of_header(_text(request, "Tagging")),
         storage_class=storage_class,
     )
@@ -87,22 +87,6 @@ def _headers(request: Mapping[str, object]) -> dict[str, str]:
     if encoding:
         kept["ContentEncoding"] = encoding
     return kept
-
-
-def _metadata(request: Mapping[str, object]) -> dict[str, str]:
-    given = request.get("Metadata")
-    if not isinstance(given, Mapping):
-        return {}
-    result = {str(name).lower(): str(value) for name, value in given.items()}
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in result.items())
-    if size > _LARGEST_METADATA:
-        raise AwsError(
-            "MetadataTooLarge",
-            "Your metadata headers exceed the maximum allowed metadata size",
-            400,
-            {"Size": str(size), "MaxSizeAllowed": str(_LARGEST_METADATA)},
-        )
-    return result
 
 
 # --- checksums ---
@@ -146,6 +130,13 @@ def answered_checksum(checksum: Checksum | None, *, kind: bool = True) -> dict[s
     return result
 
 
+def declared_checksum(plan: UploadPlan) -> dict[str, str]:
+    """What an answer says of the checksum that an upload was begun with; nothing where its client named none."""
+    if not plan.declared:
+        return {}
+    return {"ChecksumAlgorithm": plan.algorithm, "ChecksumType": "COMPOSITE" if plan.composite else "FULL_OBJECT"}
+
+
 def kind_of(checksum: Checksum) -> str:
     """S3's word for what the checksum is of."""
     return "COMPOSITE" if checksum.composite else "FULL_OBJECT"
@@ -171,7 +162,7 @@ def described(
         "ETag": quoted(found.etag),
         "ContentType": "binary/octet-stream",
         **attributes.headers,
-        "Metadata": attributes.metadata,
+        "Metadata": answered_metadata(attributes.metadata),
         "ContentRange": span.header,
         "VersionId": answered_version(bucket, found),
         "Expiration": expiration_told(bucket, found, calendar) if request.get("VersionId") is None else None,

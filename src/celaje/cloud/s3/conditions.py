@@ -13,8 +13,8 @@ from email.utils import format_datetime
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.access import moment
 from celaje.cloud.s3.store.objects import Condition
-from celaje.cloud.s3.store.records import StoredObject
-from celaje.cloud.s3.store.refusals import no_such_key, precondition_failed
+from celaje.cloud.s3.store.records import StoredObject, Upload
+from celaje.cloud.s3.store.refusals import conflicting_condition, no_such_key, precondition_failed
 
 
 def plain_etag(text: str) -> str:
@@ -64,16 +64,14 @@ def check_source(request: Mapping[str, object], found: StoredObject) -> None:
 
 
 def of_writing(request: Mapping[str, object], key: bytes) -> Condition | None:
-    """What a PUT or the completion of an upload asks of what is there. NotImplemented for If-None-Match with a tag."""
+    """What a PUT asks of what is there. NotImplemented for If-None-Match with a tag, If-Match with *, and for both."""
     match, none_match = request.get("IfMatch"), request.get("IfNoneMatch")
-    if none_match is not None and none_match != "*":
-        raise AwsError(
-            "NotImplemented",
-            "A header you provided implies functionality that is not implemented: If-None-Match with a value other"
-            " than *",
-            501,
-            {"Header": "If-None-Match"},
-        )
+    if match is not None and none_match is not None:
+        raise _not_implemented("If-Match,If-None-Match", "Multiple conditional request headers present in the request")
+    for header, value, taken in (("If-Match", match, match != "*"), ("If-None-Match", none_match, none_match == "*")):
+        if value is not None and not taken:
+            why = f"We don't accept the provided value of {header} header for this API"
+            raise _not_implemented(header, why)
     if match is None and none_match is None:
         return None
 
@@ -89,13 +87,39 @@ def of_writing(request: Mapping[str, object], key: bytes) -> Condition | None:
     return condition
 
 
-def of_deleting(match: object) -> Condition | None:
-    """What a DELETE asks of what is there; nothing there is as good as deleted."""
+def of_completing(request: Mapping[str, object], upload: Upload) -> Condition | None:
+    """The same of the completion of an upload. ConditionalRequestConflict where what is there is what the request
+    names, but was put after the upload was begun."""
+    condition = of_writing(request, upload.key)
+    if condition is None or request.get("IfMatch") is None:
+        return condition
+
+    def unchanged(found: StoredObject | None) -> None:
+        condition(found)
+        if found is not None and found.modified > upload.initiated:
+            raise conflicting_condition("If-Match", upload.key)
+
+    return unchanged
+
+
+def _not_implemented(header: str, why: str) -> AwsError:
+    return AwsError(
+        "NotImplemented",
+        "A header you provided implies functionality that is not implemented",
+        501,
+        {"Header": header, "additionalMessage": why},
+    )
+
+
+def of_deleting(match: object, key: bytes) -> Condition | None:
+    """What a DELETE asks of what is there. NoSuchKey where that is nothing."""
     if match is None:
         return None
 
     def condition(found: StoredObject | None) -> None:
-        if found is not None and not _matches(match, found.etag):
+        if found is None:
+            raise no_such_key(key)
+        if not _matches(match, found.etag):
             raise precondition_failed("If-Match")
 
     return condition

@@ -14,7 +14,7 @@ from celaje.cloud.authority.identities import canonical_user
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.policy.documents import Grade
-from celaje.cloud.s3.store.records import Attributes, Bucket, BucketSettings, Grant
+from celaje.cloud.s3.store.records import Attributes, Bucket, BucketSettings, Grant, Upload
 from celaje.cloud.s3.store.refusals import access_denied, invalid_argument
 from celaje.cloud.state.accounts import Account
 
@@ -191,6 +191,15 @@ def refuse_public(settings: BucketSettings, grants: Grants) -> None:
 def owner_of_object(bucket: Bucket, attributes: Attributes) -> str:
     """The account that an object belongs to: its bucket's, where lists do not count."""
     return attributes.owner if attributes.owner and counts(bucket.settings) else bucket.account
+
+
+def initiator_of(bucket: Bucket, upload: Upload) -> dict[str, str]:
+    """Whoever began an upload: an account as owners are told, a user or a session by its ARN."""
+    arn = upload.plan.initiator
+    if arn and not arn.endswith(":root"):
+        return {"ID": arn, "DisplayName": arn.rpartition("/")[2]}
+    account = arn.split(":")[4] if arn else upload.plan.attributes.owner or bucket.account
+    return {"ID": canonical_user(account)}
 
 
 def answered(owner: str, grants: Grants | None) -> dict[str, object]:

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3.access import bucket_of, moment, owner_of
-from celaje.cloud.s3.attributes import kind_of
+from celaje.cloud.s3.attributes import declared_checksum, kind_of
 from celaje.cloud.s3.conditions import quoted
-from celaje.cloud.s3.grants import owner_of_object
+from celaje.cloud.s3.grants import initiator_of, owner_of_object
 from celaje.cloud.s3.store.listing import Page
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import Bucket, StoredObject
@@ -89,11 +89,12 @@ class ListingActions:
         return self._store.objects.page(
             bucket, prefix=asked.prefix, delimiter=asked.delimiter, after=asked.after, limit=asked.limit
         )
+
     def list_objects_v2(self, call: Call, request: s3.ListObjectsV2RequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         asked = _asked(request, "StartAfter", "MaxKeys")
         start, token = asked.after, request.get("ContinuationToken")
-        if token:
+        if token is not None:
             asked = replace(asked, after=_place(token))
         page = self._page(bucket, asked)
         owner = bool(request.get("FetchOwner"))
@@ -107,6 +108,7 @@ class ListingActions:
             "NextContinuationToken": _token(page.last) if page.last is not None else None,
             "Contents": [_described(bucket, found, asked.told, owner=owner) for found in page.entries],
         }
+
     def list_object_versions(self, call: Call, request: s3.ListObjectVersionsRequestTypeDef) -> Answer:
         """Each object of a bucket that never had versions is its one version, `null`."""
         bucket = bucket_of(self._store, call, request)
@@ -183,10 +185,10 @@ class ListingActions:
                     "Key": asked.told(upload.key),
                     "UploadId": upload.identifier,
                     "Initiated": moment(upload.initiated),
-                    "Initiator": owner_of(upload.plan.attributes.owner or bucket.account),
+                    "Initiator": initiator_of(bucket, upload),
                     "Owner": owner_of(upload.plan.attributes.owner or bucket.account),
                     "StorageClass": upload.plan.attributes.storage_class,
-                    "ChecksumAlgorithm": upload.plan.algorithm if upload.plan.declared else None,
+                    **declared_checksum(upload.plan),
                 }
                 for upload in page.entries
             ],

@@ -15,6 +15,7 @@ from celaje.cloud.s3.attributes import (
     answered_checksum,
     attributes_of,
     declared_algorithm,
+    declared_checksum,
     default_algorithm,
     given_checksums,
     kind_of,
@@ -24,6 +25,7 @@ from celaje.cloud.s3.bodies import LARGEST_PUT, claimed_algorithm, receive, requ
 from celaje.cloud.s3.conditions import plain_etag, quoted
 from celaje.cloud.s3.encryption import answered_encryption, wanted_encryption
 from celaje.cloud.s3.expiry import abortion_told, calendar_of, expiration_told
+from celaje.cloud.s3.grants import initiator_of
 from celaje.cloud.s3.names import key_of
 from celaje.cloud.s3.objects import opened_source, owned
 from celaje.cloud.s3.ranges import copied_span
@@ -35,6 +37,10 @@ from celaje.cloud.s3.store.uploads import MOST_PARTS, WantedPart
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
+
+MOST_UPLOADS = 10_000
+"""That an account may have which are neither completed nor aborted. S3 has no such limit; here their parts take a disk
+that is shared, and nobody sees them who does not look."""
 
 _MOST_TOLD = 1000
 
@@ -57,15 +63,16 @@ class MultipartActions:
                 "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
             )
         algorithm = declared or default_algorithm()
-        plan = UploadPlan(attributes, algorithm.name, _is_composite(algorithm, kind), declared is not None)
-        upload = self._store.uploads.begin(bucket, key, plan).result()
+        composite = _is_composite(algorithm, kind)
+        plan = UploadPlan(attributes, algorithm.name, composite, declared is not None, call.caller.arn)
+        upload = self._store.uploads.begin(bucket, key, plan, MOST_UPLOADS).result()
         return {
             "Bucket": bucket.name,
             "Key": request["Key"],
             "UploadId": upload.identifier,
             **abortion_told(bucket, upload, calendar_of(call)),
             **answered_encryption(attributes),
-            **_declared(plan),
+            **declared_checksum(plan),
         }
 
     def upload_part(self, call: Call, request: s3.UploadPartRequestTypeDef) -> Answer:
@@ -132,7 +139,7 @@ class MultipartActions:
                 bucket,
                 upload,
                 wanted,
-                conditions.of_writing(request, key),
+                conditions.of_completing(request, upload),
                 lambda new: _verify(request, new),
             ).result()
         except AwsError as refused:
@@ -186,21 +193,15 @@ class MultipartActions:
                 }
                 for part in told
             ],
-            "Initiator": owner_of(upload.plan.attributes.owner or bucket.account),
+            "Initiator": initiator_of(bucket, upload),
             "Owner": owner_of(upload.plan.attributes.owner or bucket.account),
             "StorageClass": upload.plan.attributes.storage_class,
             **abortion_told(bucket, upload, calendar_of(call)),
-            **_declared(upload.plan),
+            **declared_checksum(upload.plan),
         }
 
     def _upload(self, bucket: Bucket, request: Mapping[str, object]) -> Upload:
         return self._store.uploads.get(bucket, key_of(str(request["Key"])), str(request["UploadId"]))
-
-
-def _declared(plan: UploadPlan) -> dict[str, str]:
-    if not plan.declared:
-        return {}
-    return {"ChecksumAlgorithm": plan.algorithm, "ChecksumType": "COMPOSITE" if plan.composite else "FULL_OBJECT"}
 
 
 def _is_composite(algorithm: Algorithm, kind: str | None) -> bool:

@@ -97,7 +97,12 @@ class ObjectActions:
             # What is not the current version may well be copied over it.
             named = "?versionId=" in str(request["CopySource"])
             to_itself = (source.number, found.key) == (bucket.number, key) and not named
-            attributes = _copied_attributes(request, found.attributes, to_itself=to_itself)
+            # S3 takes any of these for a change, the storage class that the object has as well.
+            changes = bool(bucket.settings.encryption) or any(
+                request.get(member) is not None
+                for member in ("StorageClass", "ServerSideEncryption", "WebsiteRedirectLocation")
+            )
+            attributes = _copied_attributes(request, found.attributes, to_itself=to_itself and not changes)
             attributes = owned(call, bucket, attributes, request)
             kept = found.attributes.checksum
             wanted = algorithm or (ALGORITHMS[kept.algorithm] if kept else default_algorithm())
@@ -182,9 +187,10 @@ class ObjectActions:
     def delete_object(self, call: Call, request: s3.DeleteObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         refuse_unimplemented(request, ("MFA", "IfMatchLastModifiedTime", "IfMatchSize"))
-        condition = conditions.of_deleting(request.get("IfMatch"))
+        key = key_of(request["Key"])
+        condition = conditions.of_deleting(request.get("IfMatch"), key)
         version = wanted_version(bucket, request.get("VersionId"))
-        change = self._store.objects.delete(bucket, key_of(request["Key"]), condition, version).result()
+        change = self._store.objects.delete(bucket, key, condition, version).result()
         if version is not None:
             there = change.before is not None and change.before.marker
             return {"VersionId": request.get("VersionId"), "DeleteMarker": there or None}
@@ -212,9 +218,9 @@ class ObjectActions:
                 action = "s3:DeleteObject" if each.get("VersionId") is None else "s3:DeleteObjectVersion"
                 require(self._store, call, bucket, action, each["Key"], request, each.get("VersionId"))
                 refuse_unimplemented(each, ("LastModifiedTime", "Size"))
-                condition = conditions.of_deleting(each.get("ETag"))
-                version = wanted_version(bucket, each.get("VersionId"))
                 key = key_of(each["Key"])
+                condition = conditions.of_deleting(each.get("ETag"), key)
+                version = wanted_version(bucket, each.get("VersionId"))
                 pending.append((named, self._store.objects.delete(bucket, key, condition, version)))
             except AwsError as refused:
                 errors.append({**named, "Code": refused.code, "Message": refused.message})
@@ -273,8 +279,7 @@ def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *,
     given = attributes_of(request)
     storage_class = given.storage_class if request.get("StorageClass") else "STANDARD"
     redirect = given.headers.get("WebsiteRedirectLocation")
-    encrypts = request.get("ServerSideEncryption") is not None
-    if to_itself and not (replaces or encrypts) and storage_class == old.storage_class and redirect is None:
+    if to_itself and not replaces and storage_class == old.storage_class:
         raise invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the"
             " object's metadata, storage class, website redirect location or encryption attributes."

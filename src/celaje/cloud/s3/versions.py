@@ -74,7 +74,7 @@ def _nothing(
             "x-amz-version-id": told_version(found.version),
             "Last-Modified": format_datetime(moment(found.modified), usegmt=True),
         }
-        return is_marker(found.version, headers)
+        return is_marker(headers)
     if version is not None:
         return no_such_version(key, version)
     marker = store.objects.marker(bucket, key) if bucket.settings.versioning else None

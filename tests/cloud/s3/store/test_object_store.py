@@ -277,3 +277,20 @@ def test_what_is_stored_is_for_its_owner_only(tmp_path: Path) -> None:
     with contextlib.closing(ObjectStore(tmp_path / "s3")):
         for file in (tmp_path / "s3").rglob("*"):
             assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_an_account_has_so_many_unfinished_uploads_and_no_more(store: ObjectStore, bucket: Bucket) -> None:
+    other = store.buckets.create("b-bucket", "123456789012", "us-east-1").result()
+    foreign = store.buckets.create("c-bucket", "999999999999", "us-east-1").result()
+    plan = UploadPlan(Attributes(), "CRC32", False)
+    uploads = [store.uploads.begin(each, b"key", plan, 4).result() for each in (bucket, bucket, other, other)]
+    with pytest.raises(AwsError, match="4 multipart uploads that are neither completed nor aborted"):
+        store.uploads.begin(bucket, b"key", plan, 4).result()
+    store.uploads.begin(foreign, b"key", plan, 4).result()
+    receiver = store.receiver(ALGORITHMS["CRC32"], part=True)
+    receiver.take(b"left behind")
+    store.uploads.put_part(uploads[0], 1, receiver.finish()).result()
+    assert (store.usage().uploads, store.usage().upload_size) == (5, 11)
+    store.uploads.abort(bucket, uploads[0]).result()
+    assert (store.usage().uploads, store.usage().upload_size) == (4, 0)
+    store.uploads.begin(bucket, b"key", plan, 4).result()

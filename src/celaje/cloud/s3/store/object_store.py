@@ -37,12 +37,14 @@ def home_store(home: Path) -> ObjectStore:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Objects (each version is one) and the bytes that they have, parts of unfinished uploads among the bytes; chunks
-    of snapshots, and the bytes that they take; and what is still free where they are. One accounting, since they share
-    a disk."""
+    """Objects (each version is one) and the bytes that they have, parts of unfinished uploads among the bytes; those
+    uploads, and the bytes of theirs; chunks of snapshots, and the bytes that they take; and what is still free where
+    they are. One accounting, since they share a disk."""
 
     objects: int
     size: int
+    uploads: int
+    upload_size: int
     chunks: int
     chunk_size: int
     free: int
@@ -150,8 +152,11 @@ class ObjectStore:
             " (SELECT size, segments FROM objects UNION ALL SELECT size, segments FROM versions WHERE NOT marker)"
         ).fetchone()
         (large,) = reader.execute("SELECT coalesce(sum(size), 0) FROM contents").fetchone()
+        (uploads,) = reader.execute("SELECT count(*) FROM uploads").fetchone()
+        (parts,) = reader.execute("SELECT coalesce(sum(size), 0) FROM parts").fetchone()
         sizes = [chunk.size for chunk in self.chunks or ()]
-        return Usage(objects, small + large, len(sizes), sum(sizes), shutil.disk_usage(self._directory).free)
+        free = shutil.disk_usage(self._directory).free
+        return Usage(objects, small + large, uploads, parts, len(sizes), sum(sizes), free)
 
     def sweep(self) -> int:
         """Take away the files that a crash has left and no row names; how many there were."""

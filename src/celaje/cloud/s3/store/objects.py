@@ -440,7 +440,7 @@ class Objects:
             if found is None:
                 raise no_such_key(key) if version is None else no_such_version(key, version)
             if found.marker:
-                raise is_marker(found.version)
+                raise is_marker()
             new = replace(found, attributes=change(found.attributes))
             for table in ("objects", "versions"):
                 connection.execute(

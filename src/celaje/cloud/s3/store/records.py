@@ -173,12 +173,14 @@ class StoredObject:
 
 class UploadPlan(msgspec.Struct, frozen=True, array_like=True):
     """What the object of an upload is to be. `algorithm`: of its checksum; `composite`: whether that is of the parts'
-    checksums, or of all bytes."""
+    checksums, or of all bytes; `declared`: its client named it. `initiator`: the ARN of whoever began it, "" where
+    nobody signed."""
 
     attributes: Attributes
     algorithm: str
     composite: bool
     declared: bool = False
+    initiator: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ def no_such_key(key: bytes, headers: Mapping[str, str] | None = None) -> AwsErro
     return AwsError("NoSuchKey", "The specified key does not exist.", 404, fields, headers)
 
 
-def is_marker(version: str, headers: Mapping[str, str] | None = None) -> AwsError:
+def is_marker(headers: Mapping[str, str] | None = None) -> AwsError:
     """A delete marker has nothing that could be read or changed; it can be deleted."""
     return AwsError(
         "MethodNotAllowed",
         "The specified method is not allowed against this resource.",
         405,
-        {"ResourceType": "DeleteMarker", "VersionId": version or "null"},
+        {"ResourceType": "DeleteMarker"},
         {"Allow": "DELETE", **(headers or {})},
     )
 
@@ -91,6 +91,27 @@ def precondition_failed(condition: str) -> AwsError:
         "At least one of the pre-conditions you specified did not hold",
         412,
         {"Condition": condition},
+    )
+
+
+def conflicting_condition(condition: str, key: bytes) -> AwsError:
+    """What the key has was put while the upload was under way: its client knew of something else when it began."""
+    return AwsError(
+        "ConditionalRequestConflict",
+        "The conditional request cannot succeed due to a conflicting operation against this resource.",
+        409,
+        {"Condition": condition, "Key": key.decode(errors="replace")},
+    )
+
+
+def too_many_uploads(most: int) -> AwsError:
+    """An account has as many unfinished uploads as it may."""
+    return AwsError(
+        "TooManyMultipartUploads",
+        f"This account has {most} multipart uploads that are neither completed nor aborted, and may have no more:"
+        " complete or abort some (ListMultipartUploads tells them), or let a lifecycle rule abort what is left behind"
+        " (AbortIncompleteMultipartUpload)",
+        409,
     )
 
 

@@ -38,6 +38,7 @@ from celaje.cloud.s3.store.refusals import (
     no_such_bucket,
     no_such_upload,
     part_too_small,
+    too_many_uploads,
 )
 
 SMALLEST_PART = 5 << 20
@@ -45,6 +46,10 @@ MOST_PARTS = 10_000
 
 _UPLOAD = "id, bucket, key, initiated, plan"
 _PART = "number, size, etag, modified, content, checksum"
+_COUNT = (
+    "SELECT count(*) FROM (SELECT 1 FROM buckets JOIN uploads ON uploads.bucket = buckets.number"
+    " WHERE buckets.account = ? LIMIT ?)"
+)
 _RANGE = range_query(f"{_UPLOAD} FROM uploads", "bucket = ?", "key, id")
 
 
@@ -109,12 +114,17 @@ class Uploads:
 
     # --- changing ---
 
-    def begin(self, bucket: Bucket, key: bytes, plan: UploadPlan) -> Pending[Upload]:
-        """A new upload. NoSuchBucket."""
+    def begin(self, bucket: Bucket, key: bytes, plan: UploadPlan, most: int | None = None) -> Pending[Upload]:
+        """A new upload; with `most`, of that many that the bucket's account may have. NoSuchBucket;
+        TooManyMultipartUploads."""
         now = time.time_ns()
         new = Upload(f"{now:016x}{os.urandom(24).hex()}", bucket.number, key, now // 1_000_000, plan)
 
         def work(connection: sqlite3.Connection) -> Upload:
+            if most is not None:
+                (there,) = connection.execute(_COUNT, (bucket.account, most)).fetchone()
+                if there >= most:
+                    raise too_many_uploads(most)
             try:
                 connection.execute(
                     f"INSERT INTO uploads ({_UPLOAD}) VALUES (?, ?, ?, ?, ?)",

@@ -1,0 +1,68 @@
+"""Metadata of users (`x-amz-meta-…`), whose values are more than headers can have.
+
+A client that has other characters than ASCII's encodes them (RFC 2047): S3 decodes such words, keeps the text, and
+tells a text that has more than printable ASCII as one encoded word in UTF-8: `Q`, or `B` if there is a character in it
+that cannot be printed. A value that comes in other bytes is taken for UTF-8 where it is that, otherwise for ISO 8859-1;
+S3 takes it always for the latter, so that a client that sends UTF-8 as it is gets rubbish back from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import unicodedata
+from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header
+
+from celaje.cloud.aws.errors import AwsError
+
+LARGEST = 2048
+"""Bytes of names and values together."""
+
+_PLAIN = frozenset(chr(code) for code in range(0x20, 0x7F)) | {"\t"}
+_QUOTED = {code: f"={code:02X}" for code in range(256)}
+_QUOTED |= {ord(each): each for each in _PLAIN - set("=?_ ")} | {ord(" "): "_"}
+
+
+def metadata_of(request: Mapping[str, object]) -> dict[str, str]:
+    """What a request gives. MetadataTooLarge."""
+    given = request.get("Metadata")
+    if not isinstance(given, Mapping):
+        return {}
+    result = {str(name).lower(): _decoded(str(value)) for name, value in given.items()}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in result.items())
+    if size > LARGEST:
+        raise AwsError(
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed metadata size",
+            400,
+            {"Size": str(size), "MaxSizeAllowed": str(LARGEST)},
+        )
+    return result
+
+
+def answered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What an answer tells."""
+    return {name: _encoded(value) for name, value in metadata.items()}
+
+
+def _decoded(value: str) -> str:
+    if "=?" not in value:
+        return value
+    try:
+        pieces = decode_header(value)
+        return "".join(
+            piece if isinstance(piece, str) else piece.decode(charset or "latin-1", "replace")
+            for piece, charset in pieces
+        )
+    except (HeaderParseError, LookupError, ValueError):
+        return value  # it only looks like an encoded word
+
+
+def _encoded(value: str) -> str:
+    if _PLAIN.issuperset(value):
+        return value
+    data = value.encode("utf-8", "replace")
+    if any(each == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(each).startswith("C") for each in value):
+        return f"=?UTF-8?B?{base64.b64encode(data).decode()}?="
+    return f"=?UTF-8?Q?{data.decode('latin-1').translate(_QUOTED)}?="
