@@ -193,9 +193,7 @@ def test_a_body_without_an_end_is_let_go(served: Served) -> None:
             connection.sendall(bytes(1_000_000_000))
 
 
-def test_bodies_of_many_clients_are_not_held_without_a_bound(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bodies_of_many_clients_are_not_held_without_a_bound(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "READ_AT_ONCE", 100_000)
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with socket.create_connection(("127.0.0.1", served.port), 30) as connection:

@@ -16,25 +16,26 @@ from botocore.config import Config
 
 from celaje.cloud.aws import application
 from celaje.cloud.aws.direct_transfer import Connections
-from tests.cloud.aws.conftest import Served, serving
+from tests.cloud.aws.conftest import KEY, Served, serving
 
 PATIENCE = 0.5
 LONG = 64 << 20
+OTHER = "222222222222"  # where any key is taken, one of twelve digits is that account's; all others are one account's
 _PATHS = Config(s3={"addressing_style": "path"}, signature_version="s3v4")
 
 
-def path_of(served: Served, method: str, key: str) -> str:
-    url = served.client("s3", config=_PATHS).generate_presigned_url(
+def path_of(served: Served, method: str, key: str, access_key: str = KEY) -> str:
+    url = served.client("s3", access_key, config=_PATHS).generate_presigned_url(
         f"{method}_object", Params={"Bucket": "here", "Key": key}, ExpiresIn=60
     )
     return str(url.partition(str(served.port))[2])
 
 
 @contextlib.contextmanager
-def slow_upload(served: Served, length: int) -> Iterator[None]:
+def slow_upload(served: Served, length: int, access_key: str = KEY) -> Iterator[None]:
     """A client whose long body comes byte after byte, until it is let go or the block ends."""
     done = threading.Event()
-    path = path_of(served, "put", "slow")
+    path = path_of(served, "put", "slow", access_key)
     with socket.create_connection(("127.0.0.1", served.port)) as raw:
         raw.sendall(
             f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {length}\r\n\r\n".encode()
@@ -79,9 +80,9 @@ def slow_download(served: Served) -> Iterator[None]:
             thread.join()
 
 
-def put(served: Served, key: str, body: bytes) -> int:
+def put(served: Served, key: str, body: bytes, access_key: str = KEY) -> int:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
-        connection.request("PUT", path_of(served, "put", key), body)
+        connection.request("PUT", path_of(served, "put", key, access_key), body)
         answer = connection.getresponse()
         answer.read()
         return answer.status
@@ -122,6 +123,56 @@ def test_who_is_slow_is_not_let_go_while_nobody_waits(narrow: Served) -> None:
             sent += 5
             pause.wait(PATIENCE / 5)
         assert raw.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server with six threads for S3, any key, and clients that may take their time."""
+    monkeypatch.setattr(application, "STREAMING_THREADS", 6)
+    with serving(tmp_path, lambda options: options.update(any_key=True)) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def upload(served: Served, access_key: str = KEY) -> Iterator[socket.socket]:
+    """A client that waits to be told to send its body, as it is when a thread begins to read it; it never does."""
+    path = path_of(served, "put", "held", access_key)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as raw:
+        host = f"127.0.0.1:{served.port}"
+        raw.sendall(
+            f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        yield raw
+
+
+def has_a_thread(raw: socket.socket) -> bool:
+    return raw.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+
+
+def test_an_account_that_wants_all_threads_leaves_some_to_another(shared: Served) -> None:
+    assert put(shared, "known", b"") == 200  # whose the key is, is known from now on
+    with contextlib.ExitStack() as held:
+        having = [held.enter_context(upload(shared)) for _ in range(4)]
+        assert all(has_a_thread(raw) for raw in having)
+        waiting = [held.enter_context(upload(shared)) for _ in range(3)]
+        for key in ("quick", "quicker"):
+            assert put(shared, key, os.urandom(2_000_000), OTHER) == 200
+        for raw in waiting:
+            raw.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                raw.recv(1)
+            raw.settimeout(30)
+        for raw in having[: len(waiting)]:
+            raw.close()
+        assert all(has_a_thread(raw) for raw in waiting)
+
+
+def test_keys_that_nobody_knew_are_no_further_shares(shared: Served) -> None:
+    with contextlib.ExitStack() as held:
+        for number in range(4):
+            assert has_a_thread(held.enter_context(upload(shared, f"new{number}")))
+        assert put(shared, "another", os.urandom(200_000), "new4") == 503
+        assert put(shared, "quick", os.urandom(2_000_000), OTHER) == 200
 
 
 class _Another:

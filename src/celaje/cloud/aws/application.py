@@ -19,6 +19,7 @@ import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, cast
 
 import uvicorn
@@ -29,7 +30,7 @@ from celaje.cloud.aws.direct_transfer import ClientGone, Connection, Connections
 from celaje.cloud.aws.gateway import BODY, Gateway
 from celaje.cloud.aws.message import INSIDE, HttpAnswer, HttpRequest
 from celaje.cloud.aws.streams import PIECE, FileRange, FileRanges, Pieces
-from celaje.cloud.aws.threads import Pace, Threads
+from celaje.cloud.aws.threads import Pace, Share, Threads
 from celaje.errors import HostError
 
 PATIENCE = 30.0  # seconds that a client may neither send nor take anything in the middle of a request
@@ -41,7 +42,7 @@ HEAD = 64 << 10  # bytes of a request's head after the piece that it begins in
 CONNECTIONS = 2048  # that may be open; half of them by instances, who must not keep the owner out
 _CONNECTION = "celaje.connection"  # in a request's scope: what long bodies go through directly
 THREADS = 16  # for requests whose body is whole
-STREAMING_THREADS = 48  # for those of S3, which may wait for their clients
+STREAMING_THREADS = 72  # for those of S3, which may wait for their clients; at most 48 are one account's
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,8 +70,8 @@ class Application:
         self._gateway = gateway
         self.patience = patience
         self._held = 0  # bytes of bodies that are coming in
-        self._whole = Threads(THREADS, "api")
-        # Of instances and of everybody else apart: neither can take all from the other.
+        self._whole = ThreadPoolExecutor(THREADS, "api")
+        # Of instances and of everybody else apart, and of each account its share: nobody can take all from the others.
         self._streaming = {inside: Threads(STREAMING_THREADS, "s3") for inside in (False, True)}
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
@@ -91,40 +92,40 @@ class Application:
                 answer = await loop.run_in_executor(self._whole, self._gateway.answer, request)
             await self._send(send, answer, request, self._whole)
             return
-        threads = self._streaming[request.inside]
+        share = self._streaming[request.inside].share(self._gateway.account_of(request))
+        request.belongs_to = share.belongs_to
         if not _has_body(request):
-            answer = await loop.run_in_executor(threads, self._gateway.answer, request)
-            await self._send(send, answer, request, threads, scope.get(_CONNECTION))
+            answer = await loop.run_in_executor(share, self._gateway.answer, request)
+            await self._send(send, answer, request, share, scope.get(_CONNECTION))
             return
         connection: Connection | None = scope.get(_CONNECTION)
         length = _length(request)
         if length is not None and length <= _SMALL and request.header("expect") is None:
-            await self._answer_small(receive, send, request, connection)
+            await self._answer_small(receive, send, request, share, connection)
             return
-        pace = Pace(self.patience, lambda: threads.crowded)
+        pace = Pace(self.patience, share.crowded)
         pipe = BodyPipe(loop, receive, self.patience, pace, connection if length else None, length or 0)
         try:
-            answer = await loop.run_in_executor(threads, self._gateway.answer, request, pipe.next, pipe.into)
+            answer = await loop.run_in_executor(share, self._gateway.answer, request, pipe.next, pipe.into)
             if not pipe.finished:
                 # What of the body is still to come, or was never sent for want of a 100 Continue, must not be taken for
                 # the next request, nor the next request for it.
                 answer.headers.append(("Connection", "close"))
         finally:
             pipe.close()
-        await self._send(send, answer, request, threads, connection)
+        await self._send(send, answer, request, share, connection)
 
     async def _answer_small(
-        self, receive: _Receive, send: _Send, request: HttpRequest, connection: Connection | None
+        self, receive: _Receive, send: _Send, request: HttpRequest, share: Share, connection: Connection | None
     ) -> None:
         """Read a small body first: handing it over piece by piece costs more than the wait."""
-        threads = self._streaming[request.inside]
         try:
             pieces = iter([await self._read(receive)])
         except _ClientGone:
             return
         except _NotRead as error:
             busy = HttpAnswer(error.status, [("Connection", "close")])
-            await self._send(send, busy, request, threads, connection)
+            await self._send(send, busy, request, share, connection)
             return
         except TimeoutError:
             pieces = None
@@ -134,12 +135,10 @@ class Application:
                 raise timed_out(self.patience)
             return next(pieces, b"")
 
-        answer = await asyncio.get_running_loop().run_in_executor(
-            threads, self._gateway.answer, request, source
-        )
+        answer = await asyncio.get_running_loop().run_in_executor(share, self._gateway.answer, request, source)
         if pieces is None:
             answer.headers.append(("Connection", "close"))
-        await self._send(send, answer, request, threads, connection)
+        await self._send(send, answer, request, share, connection)
 
     async def _read(self, receive: _Receive) -> bytes:
         """The whole body, or a byte more than is allowed."""
@@ -171,7 +170,7 @@ class Application:
         send: _Send,
         answer: HttpAnswer,
         request: HttpRequest,
-        pool: Threads,
+        pool: ThreadPoolExecutor | Share,
         connection: Connection | None = None,
     ) -> None:
         body = answer.body
@@ -193,7 +192,7 @@ class Application:
         try:
             await send(start)
             if request.method != "HEAD":
-                if connection is not None and isinstance(body, FileRange | FileRanges):
+                if connection is not None and isinstance(pool, Share) and isinstance(body, FileRange | FileRanges):
                     await self._send_files(connection, body, pool)
                 else:
                     await self._stream(send, body, pool, connection)
@@ -201,13 +200,13 @@ class Application:
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, body.close)
 
-    async def _send_files(self, connection: Connection, body: FileRange | FileRanges, pool: Threads) -> None:
+    async def _send_files(self, connection: Connection, body: FileRange | FileRanges, share: Share) -> None:
         """Have the kernel send files, one after the other."""
         try:
             await connection.drained(self.patience)
             with connection.socket() as shared:
-                pace = Pace(self.patience, lambda: pool.crowded)
-                await asyncio.get_running_loop().run_in_executor(pool, _send_each, shared, body, self.patience, pace)
+                pace = Pace(self.patience, share.crowded)
+                await asyncio.get_running_loop().run_in_executor(share, _send_each, shared, body, self.patience, pace)
         except ClientGone:
             connection.lost()
         except OSError:
@@ -217,7 +216,7 @@ class Application:
             connection.sent(body.length or 0)
 
     async def _stream(
-        self, send: _Send, body: FileRange | Pieces, pool: Threads, connection: Connection | None
+        self, send: _Send, body: FileRange | Pieces, pool: Executor, connection: Connection | None
     ) -> None:
         loop = asyncio.get_running_loop()
         at = 0

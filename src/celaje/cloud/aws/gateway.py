@@ -8,9 +8,11 @@ is a 500.
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import ipaddress
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from typing import Protocol
@@ -41,6 +43,9 @@ _UNBOUND = Session()  # until the dispatcher has opened a transaction; to query 
 _SERVERS = {"s3": "AmazonS3", "ec2": "AmazonEC2"}
 # Services that are one for all regions: clients sign for whichever they were set to.
 _GLOBAL = ("iam", "sts", "organizations")
+
+_KEYS = 4096  # whose accounts are remembered
+_KEY = re.compile(r"(?:Credential=|AWSAccessKeyId=)([^/&,%\s]{1,128})")
 
 _TOO_LARGE = AwsError("RequestEntityTooLarge", f"The body must not be larger than {BODY} bytes", 413)
 
@@ -85,6 +90,7 @@ class Gateway:
         self._token_key = token_key if token_key is not None else secrets.token_bytes(32)
         self._cross_origin = cross_origin
         self._clock = clock
+        self._accounts: dict[str, str] = {}  # of keys that have signed
 
     def service_of(self, request: HttpRequest) -> str:
         """The service that a request is for, as far as its headers and its query tell: what it is signed for, else by
@@ -113,6 +119,19 @@ class Gateway:
                     return name
             return "ec2"
         return "s3"
+
+    def account_of(self, request: HttpRequest) -> str:
+        """Whose the request is, if the key that it names has signed before: nobody has verified that it signs this one.
+        Otherwise "", as for requests that nobody signs."""
+        named = _KEY.search(request.header("authorization") or request.query)
+        return self._accounts.get(named[1], "") if named else ""
+
+    def _remember(self, access_key: str, account: str) -> None:
+        if self._accounts.get(access_key) != account:
+            while len(self._accounts) >= _KEYS:
+                with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread was quicker
+                    del self._accounts[next(iter(self._accounts))]
+            self._accounts[access_key] = account
 
     def streams(self, request: HttpRequest) -> bool:
         """Whether the request's body is read by the action: to be asked before reading it."""
@@ -182,8 +201,13 @@ class Gateway:
             raise Denial(Reason.VERSION_2)
         now = self._clock()
         verified = self._verified(request, signed, now)
-        if not verified.caller.account and service != "s3":
+        account = verified.caller.account
+        if not account and service != "s3":
             raise Denial(Reason.MISSING)
+        if signed is not None:
+            self._remember(signed.access_key, account)
+        if not request.belongs_to(account):
+            raise AwsError("SlowDown", "Please reduce your request rate.", 503)
         region = self._region(signed, service)
         routed = route(model.service(service), request)
         body = self._body(request, routed, service, verified, source, into)

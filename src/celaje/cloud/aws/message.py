@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +18,8 @@ processes connect as any program of this host does: without an address of their 
 class HttpRequest:
     """`path` and `query` are as the client sent them, percent-encoded. `headers` have names in lower case, in the
     order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: it came through TLS. `inside`: it came
-    to INSIDE, from an instance.
+    to INSIDE, from an instance. `belongs_to` is told whose it is, once that is verified, and says whether the account
+    may have what the request takes meanwhile.
     """
 
     method: str
@@ -28,6 +30,7 @@ class HttpRequest:
     source: str = "127.0.0.1"
     secure: bool = False
     inside: bool = False
+    belongs_to: Callable[[str], bool] = lambda account: True
     _index: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,50 +1,164 @@
-"""Threads that wait for clients: who is slow may hold one as long as nobody else wants it.
+"""Threads that wait for clients: no account has them all, and who is slow has one as long as nobody else wants it.
 
-A signed request can make its body last for days. So a client that sends or takes less than LEAST on the average of a
-while (Pace) is let go once others wait for a thread (Threads.crowded), and not before: a slow line is no mistake.
+A signed request can make its body last for days, and an account can make many of them. So
+
+- an account may have another thread while it has fewer than twice as many as are free (Threads). One alone gets two
+  thirds of them, of two each gets two fifths, and whoever has none finds one. What is more waits for the account's own
+  to come back;
+- a client that sends or takes less than LEAST on the average of a while (Pace) is let go once somebody waits for whom
+  that makes room (Share.crowded), and not before: a slow line is no mistake.
+
+    share = threads.share(account)          # as far as it is known before anything is verified
+    future = share.submit(answer, request)  # an executor for one request
+    share.belongs_to(account)               # from within: it is known now
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import NamedTuple, ParamSpec, TypeVar
 
 LEAST = 16 << 10
 """Bytes a second that a client must send or take where others wait."""
+
+_TIMES = 2  # as many as are free may be an account's
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class Threads(ThreadPoolExecutor):
-    """At most `count` threads, which know whether somebody waits for one."""
+class _Waiting(NamedTuple):
+    order: int
+    share: Share
+    work: Callable[[], None]
+    cancel: Callable[[], object]
+
+
+class Threads:
+    """`count` threads, and who has them."""
 
     def __init__(self, count: int, name: str) -> None:
-        super().__init__(count, thread_name_prefix=name)
-        self._waiting = 0
-        self._counting = threading.Lock()
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._free = count
+        self._having: Counter[str] = Counter()
+        self._waiting: dict[str, deque[_Waiting]] = {}
+        self._order = itertools.count()
+        self._ended = False
 
-    @property
+    def share(self, account: str) -> Share:
+        """The threads as a request of that account has them."""
+        return Share(self, account)
+
+    def shutdown(self) -> None:
+        """Finish what has begun; what has not is cancelled."""
+        with self._lock:
+            self._ended = True
+            waiting, self._waiting = self._waiting, {}
+        for each in itertools.chain.from_iterable(waiting.values()):
+            each.cancel()
+        self._pool.shutdown()
+
+    def _may_begin(self, account: str) -> bool:
+        return self._having[account] < _TIMES * self._free
+
+    def _add(self, share: Share, work: Callable[[], None], cancel: Callable[[], object]) -> None:
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("these threads have ended")
+            waiting = _Waiting(next(self._order), share, work, cancel)
+            self._waiting.setdefault(share.account, deque()).append(waiting)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Let begin what may: of the account that has the fewest, of such the one that has waited longest."""
+        while self._free and self._waiting:
+            account = min(self._waiting, key=lambda name: (self._having[name], self._waiting[name][0].order))
+            if not self._may_begin(account):
+                return
+            waiting = self._waiting[account]
+            first = waiting.popleft()
+            if not waiting:
+                del self._waiting[account]
+            self._free -= 1
+            self._having[account] += 1
+            self._pool.submit(self._run, first.share, first.work)
+
+    def _run(self, share: Share, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            with self._lock:
+                self._free += 1
+                self._leave(share.account)
+                self._begin()
+
+    def _leave(self, account: str) -> None:
+        self._having[account] -= 1
+        if not self._having[account]:
+            del self._having[account]
+
+    def _move(self, share: Share, account: str) -> bool:
+        """A thread that was one account's is another's, unless that may have no more."""
+        with self._lock:
+            if share.account == account:
+                return True
+            self._free += 1
+            may = self._may_begin(account)
+            self._free -= 1
+            if may:
+                self._leave(share.account)
+                self._having[account] += 1
+                share.account = account
+                self._begin()
+            return may
+
+    def _crowded(self, account: str) -> bool:
+        with self._lock:
+            if not self._waiting:
+                return False
+            having = self._having[account]
+            return account in self._waiting or any(self._having[other] <= having for other in self._waiting)
+
+
+class Share(Executor):
+    """The threads as one request has them, one at a time."""
+
+    def __init__(self, threads: Threads, account: str) -> None:
+        self._threads = threads
+        self.account = account
+
     def crowded(self) -> bool:
-        """Whether something that was submitted has not begun."""
-        return self._waiting > 0
+        """Whether somebody waits who has no more threads than this one's account, or the account itself does."""
+        return self._threads._crowded(self.account)
+
+    def belongs_to(self, account: str) -> bool:
+        """The thread on which this is called is that account's. False if it may have no more: let go of it then."""
+        return self._threads._move(self, account)
 
     def submit(
         self, fn: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
         """As of any executor."""
+        future: Future[Result] = Future()
 
-        def begin() -> Result:
-            with self._counting:
-                self._waiting -= 1
-            return fn(*args, **kwargs)
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
-        with self._counting:
-            self._waiting += 1
-        return super().submit(begin)
+        self._threads._add(self, work, future.cancel)
+        return future
 
 
 class Pace:
