@@ -141,11 +141,12 @@ def test_an_address_that_moves_or_whose_network_has_gone_leads_where_it_is(
 def test_what_no_network_says_is_counted_and_goes_no_further(both: tuple[AttachedGuest, AttachedGuest]) -> None:
     x, y = both
     path = paths.runtime_directory() / "net-second.peer"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as anybody:
-        for message in (b"", b"\0" * 13, b"\0" * 14, bytes(8) + b"\6" + bytes(5) + b"\x45" * 4, bytes(range(200))):
-            anybody.sendto(message, str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as anybody:
+        anybody.connect(str(path))
+        for message in (b"\0", b"\0" * 13, b"\0" * 14, bytes(8) + b"\6" + bytes(5) + b"\x45" * 4, bytes(range(200))):
+            anybody.send(message)
         nobody = number(X).to_bytes(4, "big") + number("127.64.0.99").to_bytes(4, "big") + b"\x11\0\x40\0\0\0"
-        anybody.sendto(nobody + bytes(20), str(path))
+        anybody.send(nobody + bytes(20))
     counted = "packets of other networks to nobody"
     until(lambda: client.statistics("second").counters.get(counted), x, y)
     counters = client.statistics("second").counters

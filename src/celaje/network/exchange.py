@@ -4,10 +4,12 @@ What the host's kernel calls its own no guest reaches through NAT, and these add
 networks' processes pass such packets to each other, as internet gateways would: each network turns its half, as
 hairpin.py turns both.
 
-    x, known as X -> network of x:  from X to Y  ── datagram ──>  network of y:  from X to y, who is known as Y
+    x, known as X -> network of x:  from X to Y  ── message ──>  network of y:  from X to y, who is known as Y
 
 Whose a public address is says a symbolic link in the runtime directory, made by the network that has the address;
-it leads to that network's socket there. Links of a process that was killed lead to a socket that refuses.
+it leads to the socket at which that network listens. Links of a process that was killed lead to one that refuses. A
+network connects to another with its first packet for it; the connection carries packets one way, as a machine's link
+carries frames (link.py).
 
     public/A.B.C.D -> ../net-NAME.peer
 
@@ -21,7 +23,7 @@ looked at as a packet from outside all the same: rules, routes and access lists 
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
 import os
 import socket
 import struct
@@ -35,6 +37,7 @@ from celaje.network.checksum import pseudo_header_sum
 from celaje.network.event_loop import READ, EventLoop
 from celaje.network.hairpin import CHECKSUM_AT, SHORTEST, translated_error, with_checksum
 from celaje.network.interface import Interface
+from celaje.network.link import Link
 from celaje.network.network import Network
 from celaje.network.outside import Packet
 from celaje.network.spawn import checked_name
@@ -42,8 +45,10 @@ from celaje.network.spawn import checked_name
 DIRECTORY = "public"
 GOOD_SECONDS = 1.0  # how long a look at a link is good for
 MOST_KNOWN = 4_096  # looks that are remembered
-A_TURN = 64  # packets taken before others have their turn
 BUFFER = 1 << 20
+BACKLOG = 128
+
+log = logging.getLogger(__name__)
 
 _head = struct.Struct("!IIBBBxH")
 
@@ -51,6 +56,12 @@ _head = struct.Struct("!IIBBBxH")
 def peer_path(name: str) -> Path:
     """The socket at which the network `name` takes other networks' packets."""
     return paths.runtime_directory() / f"net-{checked_name(name)}.peer"
+
+
+def _seqpacket() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    return made
 
 
 class Exchange:
@@ -62,20 +73,26 @@ class Exchange:
         self._counters = counters
         self._directory = paths.made(paths.runtime_directory() / DIRECTORY)
         self._path = peer_path(name)
-        self._known: dict[int, tuple[float, str | None]] = {}  # address -> until when, the socket of whose it is
+        self._known: dict[int, tuple[float, str | None]] = {}  # address -> until when, whose it is
+        self._outward: dict[str, Link] = {}  # by the names of others' sockets
+        self._inward: set[Link] = set()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()  # of a process that was killed: this one has the network's lock
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._socket = _seqpacket()
         self._socket.bind(str(self._path))
+        self._socket.listen(BACKLOG)
         network.on_public = self._public
-        loop.watch(self._socket.fileno(), READ, self._ready)
+        loop.watch(self._socket.fileno(), READ, self._accept)
 
     def close(self) -> None:
         """The network is reached no more, and its addresses are nobody's."""
         self._network.on_public = None
         for address in self._network.publics:
             self._public(address, False)
+        for link in (*self._outward.values(), *self._inward):
+            link.close()
+        self._outward.clear()
+        self._inward.clear()
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
@@ -89,17 +106,19 @@ class Exchange:
         target = f"../{self._path.name}"
         if has:
             aside = link.with_name(f"{link.name}.{os.getpid()}")
-            with contextlib.suppress(FileNotFoundError):
-                aside.unlink()
-            aside.symlink_to(target)
-            aside.replace(link)
+            try:
+                aside.unlink(missing_ok=True)
+                aside.symlink_to(target)
+                aside.replace(link)
+            except OSError as error:
+                log.warning("machines of other networks do not reach %s: %s", ipv4.text(address), error)
             return
         with contextlib.suppress(OSError):
             if os.readlink(link) == target:
                 link.unlink()
 
-    def _socket_of(self, address: int) -> str | None:
-        """Where another network takes packets to this address."""
+    def _owner(self, address: int) -> str | None:
+        """The name of the socket of another network which has this address."""
         known = self._known.get(address)
         now = self._loop.now
         if known is not None and known[0] > now:
@@ -108,7 +127,7 @@ class Exchange:
         with contextlib.suppress(OSError):
             target = os.readlink(self._directory / ipv4.text(address)).removeprefix("../")
             if target != self._path.name and "/" not in target:
-                found = str(self._path.with_name(target))
+                found = target
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[address] = (now + GOOD_SECONDS, found)
@@ -119,7 +138,7 @@ class Exchange:
     def took(self, interface: Interface, packet: Packet) -> bool:
         """Whether the packet was another network's, and has been taken there, or dropped on the way."""
         public = interface.public_address
-        if public is None or (there := self._socket_of(packet.destination)) is None:
+        if public is None or (owner := self._owner(packet.destination)) is None:
             return False
         if self._network.leaves_as(interface, packet.destination) != public:
             return False
@@ -130,24 +149,41 @@ class Exchange:
         if protocol == ipv4.ICMP:
             payload = memoryview(translated_error(payload, interface.address, source, source_side=False))
         head = _head.pack(source, packet.destination, protocol, packet.tos, max(packet.ttl - 1, 1), packet.gso_size)
-        try:
-            self._socket.sendmsg([head, payload], [], 0, there)
-        except BlockingIOError:
-            self._counters["packets that another network did not take in time"] += 1
-        except OSError as error:
-            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
-                self._counters[f"packets to other networks that failed ({errno.errorcode[error.errno or 0]})"] += 1
+        link = self._outward.get(owner) or self._connected(owner)
+        if link is None:  # it has gone
             self._known[packet.destination] = (self._loop.now + GOOD_SECONDS, None)
             return False
+        if not link.transmit([head, payload]):
+            self._counters["packets that another network did not take in time"] += 1
         return True
 
-    def _ready(self, _events: int) -> None:
-        for _ in range(A_TURN):
-            try:
-                message = memoryview(self._socket.recv(ipv4.LONGEST + _head.size))
-            except BlockingIOError:
-                return
-            self._arrived(message)
+    def _connected(self, owner: str) -> Link | None:
+        made = _seqpacket()
+        try:
+            made.connect(str(self._path.with_name(owner)))
+        except OSError:
+            made.close()
+            return None
+        link = self._outward[owner] = Link(
+            self._loop, made, lambda _message: None, lambda: 0.0, lambda _waits: None, lambda: self._left(owner)
+        )
+        return link
+
+    def _left(self, owner: str) -> None:
+        self._outward.pop(owner).close()
+
+    def _accept(self, _events: int) -> None:
+        with contextlib.suppress(OSError):  # who is not accepted has gone, or asks again
+            connection, _ = self._socket.accept()
+            connection.setblocking(False)
+            link = Link(
+                self._loop, connection, self._arrived, lambda: 0.0, lambda _waits: None, lambda: self._gone(link)
+            )
+            self._inward.add(link)
+
+    def _gone(self, link: Link) -> None:
+        self._inward.discard(link)
+        link.close()
 
     def _arrived(self, message: memoryview) -> None:
         payload = message[_head.size :]
