@@ -174,6 +174,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "NoDevice": ""}]},
         "InvalidBlockDeviceMapping",
     ),
+    "more volumes than an instance takes": (
+        {"BlockDeviceMappings": [{"DeviceName": f"/dev/xvdb{a}", "Ebs": {"VolumeSize": 1}} for a in range(32)]},
+        "AttachmentLimitExceeded",
+    ),
+    "an interface with a long description": (
+        {"NetworkInterfaces": [{"DeviceIndex": 0, "Description": "x" * 256}]},
+        "InvalidParameterValue",
+    ),
     "tags of something else": (
         {"TagSpecifications": [{"ResourceType": "vpc", "Tags": [{"Key": "a", "Value": "b"}]}]},
         "InvalidParameterValue",

@@ -92,6 +92,9 @@ def test_secondary_addresses_are_assigned_move_and_are_taken_away(ec2: Any, subn
         code, _ = refusal(ec2.unassign_private_ip_addresses, NetworkInterfaceId=other, PrivateIpAddresses=[wrong])
         assert code == "InvalidParameterValue"
     assert refusal(ec2.assign_private_ip_addresses, NetworkInterfaceId=other)[0] == "InvalidParameterCombination"
+    assert refusal(ec2.assign_private_ip_addresses, NetworkInterfaceId=other, SecondaryPrivateIpAddressCount=-1)[0] == (
+        "InvalidParameterValue"
+    )
     assert (
         refusal(ec2.assign_private_ip_addresses, NetworkInterfaceId=other, SecondaryPrivateIpAddressCount=60)[0]
         == "PrivateIpAddressLimitExceeded"
@@ -210,6 +213,7 @@ def test_an_instance_is_launched_with_several_interfaces(
     assert addresses(first) == [(address(subnet, 80), True), (address(subnet, 81), False)]
     assert second["NetworkInterfaceId"] == existing
     assert [one["Attachment"]["DeleteOnTermination"] for one in (first, second)] == [True, False]
+    free = created(ec2, subnet)["NetworkInterfaceId"]
     refused = [
         ([{"DeviceIndex": 1, "SubnetId": subnet["SubnetId"]}], "InvalidParameterValue"),
         ([{"DeviceIndex": 0}, {"DeviceIndex": 0}], "InvalidParameterValue"),
@@ -218,7 +222,19 @@ def test_an_instance_is_launched_with_several_interfaces(
         ([{"DeviceIndex": index} for index in range(3)], "AttachmentLimitExceeded"),
         ([{"DeviceIndex": 0, "SecondaryPrivateIpAddressCount": 2}], "PrivateIpAddressLimitExceeded"),
         ([{"DeviceIndex": 0, "NetworkInterfaceId": existing}], "InvalidNetworkInterface.InUse"),
+        (
+            [{"DeviceIndex": 0, "NetworkInterfaceId": free, "SubnetId": subnet["SubnetId"]}],
+            "InvalidParameterCombination",
+        ),
+        ([{"DeviceIndex": 0, "NetworkInterfaceId": free, "Groups": ["sg-1"]}], "InvalidParameterCombination"),
     ]
+    elsewhere = {"AvailabilityZone": "us-east-1b"}
+    one = {"DeviceIndex": 0, "NetworkInterfaceId": free}
+    code, _ = refusal(
+        ec2.run_instances, ImageId="ami-0123456789abcdef0", MinCount=1, MaxCount=1, InstanceType="t3.nano",
+        NetworkInterfaces=[one], Placement=elsewhere,
+    )  # fmt: skip
+    assert code == "InvalidParameterValue"
     for interfaces, code in refused:
         request = {"MinCount": 1, "MaxCount": 1, "InstanceType": "t3.nano", "NetworkInterfaces": interfaces}
         assert refusal(ec2.run_instances, ImageId="ami-0123456789abcdef0", **request)[0] == code, interfaces

@@ -141,6 +141,26 @@ def test_permissions_for_nobody_are_refused(
     assert refusal(owner.client().modify_image_attribute, ImageId=image, LaunchPermission=permission)[0] == code
 
 
+def test_an_image_is_shared_with_a_thousand_accounts_and_no_more(served_cloud: ServedCloud, owner: Owner) -> None:
+    image, _ = made(served_cloud, owner)
+    ec2 = owner.client()
+    many = [{"UserId": f"{number:012d}"} for number in range(1001)]
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": many[1:]})
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": many[1:3]})
+    code, _ = refusal(ec2.modify_image_attribute, ImageId=image, LaunchPermission={"Add": many[:1]})
+    assert code == "ResourceLimitExceeded"
+    found = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")["LaunchPermissions"]
+    assert found == many[1:]
+
+
+def test_a_description_that_no_image_is_made_with_is_none_that_one_is_given(
+    served_cloud: ServedCloud, owner: Owner
+) -> None:
+    image, _ = made(served_cloud, owner)
+    code, _ = refusal(owner.client().modify_image_attribute, ImageId=image, Description={"Value": "x" * 256})
+    assert code == "InvalidParameterValue"
+
+
 def test_a_deprecated_image_is_found_by_who_knows_it(served_cloud: ServedCloud, owner: Owner, other: Owner) -> None:
     image, _ = made(served_cloud, owner, public=True)
     mine, theirs = owner.client(), other.client()

@@ -381,3 +381,7 @@ def test_an_image_is_made_of_an_instances_volumes(act: Actor, database: Database
         act(images.create_image, InstanceId=machine, Name="mine")
     with refused("InvalidAMIName.Malformed"):
         act(images.create_image, InstanceId=machine, Name="no*")
+    smaller = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 4}}]
+    with refused("InvalidBlockDeviceMapping", "smaller than snapshot"):
+        act(images.create_image, InstanceId=machine, Name="small", BlockDeviceMappings=smaller)
+    assert len(act(snapshots.describe_snapshots, OwnerIds=["self"])["Snapshots"]) == 2, "nothing of it is left"

@@ -405,6 +405,22 @@ def test_nat_gateways_that_cannot_be_are_refused_and_leave_nothing(ec2: Any, mad
     ec2.delete_subnet(SubnetId=made.subnet)
 
 
+def test_a_nat_gateways_interface_is_as_it_is(ec2: Any, made: Made) -> None:
+    gateway = ec2.create_nat_gateway(SubnetId=made.subnet, ConnectivityType="private")["NatGateway"]
+    interface = {"NetworkInterfaceId": gateway["NatGatewayAddresses"][0]["NetworkInterfaceId"]}
+    [before] = ec2.describe_network_interfaces(Filters=by("subnet-id", made.subnet))["NetworkInterfaces"]
+    group = ec2.describe_security_groups(Filters=by("vpc-id", made.vpc))["SecurityGroups"][0]["GroupId"]
+    requests: list[tuple[Any, dict[str, Any]]] = [
+        (ec2.modify_network_interface_attribute, {"Groups": [group]}),
+        (ec2.modify_network_interface_attribute, {"SourceDestCheck": {"Value": True}}),
+        (ec2.reset_network_interface_attribute, {"SourceDestCheck": "true"}),
+        (ec2.assign_private_ip_addresses, {"SecondaryPrivateIpAddressCount": 1}),
+    ]
+    for action, request in requests:
+        assert refusal(action, **interface, **request)[0] == "AuthFailure"
+    assert ec2.describe_network_interfaces(Filters=by("subnet-id", made.subnet))["NetworkInterfaces"] == [before]
+
+
 def test_a_nat_gateway_fails_in_a_vpc_without_an_internet_gateway(ec2: Any, owner: Owner, made: Made) -> None:
     address = ec2.allocate_address()["AllocationId"]
     asked = {"SubnetId": made.subnet, "AllocationId": address}
@@ -475,6 +491,10 @@ def test_entries_are_asked_in_the_order_of_their_numbers(ec2: Any, owner: Owner,
         ({"Ipv6CidrBlock": "::/0"}, "MissingParameter"),
         ({"Protocol": "carrier-pigeon"}, "InvalidParameterValue"),
         ({"Protocol": "256"}, "InvalidParameterValue"),
+        ({"Protocol": "\N{SUPERSCRIPT TWO}"}, "InvalidParameterValue"),
+        ({"Protocol": "\N{ARABIC-INDIC DIGIT SIX}"}, "InvalidParameterValue"),
+        ({"CidrBlock": "10.0.0.0/\N{FULLWIDTH DIGIT EIGHT}"}, "InvalidParameterValue"),
+        ({"Protocol": "006"}, "MissingParameter"),  # TCP, which has ports
         ({"Protocol": "6"}, "MissingParameter"),
         ({"Protocol": "6", "PortRange": {"From": 9, "To": 8}}, "InvalidParameterValue"),
         ({"Protocol": "1"}, "MissingParameter"),

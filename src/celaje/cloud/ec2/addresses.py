@@ -14,7 +14,7 @@ from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2.internet_gateways import refuse_without_gateway
 from celaje.cloud.ec2.kinds import Kind
-from celaje.cloud.ec2.network_interfaces import INTERFACES, is_gateways, of_instances
+from celaje.cloud.ec2.network_interfaces import INTERFACES, of_instances, refuse_a_gateways
 from celaje.cloud.ec2.private_addresses import secondary_addresses
 from celaje.cloud.ec2.public_addresses import (
     assign_public,
@@ -158,9 +158,9 @@ def associate_address(call: Call, request: ec2.AssociateAddressRequestTypeDef) -
                 f"resource {interface.id} is already associated with associate-id {former.association}",
             )
         former.leave()
-    _refuse_a_gateways(address, interface)
+    refuse_a_gateways(interface)
     if address.interface:
-        _refuse_a_gateways(address, call.session.get_one(NetworkInterface, address.interface))
+        refuse_a_gateways(call.session.get_one(NetworkInterface, address.interface))
     refuse_without_gateway(call, interface.vpc)
     _leave(call, address)
     if not private:
@@ -169,17 +169,6 @@ def associate_address(call: Call, request: ec2.AssociateAddressRequestTypeDef) -
     address.private_address = private
     call.wake("networks")
     return {"AssociationId": address.association}
-
-
-def _refuse_a_gateways(address: ElasticAddress, interface: NetworkInterface) -> None:
-    """AwsError if the interface is a NAT gateway's, which keeps its address as long as it is there."""
-    if is_gateways(interface):
-        raise AwsError(
-            "AuthFailure",
-            f"You do not have permission to access the specified resource: {interface.id} is a NAT gateway's, and so "
-            f"is its address as long as it is there; {address.id} stays as it is.",
-            403,
-        )
 
 
 def _leave(call: Call, address: ElasticAddress) -> None:
@@ -213,7 +202,7 @@ def disassociate_address(call: Call, request: ec2.DisassociateAddressRequestType
     else:
         address = _named(call, None, public)
     if address.interface:
-        _refuse_a_gateways(address, call.session.get_one(NetworkInterface, address.interface))
+        refuse_a_gateways(call.session.get_one(NetworkInterface, address.interface))
     _leave(call, address)
     return {}
 

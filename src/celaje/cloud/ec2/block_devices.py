@@ -23,6 +23,7 @@ from celaje.cloud.state.volumes import Volume, VolumeAttachment
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
 
+MOST = 32  # volumes at one instance; the SCSI controller has more targets than that
 _DEVICE = re.compile(r"(?:/dev/)?(?:sd|xvd|hd)[a-z]{1,2}[0-9]{0,2}")
 _INSTANCE_STORE = re.compile(r"ephemeral([0-9]|1[0-9]|2[0-3])")
 
@@ -125,6 +126,8 @@ def at_launch(
     disks = disks_of(image.devices, mappings)
     if not any(disk.device == image.root_device for disk in disks):
         raise AwsError("InvalidBlockDeviceMapping", f"The root device {image.root_device} cannot be left out")
+    if len(disks) > MOST:
+        raise AwsError("AttachmentLimitExceeded", f"An instance has at most {MOST} volumes, and {len(disks)} are asked")
     for disk in disks:
         volume = volumes.add(
             call,

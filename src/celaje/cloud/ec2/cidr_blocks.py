@@ -15,7 +15,7 @@ def checked_cidr(text: str, parameter: str = "cidrBlock") -> ipaddress.IPv4Netwo
     InvalidParameterValue for what is none."""
     try:
         address, slash, length = text.partition("/")
-        if not slash or not length.isdigit():
+        if not slash or not (length.isascii() and length.isdigit()):
             raise ValueError(text)
         return ipaddress.IPv4Network((address, int(length)), strict=False)
     except ValueError as error:

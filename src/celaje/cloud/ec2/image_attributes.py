@@ -8,6 +8,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2 import sharing
 from celaje.cloud.ec2.images import described_device, found
+from celaje.cloud.ec2.snapshots import checked_description
 from celaje.cloud.state.permissions import revoke_all
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def modify_image_attribute(call: Call, request: ec2.ModifyImageAttributeRequestT
             f"No attribute of an image that can be modified is specified: Description, ImdsSupport or {_PERMISSION}",
         )
     if text is not None:
-        image.description = text
+        image.description = checked_description(text)
     if imds is not None:
         if imds != "v2.0":
             raise AwsError("InvalidParameterValue", f"Value ({imds[:64]}) for ImdsSupport is invalid. It must be v2.0.")

@@ -121,12 +121,7 @@ def _device(call: Call, disk: Disk) -> BlockDevice:
     snapshot = snapshots.found(call, disk.snapshot) if disk.snapshot else None
     if snapshot is not None and snapshot.state != "completed":
         raise AwsError("IncorrectState", f"Snapshot '{snapshot.id}' is not 'completed'.")
-    size = disk.size or (snapshot.size if snapshot else 0)
-    if snapshot is not None and size < snapshot.size:
-        raise AwsError(
-            "InvalidBlockDeviceMapping",
-            f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size}GB",
-        )
+    size = images.sized(disk, snapshot)
     kind = disk.kind or volume_kinds.DEFAULT
     volume_kinds.checked(kind, size, disk.iops, disk.throughput)
     return BlockDevice(

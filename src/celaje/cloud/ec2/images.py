@@ -14,7 +14,7 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_by_type
 from celaje.cloud.ec2 import quotas, snapshots, volume_kinds
-from celaje.cloud.ec2.block_devices import disks_of
+from celaje.cloud.ec2.block_devices import Disk, disks_of
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
@@ -181,7 +181,7 @@ def _devices(
             snapshot = snapshots.add(call, volume, text, tags).id
         elif snapshot:
             snapshots.found(call, snapshot)
-        size = disk.size or (call.session.get_one(Snapshot, snapshot).size if snapshot else 0)
+        size = sized(disk, call.session.get_one(Snapshot, snapshot) if snapshot else None)
         volume_kinds.checked(disk.kind or volume_kinds.DEFAULT, size, disk.iops, disk.throughput)
         found.append(
             BlockDevice(
@@ -197,6 +197,18 @@ def _devices(
     if not any(one.device == instance.root_device for one in found):
         raise AwsError("InvalidBlockDeviceMapping", f"The root device {instance.root_device} cannot be left out")
     return found
+
+
+def sized(disk: Disk, snapshot: Snapshot | None) -> int:
+    """How many GiB a volume of an image's block device has. AwsError InvalidBlockDeviceMapping for one that is smaller
+    than its snapshot, of which nothing could be launched."""
+    size = disk.size or (snapshot.size if snapshot else 0)
+    if snapshot is not None and size < snapshot.size:
+        raise AwsError(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size}GB",
+        )
+    return size
 
 
 @ACTIONS.action

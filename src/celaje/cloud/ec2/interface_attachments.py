@@ -16,7 +16,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance
 from celaje.cloud.ec2.instance_types import TYPES
-from celaje.cloud.ec2.network_interfaces import INTERFACES, attach, of_instances
+from celaje.cloud.ec2.network_interfaces import INTERFACES, attach, of_instances, refuse_a_gateways
 from celaje.cloud.ec2.private_addresses import add_secondary, remove_secondary, secondary_addresses
 from celaje.cloud.ec2.public_addresses import elastic_addresses
 from celaje.cloud.state.instances import RUNNING, STOPPED, Instance
@@ -134,6 +134,7 @@ def detach_network_interface(call: Call, request: ec2.DetachNetworkInterfaceRequ
 def assign_private_ip_addresses(call: Call, request: ec2.AssignPrivateIpAddressesRequestTypeDef) -> Answer:
     """Addresses that are said, or so many that are free. One that another interface has moves if that is allowed."""
     interface = INTERFACES.find(call, request["NetworkInterfaceId"])
+    refuse_a_gateways(interface)
     said, count = list(request.get("PrivateIpAddresses") or ()), request.get("SecondaryPrivateIpAddressCount") or 0
     if request.get("Ipv4Prefixes") or request.get("Ipv4PrefixCount"):
         raise AwsError("UnsupportedOperation", "Interfaces here have no prefixes; leave them out")
@@ -141,6 +142,11 @@ def assign_private_ip_addresses(call: Call, request: ec2.AssignPrivateIpAddresse
         raise AwsError(
             "InvalidParameterCombination",
             "Either privateIpAddress or secondaryPrivateIpAddressCount must be given, and not both",
+        )
+    if count < 0:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ({count}) for parameter secondaryPrivateIpAddressCount is invalid. It must not be negative.",
         )
     own = secondary_addresses(call.session, [interface.id])[interface.id]
     new = [one for one in dict.fromkeys(said) if one not in own]

@@ -13,6 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.instance_types import InstanceType
 from celaje.cloud.ec2.interface_attachments import MOST_CARDS
+from celaje.cloud.ec2.network_interface_actions import checked_description
 from celaje.cloud.ec2.private_addresses import said_addresses, secondary_addresses
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.vpcs import default_vpc
@@ -124,8 +125,8 @@ def _of_interface(
             "The associatePublicIPAddress parameter cannot be specified when launching with multiple network "
             "interfaces.",
         )
-    if named := given.get("NetworkInterfaceId"):
-        return _existing(call, named, most, index, bool(deleted))
+    if given.get("NetworkInterfaceId"):
+        return _existing(call, request, given, most, index)
     subnet = _subnet(call, given.get("SubnetId"), request)
     said = said_addresses(given.get("PrivateIpAddress"), given.get("PrivateIpAddresses") or (), given)
     for address in (said.primary, *said.secondary):
@@ -138,12 +139,25 @@ def _of_interface(
         said.count,
         index,
         alone and (subnet.public_addresses if public is None else public),
-        given.get("Description") or "",
+        checked_description(given.get("Description")),
         True if deleted is None else deleted,
     )
 
 
-def _existing(call: Call, named: str, most: int, index: int, deleted: bool) -> LaunchNetwork:
+def _existing(
+    call: Call,
+    request: ec2.RunInstancesRequestTypeDef,
+    given: ec2.InstanceNetworkInterfaceSpecificationUnionTypeDef,
+    most: int,
+    index: int,
+) -> LaunchNetwork:
+    named = given["NetworkInterfaceId"]
+    for member in ("SubnetId", "Groups", "PrivateIpAddress", "PrivateIpAddresses", "SecondaryPrivateIpAddressCount"):
+        if given.get(member):
+            raise AwsError(
+                "InvalidParameterCombination",
+                f"A network interface ID and {member} may not be specified together: {named} has its own",
+            )
     if most > 1:
         raise AwsError(
             "InvalidParameterCombination", "A network interface can be given to one instance: maxCount must be 1"
@@ -154,11 +168,11 @@ def _existing(call: Call, named: str, most: int, index: int, deleted: bool) -> L
     if interface.attachment:
         raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{named}] in use.")
     return LaunchNetwork(
-        call.session.get_one(Subnet, interface.subnet),
+        _subnet(call, interface.subnet, request),
         (),
         secondary=secondary_addresses(call.session, [interface.id])[interface.id],
         device_index=index,
-        delete_on_termination=deleted,
+        delete_on_termination=bool(given.get("DeleteOnTermination")),
         interface=interface.id,
     )
 

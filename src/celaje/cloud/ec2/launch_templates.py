@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,11 @@ def _add_version(
         raise AwsError(
             "VersionLimitExceeded",
             f"A launch template has at most {quotas.LAUNCH_TEMPLATE_VERSIONS} versions; delete some first.",
+        )
+    if len(json.dumps(data, default=str)) > quotas.LAUNCH_TEMPLATE_BYTES:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"The parameters of a launch template have at most {quotas.LAUNCH_TEMPLATE_BYTES} bytes; leave some out.",
         )
     template.made += 1
     version = LaunchTemplateVersion(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ ACTIONS = Actions("ec2")
 
 HIGHEST_NUMBER = 32766
 _PROTOCOLS = {"all": "-1", "icmp": "1", "tcp": "6", "udp": "17", "icmpv6": "58"}
+_NUMBER = re.compile(r"[0-9]{1,3}")
 _HIGHEST_PROTOCOL, _HIGHEST_PORT, _HIGHEST_TYPE = 255, 65535, 255
 
 
@@ -178,9 +180,11 @@ def _checked(request: Mapping[str, object]) -> NetworkAclEntry:
 
 def _protocol(said: str) -> str:
     protocol = _PROTOCOLS.get(said.lower(), said)
-    if protocol != "-1" and not (protocol.isdigit() and int(protocol) <= _HIGHEST_PROTOCOL):
+    if protocol == "-1":
+        return protocol
+    if not _NUMBER.fullmatch(protocol) or int(protocol) > _HIGHEST_PROTOCOL:
         raise AwsError("InvalidParameterValue", f"Invalid value '{said[:64]}' for IP protocol. Unknown protocol.")
-    return protocol
+    return str(int(protocol))  # 006 is TCP as well, with its ports
 
 
 def _cidr6(text: str) -> str:

@@ -17,6 +17,7 @@ from celaje.cloud.ec2.network_interfaces import (
     allocate,
     described,
     is_gateways,
+    refuse_a_gateways,
     release,
     set_groups,
 )
@@ -44,7 +45,8 @@ def change_groups(call: Call, interface: NetworkInterface, group_ids: Sequence[s
     call.wake("networks")
 
 
-def _checked_description(text: str | None) -> str:
+def checked_description(text: str | None) -> str:
+    """An interface's. AwsError InvalidParameterValue for one that is too long."""
     if text is not None and len(text) > LONGEST_DESCRIPTION:
         raise AwsError(
             "InvalidParameterValue",
@@ -77,7 +79,7 @@ def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequ
         subnet=subnet,
         groups=groups,
         private_address=said.primary,
-        description=_checked_description(request.get("Description")),
+        description=checked_description(request.get("Description")),
         now=call.now,
     )
     add_secondary(call.session, interface, said.secondary, said.count)
@@ -201,6 +203,7 @@ def modify_network_interface_attribute(
 ) -> Answer:
     """One attribute: its groups, its description, whether it goes when its instance ends."""
     interface = INTERFACES.find(call, request["NetworkInterfaceId"])
+    refuse_a_gateways(interface)
     possible = {"Groups", "Description", "SourceDestCheck", "Attachment"}
     asked = sorted(name for name in request if name not in ("NetworkInterfaceId", "DryRun"))
     if len(asked) != 1 or asked[0] not in possible:
@@ -211,7 +214,7 @@ def modify_network_interface_attribute(
     if "Groups" in request:
         change_groups(call, interface, request["Groups"])
     if "Description" in request:
-        interface.description = _checked_description(request["Description"].get("Value"))
+        interface.description = checked_description(request["Description"].get("Value"))
     if "SourceDestCheck" in request:
         interface.source_dest_check = bool(request["SourceDestCheck"].get("Value", True))
         call.wake("networks")
@@ -232,6 +235,7 @@ def reset_network_interface_attribute(
 ) -> Answer:
     """The source/destination check is as it was at first: it is done."""
     interface = INTERFACES.find(call, request["NetworkInterfaceId"])
+    refuse_a_gateways(interface)
     if not request.get("SourceDestCheck"):
         raise AwsError("InvalidParameterCombination", "One attribute must be given: sourceDestCheck")
     interface.source_dest_check = True

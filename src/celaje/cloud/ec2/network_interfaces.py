@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.kinds import Kind
 from celaje.cloud.ec2.private_addresses import (
     chosen_address,
@@ -112,6 +113,17 @@ def attach(
 def is_gateways(interface: NetworkInterface) -> bool:
     """Whether it is a NAT gateway's: then nobody else disposes of it."""
     return interface.attachment.startswith(GATEWAYS_ATTACHMENT)
+
+
+def refuse_a_gateways(interface: NetworkInterface) -> None:
+    """AwsError if the interface is a NAT gateway's: it and its addresses are as they are as long as that is there."""
+    if is_gateways(interface):
+        raise AwsError(
+            "AuthFailure",
+            f"You do not have permission to access the specified resource: {interface.id} is a NAT gateway's, and so "
+            "are its addresses as long as that is there.",
+            403,
+        )
 
 
 def release(session: Session, interface_id: str) -> None:

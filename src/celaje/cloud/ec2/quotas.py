@@ -30,6 +30,8 @@ NAT_GATEWAYS_PER_ZONE = 50
 CIDRS_PER_VPC = 5
 LAUNCH_TEMPLATES = 5_000
 LAUNCH_TEMPLATE_VERSIONS = 10_000  # of one template
+LAUNCH_TEMPLATE_BYTES = 64 << 10  # of one version as JSON: four times as much as all user data that there may be
+GRANTEES = 1_000  # accounts that an image or a snapshot is shared with
 VERSIONS_AT_ONCE = 200  # that a request deletes
 
 

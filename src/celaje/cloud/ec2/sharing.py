@@ -13,6 +13,7 @@ from typing import Any
 
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.ec2 import quotas
 from celaje.cloud.state import permissions
 
 EVERYBODY = "all"
@@ -71,8 +72,12 @@ def _accounts(side: Iterable[Mapping[str, Any]], code: str) -> Iterable[str]:
 
 
 def apply(call: Call, resource: str, change: SharingChange) -> None:
-    """Note the accounts; `public` is a column of the resource's own."""
+    """Note the accounts; `public` is a column of the resource's own. AwsError ResourceLimitExceeded."""
     permissions.change(call.session, resource, call.account, change.add, change.remove)
+    if change.add and len(permissions.grantees(call.session, resource)) > quotas.GRANTEES:
+        raise AwsError(
+            "ResourceLimitExceeded", f"{resource} can be shared with at most {quotas.GRANTEES} accounts; take some away"
+        )
 
 
 def described(call: Call, resource: str, public: bool) -> list[dict[str, str]]:

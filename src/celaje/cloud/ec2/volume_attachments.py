@@ -9,7 +9,7 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2 import volumes
-from celaje.cloud.ec2.block_devices import checked_device
+from celaje.cloud.ec2.block_devices import MOST, checked_device
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.state.instances import RUNNING, STOPPED, TERMINATED, Instance
 from celaje.cloud.state.volumes import VolumeAttachment
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
 
 ACTIONS = Actions("ec2")
-MOST = 32  # volumes at one instance; the SCSI controller has more targets than that
 
 
 def _instance(call: Call, identifier: str) -> Instance:

@@ -38,8 +38,9 @@ def granted_to(session: Session, accounts: Iterable[str]) -> set[str]:
 
 def change(session: Session, resource: str, account: str, add: Iterable[str], remove: Iterable[str]) -> None:
     """Name accounts, and take others' names away."""
-    for grantee in add:
-        session.merge(Permission(resource=resource, grantee=grantee, account=account))
+    there = set(grantees(session, resource))
+    fresh = [grantee for grantee in dict.fromkeys(add) if grantee not in there]
+    session.add_all(Permission(resource=resource, grantee=grantee, account=account) for grantee in fresh)
     session.flush()
     gone = list(remove)
     if gone:
