@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -347,9 +348,9 @@ def test_no_image_does_anything_but_be_read_or_refused(tmp_path: Path, changes: 
         pass
 
 
-def compressed_image(places: list[int], content: bytes, at: int = 0x30000) -> bytearray:
+def compressed_image(places: list[int], content: bytes, at: int = 0x30000, size: int = MIB) -> bytearray:
     """The small image with a compressed cluster at each of `places`, which are within `content`."""
-    image = image_of(l2_0=0)
+    image = image_of(l2_0=0, size=size)
     for number, place in enumerate(places):
         sectors = ((at + place) % 512 + len(content) - place - 1) // 512
         struct.pack_into(">Q", image, 0x20000 + 8 * number, 1 << 62 | sectors << 54 | at + place)
@@ -371,7 +372,36 @@ def test_compressed_clusters_lie_beside_each_other(tmp_path: Path) -> None:
 
 def test_compressed_clusters_that_share_bytes_are_refused(tmp_path: Path) -> None:
     """Blocks of nothing lead to the same bytes from many places: 100 kB could say that they are a terabyte."""
-    nothing = b"\0\0\0\xff\xff"
-    image = compressed_image([0, 5, 10], nothing * 3 + deflated(bytes(0x10000)))
+    piece = deflated(bytes(0x10000))
+    image = compressed_image([0] * 8192, piece, size=512 * MIB)
+    assert 8192 * len(piece) > len(image)
     with pytest.raises(InputError, match="compressed clusters that share bytes"):
         reading(image, tmp_path / "image")
+
+
+def test_what_an_image_takes_in_memory_is_less_than_it_has_in_the_file(tmp_path: Path) -> None:
+    """The cheapest thing that an image can name is a compressed cluster of the smallest kind: 16 bytes with its entry;
+    here they lie backwards, so that no two that are read one after the other follow each other in the file."""
+    count, cluster = 20_000, 512
+    piece, tables = deflated(bytes(cluster)), -(-count * 8 // cluster)
+    first, behind = 0x10000, 0x10000 + tables * cluster
+    image = image_of(bits=9, size=count * cluster, l1_entries=tables, l1_offset=0x1000, l1=0, l2_0=0)
+    image = image.ljust(behind + count * len(piece), b"\0")
+    for table in range(tables):
+        struct.pack_into(">Q", image, 0x1000 + 8 * table, first + table * cluster)
+    for number in range(count):
+        place = behind + (count - 1 - number) * len(piece)
+        sectors = (place % 512 + len(piece) - 1) // 512
+        struct.pack_into(">Q", image, first + 8 * number, 1 << 62 | sectors << 61 | place)
+        image[place : place + len(piece)] = piece
+    path = tmp_path / "image"
+    path.write_bytes(image)
+    with qcow2_disk(path, HOST) as disk:
+        window = memoryview(bytearray(64 << 10))
+        tracemalloc.start()
+        for start, end in disk.data():
+            for at in range(start, end, len(window)):
+                disk.readinto([window[: min(len(window), end - at)]], at)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert held < count * (len(piece) + 8)

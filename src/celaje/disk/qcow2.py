@@ -14,17 +14,18 @@
 
 An image is hostile input. Every offset and length is checked against the file before it is used; reference counts are
 not looked at; and since an image could otherwise hold more than any disk by naming the same bytes again and again, an
-L2 table or a cluster that is named twice is refused, and so are compressed clusters that share bytes. A backing file is
-never opened: who wants one gives it.
+L2 table or a cluster that is named twice is refused, and so are compressed clusters that have more bytes together than
+the file: which of them share bytes is not looked for, since that would take many times the memory that they take in the
+file. A backing file is never opened: who wants one gives it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 import zlib
 from array import array
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,10 +94,10 @@ class Qcow2Disk:
         self._check_backing()
         self._l1 = self._read_l1(l1_entries, l1_offset)
         self._tables: OrderedDict[int, array[int]] = OrderedDict()
-        self._unpacked: tuple[int, bytes] = (0, b"")
-        # Where the compressed clusters that were read begin and end, in ascending order.
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._unpacked: tuple[int, bytes] = (-1, b"")  # the compressed cluster that was read last
+        # Which compressed clusters were read, a bit each by L1 entry, and how many bytes these have together.
+        self._counted: dict[int, bytearray] = {}
+        self._packed_bytes = 0
 
     # --- the header ---
 
@@ -134,16 +135,21 @@ class Qcow2Disk:
             f"make one image of both: qemu-img convert -O qcow2 {self._name} OTHER",
         )
 
-    def _read_l1(self, entries: int, offset: int) -> list[int]:
+    def _read_l1(self, entries: int, offset: int) -> array[int]:
         needed = -(-self.size // (self._cluster * self._cluster // 8))
         if entries < needed or entries * 8 > L1_BYTES:
             raise self._bad(f"has an L1 table of {entries} entries", f"it needs {needed}, at most {L1_BYTES // 8}")
         self._check_place(offset, "L1 table")
-        data = self._read(offset, needed * 8, "L1 table")
-        places = [entry & OFFSET_MASK for entry in struct.unpack(f">{needed}Q", data)]
-        named = [place for place in places if place]
-        if len(set(named)) != len(named):
-            raise self._bad("names an L2 table twice", "it is damaged or made up")
+        places = _numbers(self._read(offset, needed * 8, "L1 table"))
+        seen = bytearray(-(-self._file_size // self._cluster))
+        for index, entry in enumerate(places):
+            place = places[index] = entry & OFFSET_MASK
+            number = place >> self._bits
+            if not place or number >= len(seen):
+                continue  # none, or one that is refused when it is read
+            if seen[number]:
+                raise self._bad("names an L2 table twice", "it is damaged or made up")
+            seen[number] = 1
         return places
 
     # --- clusters ---
@@ -172,8 +178,7 @@ class Qcow2Disk:
         table = self._tables.get(index)
         if table is None:
             self._check_place(place, "L2 table")
-            table = array("Q", self._read(place, self._cluster, "L2 table"))
-            table.byteswap()
+            table = _numbers(self._read(place, self._cluster, "L2 table"))
             self._tables[index] = table
             if len(self._tables) > TABLES:
                 self._tables.popitem(last=False)
@@ -193,9 +198,9 @@ class Qcow2Disk:
             raise self._bad(f"has a compressed cluster at {offset:#x}", "its file ends before")
         return offset, min(length, self._file_size - offset)
 
-    def _unpack(self, entry: int) -> bytes:
+    def _unpack(self, cluster: int, entry: int) -> bytes:
         known, content = self._unpacked
-        if known == entry:
+        if known == cluster:
             return content
         offset, length = self._packed(entry)
         packed = self._read(offset, length, "compressed cluster")
@@ -205,8 +210,8 @@ class Qcow2Disk:
             raise self._bad(f"has a damaged compressed cluster at {offset:#x} ({error})", "copy it anew") from None
         if len(content) != self._cluster:
             raise self._bad(f"has a compressed cluster at {offset:#x} that is not whole", "copy it anew")
-        self._take_place(offset, offset + used)
-        self._unpacked = entry, content
+        self._count(cluster, used)
+        self._unpacked = cluster, content
         return content
 
     def _of_zlib(self, packed: bytes) -> tuple[bytes, int]:
@@ -222,15 +227,18 @@ class Qcow2Disk:
             return b"", 0  # the frame has more than the cluster
         return content if stream.eof else b"", len(packed) - len(stream.unused_data)
 
-    def _take_place(self, start: int, end: int) -> None:
-        """These bytes are a compressed cluster's, and no other's: a few bytes could be any number of them otherwise."""
-        at = bisect_left(self._starts, start)
-        if at < len(self._starts) and (self._starts[at], self._ends[at]) == (start, end):
-            return  # it was read before
-        if (at and self._ends[at - 1] > start) or (at < len(self._starts) and self._starts[at] < end):
-            raise self._bad(f"has compressed clusters that share bytes at {start:#x}", "it is damaged or made up")
-        self._starts.insert(at, start)
-        self._ends.insert(at, end)
+    def _count(self, cluster: int, used: int) -> None:
+        """A compressed cluster has so many bytes: a few could be any number of clusters otherwise."""
+        table, number = divmod(cluster, self._cluster // 8)
+        counted = self._counted.get(table)
+        if counted is None:
+            counted = self._counted[table] = bytearray(self._cluster // 64)
+        if counted[number >> 3] >> (number & 7) & 1:
+            return
+        counted[number >> 3] |= 1 << (number & 7)
+        self._packed_bytes += used
+        if self._packed_bytes > self._file_size:
+            raise self._bad("has compressed clusters that share bytes", "it is damaged or made up")
 
     def readinto(self, buffers: Buffers, offset: int) -> None:
         """Fill `buffers` with what the disk has from `offset`. InputError where the image is damaged there."""
@@ -244,7 +252,7 @@ class Qcow2Disk:
     def _read_cluster(self, cluster: int, inside: int, buffers: Buffers) -> None:
         entry = self._entry(cluster)
         if entry & COMPRESSED:
-            fill(buffers, self._unpack(entry)[inside:])
+            fill(buffers, self._unpack(cluster, entry)[inside:])
         elif entry & ALL_ZEROS:
             fill(buffers)
         elif place := entry & OFFSET_MASK:
@@ -270,9 +278,8 @@ class Qcow2Disk:
         yield from stretches
 
     def _own_data(self) -> Iterator[tuple[int, int]]:
-        """The clusters that the image has, one by one; checks that none is named twice."""
+        """The clusters that the image has, one by one; checks that none is named twice, of compressed ones apart."""
         seen = bytearray(-(-self._file_size // self._cluster))
-        packed: set[int] = set()
         per_table = self._cluster // 8
         for index in range(len(self._l1)):
             table = self._table(index)
@@ -283,19 +290,24 @@ class Qcow2Disk:
                 if not entry or start >= self.size:
                     continue
                 if entry & COMPRESSED:
-                    place = self._packed(entry)[0]
-                    twice = place in packed
-                    packed.add(place)
+                    self._packed(entry)
                 elif entry & ALL_ZEROS or not entry & OFFSET_MASK:
                     continue
                 else:
                     place = entry & OFFSET_MASK
                     self._check_place(place, "cluster")
-                    twice = bool(seen[place >> self._bits])
+                    if seen[place >> self._bits]:
+                        raise self._bad(f"names the cluster at {place:#x} twice", "it is damaged or made up")
                     seen[place >> self._bits] = 1
-                if twice:
-                    raise self._bad(f"names the cluster at {place:#x} twice", "it is damaged or made up")
                 yield start, min(start + self._cluster, self.size)
+
+
+def _numbers(data: bytes) -> array[int]:
+    """The 64-bit numbers of a table."""
+    found = array("Q", data)
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
 
 
 def _joined(stretches: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
