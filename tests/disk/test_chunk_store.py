@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -78,6 +79,24 @@ def test_a_manifest_reads_as_it_was_written(made: VolumeStore) -> None:
     assert (summary.snapshot, summary.size, summary.description) == ("snap-0123456789abcdef0", 3 * CHUNK + 512, "ok: é")
     assert manifest().distinct() == {b"n" * 32}
     assert manifest().name(9) == ZERO_NAME
+
+
+@given(
+    own=st.lists(st.sampled_from([b"a" * 32, b"b" * 32, bytes(32)]), max_size=40),
+    other=st.none() | st.lists(st.sampled_from([b"a" * 32, b"b" * 32, bytes(32)]), max_size=40),
+    first=st.integers(0, 45),
+    stretch=st.integers(1, 5),
+)
+def test_what_differs_between_manifests_is_what_differs_name_by_name(
+    own: list[bytes], other: list[bytes] | None, first: int, stretch: int
+) -> None:
+    here, there = (
+        None if one is None else Manifest("", "", len(one) * CHUNK, 0, "", b"".join(one)) for one in (own, other)
+    )
+    assert here is not None
+    found = list(here.differing(there, first, stretch))
+    names = itertools.zip_longest(own, other or [], fillvalue=bytes(32))
+    assert found == [at for at, (one, another) in enumerate(names) if one != another and at >= first]
 
 
 @given(at=st.integers(0, 256 + 128 + 31), bit=st.integers(0, 7), cut=st.booleans())

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -304,6 +305,27 @@ def test_one_opener_or_readers(store: VolumeStore) -> None:
         store.open(readers[0].description.id)
     with pytest.raises(InputError, match="cannot grow"):
         readers[0].grow(2 * SIZE)
+
+
+def test_what_nobody_wrote_is_gone_over_in_runs_and_what_was_written_chunk_by_chunk(tmp_path: Path) -> None:
+    """A snapshot of an empty volume of terabytes must not take a step for each of its millions of chunks."""
+    store = VolumeStore(tmp_path)
+    store.create("large", size=1 << 40)
+    with contextlib.closing(store.open("large")) as volume:
+        for number in (0, 1, 5, 2_000_000):
+            put(volume, number * CHUNK + 4096, b"x" * 4096)
+        cut = volume.cut()
+        runs = list(cut.runs())
+        put(volume, 7 * CHUNK, b"y" * 4096)
+        assert [first for first, _, changed in runs if changed] == [0, 1, 5, 2_000_000]
+        assert all(count == 1 for _, count, changed in runs if changed)
+        assert len(runs) < 200
+        after = 0
+        for first, count, _ in runs:
+            assert first == after
+            after += count
+        assert after == cut.chunks == (1 << 40) // CHUNK
+        cut.close()
 
 
 def test_one_snapshot_at_a_time(store: VolumeStore) -> None:

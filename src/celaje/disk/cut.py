@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from celaje.disk.volume import Volume
 
 _CLUSTERS = CHUNK // CLUSTER
+_RUN = 1 << 14  # chunks, 8 GiB: the volume's lock is held for so many at once, some 0.1 ms
 _PENDING, _UNCHANGED, _CHANGED = range(3)
 
 
@@ -95,15 +96,36 @@ class Cut:
             self._volume.read_at([window], number * CHUNK)
         return block
 
-    def changed(self) -> Iterator[tuple[int, bool]]:
-        """Every chunk's number, in order, and whether it counts as changed: those, and only those, can be read."""
-        for number in range(self.chunks):
+    def runs(self) -> Iterator[tuple[int, int, bool]]:
+        """(first chunk, how many, whether they count as changed), in order and all of them. One that does is a run of
+        its own: those, and only those, can be read."""
+        number = 0
+        while number < self.chunks:
             with self._lock:
-                state = self._progress[number]
-                yes = state == _CHANGED or (state == _PENDING and self._counts(number))
-                if not yes:
-                    self._progress[number] = _UNCHANGED  # a write need not look any more
-            yield number, yes
+                count = self._unchanged(number)
+                self._progress[number : number + count] = bytes((_UNCHANGED,)) * count  # a write need not look any more
+            yield number, count or 1, not count
+            number += count or 1
+
+    def _unchanged(self, number: int) -> int:
+        """How many chunks from this one on do not count, as far as that is looked for at once."""
+        end = min(self.chunks, number + _RUN)
+        if (at := self._progress.find(_CHANGED, number, end)) >= 0:
+            end = at
+        for state in self._counted:
+            first = number
+            while first < end and (at := self._states.find(state, first * _CLUSTERS, end * _CLUSTERS)) >= 0:
+                first = at // _CLUSTERS
+                if self._progress[first] == _PENDING:
+                    end = first
+                first += 1  # one that was found unchanged stays so, whatever was written since
+        return end - number
+
+    def changed(self) -> Iterator[tuple[int, bool]]:
+        """As `runs`, chunk by chunk."""
+        for first, count, changed in self.runs():
+            for number in range(first, first + count):
+                yield number, changed
 
     def read(self, number: int) -> bytearray:
         """The CHUNK bytes of a changed chunk at the instant. Once each. OSError, also if the cut has failed."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ MAGIC = b"celaje manifest\n"
 VERSION = 1
 _header = struct.Struct("<16s II QQQ 24s 24s 160s")
 DESCRIPTION_BYTES = 160
+STRETCH = 4096  # names that are compared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,20 @@ class Manifest:
     def name(self, chunk: int) -> bytes:
         """The name of a chunk, that of zeros beyond the end."""
         return self.names[chunk * NAME_SIZE : (chunk + 1) * NAME_SIZE] or ZERO_NAME
+
+    def differing(self, other: Manifest | None, first: int = 0, stretch: int = STRETCH) -> Iterator[int]:
+        """The chunks from `first` on whose names are not those of `other`, None: not zeros. Where a stretch of so many
+        has the same names, that costs one comparison."""
+        names, others, step = self.names, b"" if other is None else other.names, stretch * NAME_SIZE
+        for start in range(first * NAME_SIZE, max(len(names), len(others)), step):
+            own, theirs = names[start : start + step], others[start : start + step]
+            length = max(len(own), len(theirs))
+            own, theirs = own.ljust(length, b"\0"), theirs.ljust(length, b"\0")
+            if own == theirs:
+                continue
+            for at in range(0, length, NAME_SIZE):
+                if own[at : at + NAME_SIZE] != theirs[at : at + NAME_SIZE]:
+                    yield (start + at) // NAME_SIZE
 
     @property
     def chunks(self) -> int:

@@ -302,22 +302,30 @@ class SnapshotTask:
             known = self._volume.base.manifest  # a link in the volume's directory: no sweep takes its chunks
         elif known is None:
             known, certain = self._below(self._volume), False
-        names, done = bytearray(), 0
+        names = bytearray()
 
-        def name(chunk: tuple[int, bool]) -> bytes:
-            number, changed = chunk
+        def runs() -> Iterator[tuple[int, int, bool]]:
+            """Chunks that must be looked for in the store are runs of their own, so that threads share them."""
+            for first, count, changed in self._cut.runs():
+                looked_for = 0 if certain or known is None else max(0, min(count, known.chunks - first))
+                yield from ((number, 1, changed) for number in range(first, first + looked_for))
+                if looked_for < count:
+                    yield first + looked_for, count - looked_for, changed
+
+        def named(run: tuple[int, int, bool]) -> bytes:
+            first, count, changed = run
             if changed:
-                return keep(self._chunks, self._cut.read(number))
-            before = known.name(number) if known else ZERO_NAME
-            if certain or before == ZERO_NAME or self._chunks.has(before):
+                return keep(self._chunks, self._cut.read(first))
+            before = b"" if known is None else known.names[first * NAME_SIZE : (first + count) * NAME_SIZE]
+            before = before.ljust(count * NAME_SIZE, b"\0")  # beyond its end there are zeros
+            if certain or count > 1 or before == ZERO_NAME or self._chunks.has(before):
                 return before
-            return keep(self._chunks, _chunk(self._volume.base, number))
+            return keep(self._chunks, _chunk(self._volume.base, first))
 
-        with _in_order(self._threads, name) as work:
-            for found in work(self._cut.changed()):
+        with _in_order(self._threads, named) as work:
+            for found in work(runs()):
                 names += found
-                done += 1
-                progress(min(done * CHUNK, self._cut.size), self._cut.size)
+                progress(min(len(names) // NAME_SIZE * CHUNK, self._cut.size), self._cut.size)
         return bytes(names)
 
 

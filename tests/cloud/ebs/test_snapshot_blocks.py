@@ -234,6 +234,16 @@ def test_tokens_are_for_one_block_of_one_account_until_they_expire(direct: Direc
         assert refusal(client.get_snapshot_block, **asked)[0] == "ValidationException"
 
 
+def test_what_is_written_block_by_block_counts_among_the_volumes(direct: Direct) -> None:
+    """Each is held open between two blocks, and the map of an open volume is in memory."""
+    first = direct.start(VolumeSize=16_000)
+    assert refusal(direct.ebs.start_snapshot, VolumeSize=385)[0] == "ServiceQuotaExceededException"
+    zone = {"AvailabilityZone": "us-east-1a"}
+    assert refusal(direct.ec2.create_volume, Size=385, **zone)[0] == "VolumeLimitExceeded"
+    direct.ec2.delete_snapshot(SnapshotId=first)
+    direct.start(VolumeSize=385)
+
+
 def test_anothers_snapshot_is_one_that_nobody_has(direct: Direct, served_cloud: ServedCloud) -> None:
     snapshot = direct.written((0, block(b"secret")))
     theirs = served_cloud.owner().client("ebs")

@@ -133,6 +133,26 @@ def test_a_volume_that_ebs_would_refuse_is_refused(
     assert act(volumes.describe_volumes)["Volumes"] == []
 
 
+def test_volumes_have_sixteen_tebibytes_together_and_no_more(act: Actor) -> None:
+    made = [act(volumes.create_volume, AvailabilityZone=ZONE, Size=size)["VolumeId"] for size in (16_000, 384)]
+    with refused("VolumeLimitExceeded", "16 TiB"):
+        act(volumes.create_volume, AvailabilityZone=ZONE, Size=1)
+    image = public_image(act)
+    with refused("VolumeLimitExceeded"):
+        launch(act, image, [])
+    act(volumes.delete_volume, VolumeId=made[1])
+    last = act(volumes.create_volume, AvailabilityZone=ZONE, Size=383)["VolumeId"]
+    with act.database.write() as session:
+        for volume in session.query(Volume).filter_by(state="creating"):
+            volume.made, volume.state = True, "available"
+    with refused("VolumeLimitExceeded"):
+        act(volumes.modify_volume, VolumeId=made[0], Size=16_002)
+    act(volumes.modify_volume, VolumeId=made[0], Size=16_001)
+    with refused("VolumeLimitExceeded"):
+        act(volumes.modify_volume, VolumeId=last, Size=384)
+    act(volumes.modify_volume, VolumeId=last, VolumeType="gp3")
+
+
 def test_a_volume_of_a_snapshot_is_at_least_as_large(act: Actor) -> None:
     snapshot = completed(act, make(act, Size=8))
     assert act(volumes.create_volume, AvailabilityZone=ZONE, SnapshotId=snapshot)["Size"] == 8

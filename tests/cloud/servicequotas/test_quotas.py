@@ -23,7 +23,8 @@ def test_quotas_of_a_service_are_listed_in_pages(owner: Owner) -> None:
     assert codes == ["ebs", "ec2", "vpc"]
     pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="vpc", PaginationConfig={"PageSize": 5})
     assert [len(one["Quotas"]) for one in pages] == [5, 5, 2]
-    [snapshots] = client.list_aws_default_service_quotas(ServiceCode="ebs")["Quotas"]
+    snapshots, storage = client.list_aws_default_service_quotas(ServiceCode="ebs")["Quotas"]
+    assert storage["Value"] == 16
     assert (snapshots["QuotaCode"], snapshots["Value"]) == ("L-309BACF6", quotas.SNAPSHOTS)
 
 

@@ -18,9 +18,9 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.streams import RequestBody
 from celaje.cloud.aws.tag_specifications import checked_tags
 from celaje.cloud.ebs.block_tokens import block_token, check_block_token, expiry, opened_page_token, page_token
-from celaje.cloud.ec2 import snapshots
+from celaje.cloud.ec2 import quotas, snapshots
 from celaje.cloud.state.permissions import is_granted
-from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.snapshots import BLOCKS, Snapshot
 from celaje.cloud.state.tags import answered_tags
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 ACTIONS = Actions("ebs")
 BLOCK = 512 << 10
-ORIGIN = "blocks"
 SUM = "SHA256"
 LARGEST = 16_384  # GiB
 DEFAULT_RESULTS = 10_000
@@ -109,9 +108,8 @@ def list_snapshot_blocks(call: Call, request: ebs.ListSnapshotBlocksRequestTypeD
     until = expiry(call)
 
     def blocks(first: int) -> Iterator[tuple[int, dict[str, object]]]:
-        for index in range(first, manifest.chunks):
-            if any(manifest.name(index)):
-                yield index, {"BlockIndex": index, "BlockToken": block_token(call, snapshot, index, until)}
+        for index in manifest.differing(None, first):
+            yield index, {"BlockIndex": index, "BlockToken": block_token(call, snapshot, index, until)}
 
     start, token = request.get("StartingBlockIndex", 0), request.get("NextToken")
     first = opened_page_token(call, token, snapshot) if token else start
@@ -144,16 +142,13 @@ def list_changed_blocks(call: Call, request: ebs.ListChangedBlocksRequestTypeDef
     until = expiry(call)
 
     def blocks(start: int) -> Iterator[tuple[int, dict[str, object]]]:
-        for index in range(start, max(after.chunks, before.chunks if before else 0)):
-            old = before.name(index) if before else bytes(32)
-            new = after.name(index)
-            if old != new:
-                found: dict[str, object] = {"BlockIndex": index}
-                if any(old) and first:
-                    found["FirstBlockToken"] = block_token(call, first, index, until)
-                if any(new):
-                    found["SecondBlockToken"] = block_token(call, second, index, until)
-                yield index, found
+        for index in after.differing(before, start):
+            found: dict[str, object] = {"BlockIndex": index}
+            if before is not None and first and any(before.name(index)):
+                found["FirstBlockToken"] = block_token(call, first, index, until)
+            if any(after.name(index)):
+                found["SecondBlockToken"] = block_token(call, second, index, until)
+            yield index, found
 
     listed_of = f"{first or ''}/{second}"
     start, token = request.get("StartingBlockIndex", 0), request.get("NextToken")
@@ -211,10 +206,11 @@ def start_snapshot(call: Call, request: ebs.StartSnapshotRequestTypeDef) -> Answ
             raise _invalid("INVALID_SNAPSHOT_ID", f"The parent snapshot '{parent}' is not completed.")
         if size < before.size:
             raise _invalid("INVALID_VOLUME_SIZE", f"VolumeSize is less than the {before.size} GiB of the parent")
+    quotas.refuse_storage_beyond(call, size, "ServiceQuotaExceededException", 402)
     tags = checked_tags(request.get("Tags"))
     description = snapshots.checked_description(request.get("Description"))
     minutes = request.get("Timeout", 60)
-    row = snapshots.add_row(call, size, description, tags, origin=ORIGIN, source=parent, timeout=minutes)
+    row = snapshots.add_row(call, size, description, tags, origin=BLOCKS, source=parent, timeout=minutes)
     return {
         "SnapshotId": row.id,
         "Description": description or None,
@@ -235,7 +231,7 @@ def _open_one(call: Call, identifier: str) -> Snapshot:
         row = _found(call, session, identifier)
         if row.account != call.account:
             raise AwsError("AccessDeniedException", f"The snapshot '{identifier}' is not the caller's", 403)
-        if row.origin != ORIGIN or row.state != "pending" or row.sealed:
+        if row.origin != BLOCKS or row.state != "pending" or row.sealed:
             raise _invalid(
                 "INVALID_SNAPSHOT_ID", f"The snapshot '{identifier}' takes no blocks; StartSnapshot makes one."
             )

@@ -106,6 +106,7 @@ def add(
                 f"Volume of {size}GiB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size}GiB",
             )
     performance = volume_kinds.checked(kind or volume_kinds.DEFAULT, size, iops, throughput)
+    quotas.refuse_storage_beyond(call, size)
     volume = Volume(
         id=new_id("vol"),
         account=call.account,
@@ -374,6 +375,7 @@ def modify_volume(call: Call, request: ec2.ModifyVolumeRequestTypeDef) -> Answer
     after = (size, performance.kind, performance.iops, performance.throughput)
     if after == (volume.size, volume.kind, volume.iops, volume.throughput):
         raise AwsError("InvalidParameterValue", "The volume is so already: give a Size, VolumeType, Iops or Throughput")
+    quotas.refuse_storage_beyond(call, size - volume.size)
     modification = VolumeModification(
         volume=volume.id,
         account=call.account,

@@ -21,7 +21,7 @@ from celaje.cloud.reconcile.volumes import GIB, Wake, source_of
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.images import Image, rebooted_for
 from celaje.cloud.state.instances import Instance
-from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.snapshots import BLOCKS, Snapshot
 from celaje.cloud.state.tags import remove_tags
 from celaje.cloud.state.volumes import Volume, VolumeAttachment
 from celaje.disk.volumes import VolumeStore
@@ -38,7 +38,6 @@ PATIENCE = datetime.timedelta(minutes=15)  # for which one that fails is tried a
 
 LOOK_SECONDS = 30.0  # at what is written by EBS's direct API: somebody may have ended in the middle
 SHUT_DOWN_SECONDS = 0.25  # until it is looked again whether a guest has shut down for its snapshots
-BLOCKS = "blocks"
 
 
 def _kept_busy(snapshot: Snapshot) -> set[str]:

@@ -47,6 +47,7 @@ _QUOTAS = (
     _Quota("ec2", "L-417A185B", "Running On-Demand P instances", _vcpus),
     _Quota("ec2", "L-0263D0A3", "EC2-VPC Elastic IPs", lambda call: ADDRESSES_PER_REGION),
     _Quota("ebs", "L-309BACF6", "Snapshots per Region", lambda call: quotas.SNAPSHOTS),
+    _Quota("ebs", "L-7A658B76", "Storage for volumes, in TiB", lambda call: quotas.STORAGE >> 10),
     _Quota("vpc", "L-0EA8095F", "Inbound or outbound rules per security group", lambda call: RULES_PER_GROUP),
     _Quota("vpc", "L-2AFB9258", "Security groups per network interface", lambda call: GROUPS_PER_INTERFACE),
     _Quota("vpc", "L-F678F1CE", "VPCs per Region", lambda call: quotas.VPCS),

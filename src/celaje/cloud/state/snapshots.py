@@ -8,6 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from celaje.cloud.state.base import Base, Resource
 
+BLOCKS = "blocks"
+
 
 class Snapshot(Resource, Base):
     """A snapshot of EBS: `size` in GiB of the volume that it was taken of. `state` is AWS's: pending, completed, error;
