@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from celaje.errors import ImageError
-from celaje.image.ext4 import Ext4
+from celaje.image.ext4 import LOOKED_AT_BYTES, Ext4
 from tests.image.conftest import DiskInMemory
 
 MIB = 1 << 20
@@ -91,6 +91,16 @@ def test_what_it_cannot_read_it_says(make_ext4: MakeExt4) -> None:
         system(bytes(MIB))
     with pytest.raises(ImageError, match="the disk has 1024 bytes"):
         system(bytes(1024))
+
+
+def test_a_path_that_goes_up_and_down_for_ever_ends(make_ext4: MakeExt4) -> None:
+    found = system(make_ext4("-b", "1024"))
+    assert found.read("/boot/.." * 500 + "/vmlinuz") == BIG
+    with pytest.raises(ImageError, match=r"the path /many/\.\..* is longer than"):
+        found.read("/many/.." * 100_000)
+    found._looked_at = LOOKED_AT_BYTES - (100 << 10)  # nearly as much as would take a second
+    with pytest.raises(ImageError, match="bytes of directories"):
+        found.read("/many/../" * 450)
 
 
 def test_a_file_system_without_extents_is_refused(make_ext4: MakeExt4) -> None:

@@ -30,8 +30,11 @@ _EXTENT_MAGIC = 0xF30A
 _EXTENT_DEPTH = 5
 _EXTENTS = 1 << 16  # in one file; a boot file of 256 MiB with 4 KiB blocks has no more
 _LINKS = 40  # as many symbolic links as Linux follows
+_PATH_BYTES = 4096  # as many as Linux takes
 DIRECTORY_BYTES = 16 << 20
-FILE_BYTES = 512 << 20
+LOOKED_AT_BYTES = 64 << 20
+"""Of directories, all that are gone through together: a path may go up and down again as often as it likes."""
+FILE_BYTES = 256 << 20
 
 _SPARSE_SUPER = 0x1
 _NEEDS_RECOVERY, _META_BLOCK_GROUPS, _BITS_64 = 0x4, 0x10, 0x80
@@ -152,6 +155,7 @@ class Ext4:
     identifier: uuid.UUID = field(init=False)
     _layout: _Layout = field(init=False)
     _replayed: dict[int, bytes] = field(init=False, default_factory=dict)
+    _looked_at: int = field(init=False, default=0)  # bytes of directories
 
     def __post_init__(self) -> None:
         superblock = read(self.disk, self.start + _SUPERBLOCK, 1024)
@@ -255,8 +259,11 @@ class Ext4:
         """The names in a directory, with their inodes."""
         if not inode.is_directory:
             raise ImageError(f"inode {inode.number} is no directory")
-        content, names = self.content(inode, DIRECTORY_BYTES), {}
         size = self._layout.block_bytes
+        self._looked_at += max(inode.size, size)
+        if self._looked_at > LOOKED_AT_BYTES:
+            raise ImageError(f"what boots is found only through more than {LOOKED_AT_BYTES} bytes of directories")
+        content, names = self.content(inode, DIRECTORY_BYTES), {}
         for start in range(0, len(content), size):
             block, position = content[start : start + size], 0
             while position + 8 <= len(block):
@@ -271,7 +278,10 @@ class Ext4:
         return names
 
     def find(self, path: str) -> tuple[str, Inode] | None:
-        """The file at `path` and its path without links; None where there is none. ImageError past 40 links."""
+        """The file at `path` and its path without links; None where there is none. ImageError past 40 links, for a
+        path that no system would take, and where it leads through too many directories."""
+        if len(path) > _PATH_BYTES:
+            raise ImageError(f"the path {path[:100]}... is longer than {_PATH_BYTES} bytes")
         parts = [part for part in path.split("/") if part]
         place, inode, links = "/", self._inode(_ROOT_INODE), 0
         while parts:

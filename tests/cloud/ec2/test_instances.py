@@ -460,6 +460,14 @@ def test_metadata_options_change_and_are_told(cloud: ServedCloud, ec2: Any) -> N
     assert "networks" in cloud.woken
 
 
+@pytest.mark.parametrize("attribute", ["blockDeviceMapping", "groupSet"])
+def test_lists_cannot_be_said_as_a_text(ec2: Any, attribute: str) -> None:
+    [one] = launched(ec2)
+    for value in ({}, {"Value": "sg-0123456789abcdef0"}):
+        code, _ = refusal(ec2.modify_instance_attribute, InstanceId=one, Attribute=attribute, **value)
+        assert code in ("MissingParameter", "InvalidParameterValue")
+
+
 def test_two_attributes_at_once_and_none_are_refused(ec2: Any) -> None:
     [identifier] = launched(ec2)
     two = {"DisableApiStop": {"Value": True}, "DisableApiTermination": {"Value": True}}

@@ -185,9 +185,25 @@ def test_what_cannot_be_attached_or_detached_is_refused_with_awss_code(
     )
     code, _ = refusal(ec2.assign_private_ip_addresses, NetworkInterfaceId=made[0], SecondaryPrivateIpAddressCount=4)
     assert code == "PrivateIpAddressLimitExceeded"
+    for request in ({"SourceDestCheck": {"Value": False}}, {"Groups": [first["Groups"][0]["GroupId"]]}):
+        code, _ = refusal(ec2.modify_instance_attribute, InstanceId=instance, **request)
+        assert code == "InvalidInstanceID", "which of its interfaces is meant must be said"
     become(served_cloud, instance, STOPPED, "stopped")
     code, text = refusal(ec2.modify_instance_attribute, InstanceId=instance, InstanceType={"Value": "t3.nano"})
     assert (code, text) == ("AttachmentLimitExceeded", "Interface count 3 exceeds the limit for t3.nano")
+
+
+def test_an_instance_does_not_become_one_of_a_type_that_has_fewer_addresses(
+    served_cloud: ServedCloud, ec2: Any, subnet: dict[str, Any]
+) -> None:
+    instance = running(served_cloud, ec2)
+    [primary] = shown(ec2, instance)["NetworkInterfaces"]
+    ec2.assign_private_ip_addresses(
+        NetworkInterfaceId=primary["NetworkInterfaceId"], SecondaryPrivateIpAddressCount=3
+    )
+    become(served_cloud, instance, STOPPED, "stopped")
+    code, _ = refusal(ec2.modify_instance_attribute, InstanceId=instance, InstanceType={"Value": "t3.nano"})
+    assert code == "PrivateIpAddressLimitExceeded"
 
 
 def test_an_instance_is_launched_with_several_interfaces(

@@ -14,7 +14,7 @@ from celaje.cloud.ec2.instance_descriptions import InstanceView, views
 from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance, find_instances, find_live_instance
 from celaje.cloud.ec2.interface_attachments import fit_into
-from celaje.cloud.ec2.network_interfaces import set_groups
+from celaje.cloud.ec2.network_interfaces import of_instances, set_groups
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.user_data import checked_user_data, decoded_user_data
 from celaje.cloud.state.instances import STOPPED, Instance
@@ -162,19 +162,28 @@ def _set_source_check(call: Call, instance: Instance, value: Any) -> None:
 
 
 def _set_groups(call: Call, instance: Instance, value: Any) -> None:
-    if not value:
-        raise AwsError("InvalidParameterValue", "An interface must be in one security group at least")
+    if not value or not isinstance(value, list):
+        raise AwsError("InvalidParameterValue", "An interface must be in one security group at least: give GroupId")
     interface = _interface(call, instance)
-    ids = checked_groups(call.session, call.account, call.region, interface.vpc, list(value))
+    ids = checked_groups(call.session, call.account, call.region, interface.vpc, value)
     set_groups(call.session, interface.id, ids)
     call.wake(NETWORKS)
 
 
 def _interface(call: Call, instance: Instance) -> NetworkInterface:
+    """The instance's only one. AwsError InvalidInstanceID where it has several: which is meant must be said."""
+    if len(of_instances(call.session, [instance.id])[instance.id]) > 1:
+        raise AwsError(
+            "InvalidInstanceID",
+            f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for "
+            "the operation instead.",
+        )
     return call.session.get_one(NetworkInterface, instance.interface)
 
 
 def _set_devices(call: Call, instance: Instance, value: Any) -> None:
+    if not isinstance(value, list):
+        raise AwsError("MissingParameter", "The request must contain the parameter blockDeviceMapping")
     rows = select(VolumeAttachment).where(VolumeAttachment.instance == instance.id)
     attachments = {one.device: one for one in call.session.scalars(rows)}
     for mapping in value:

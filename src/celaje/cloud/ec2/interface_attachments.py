@@ -49,8 +49,10 @@ def free_card(instance: Instance, held: Sequence[NetworkInterface]) -> int:
 
 def fit_into(call: Call, instance: Instance, instance_type: str) -> None:
     """A stopped instance becomes one of another type: its interfaces are that one's cards. AwsError
-    AttachmentLimitExceeded where there are too many."""
+    AttachmentLimitExceeded, PrivateIpAddressLimitExceeded where there are too many, or one has too many addresses."""
     held = of_instances(call.session, [instance.id])[instance.id]
+    for addresses in secondary_addresses(call.session, [one.id for one in held]).values():
+        _check_addresses(instance_type, len(addresses))
     if len(held) > most_interfaces(instance_type):
         raise AwsError("AttachmentLimitExceeded", f"Interface count {len(held)} exceeds the limit for {instance_type}")
     for card, interface in enumerate(sorted(held, key=lambda one: one.card)):
@@ -87,15 +89,15 @@ def attach_network_interface(call: Call, request: ec2.AttachNetworkInterfaceRequ
             else f"Value ({index}) for parameter deviceIndex is invalid. It must not be negative.",
         )
     card = free_card(instance, held)
-    _check_addresses(instance, len(secondary_addresses(call.session, [interface.id])[interface.id]))
+    _check_addresses(instance.instance_type, len(secondary_addresses(call.session, [interface.id])[interface.id]))
     attach(interface, instance.id, index, False, call.now, card)
     call.session.flush()
     call.wake(CARDS)
     return {"AttachmentId": interface.attachment, "NetworkCardIndex": 0}
 
 
-def _check_addresses(instance: Instance | None, secondary: int) -> None:
-    most = MOST_ADDRESSES if instance is None else TYPES[instance.instance_type].addresses_per_interface
+def _check_addresses(instance_type: str | None, secondary: int) -> None:
+    most = MOST_ADDRESSES if instance_type is None else TYPES[instance_type].addresses_per_interface
     if secondary + 1 > most:
         raise AwsError(
             "PrivateIpAddressLimitExceeded",
@@ -151,7 +153,7 @@ def assign_private_ip_addresses(call: Call, request: ec2.AssignPrivateIpAddresse
     own = secondary_addresses(call.session, [interface.id])[interface.id]
     new = [one for one in dict.fromkeys(said) if one not in own]
     instance = call.session.get(Instance, interface.instance) if interface.instance else None
-    _check_addresses(instance, len(own) + len(new) + count)
+    _check_addresses(instance.instance_type if instance else None, len(own) + len(new) + count)
     if request.get("AllowReassignment"):
         _take_from_others(call, interface, new)
     given = add_secondary(call.session, interface, new, count)
