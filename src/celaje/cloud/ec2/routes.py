@@ -12,20 +12,18 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2 import quotas
 from celaje.cloud.ec2.cidr_blocks import checked_cidr
+from celaje.cloud.ec2.instance_lookup import find_instance
 from celaje.cloud.ec2.internet_gateways import GATEWAYS
-from celaje.cloud.ec2.kinds import Kind
 from celaje.cloud.ec2.nat_gateways import NAT_GATEWAYS
 from celaje.cloud.ec2.network_interfaces import INTERFACES, of_instances
 from celaje.cloud.ec2.route_tables import ROUTE_TABLES
 from celaje.cloud.ec2.vpcs import VPCS, cidrs_of
-from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import Route, RouteTable, Subnet
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
 
 ACTIONS = Actions("ec2")
-_INSTANCES = Kind(Instance, "i", "InvalidInstanceID", "InvalidInstanceID.NotFound", "instance ID")
 
 _TARGETS = ("GatewayId", "NatGatewayId", "NetworkInterfaceId", "InstanceId", "LocalTarget")
 # What leads to other networks, of which this cloud has none.
@@ -153,7 +151,7 @@ def _found(call: Call, member: str, identifier: str) -> tuple[str, str]:
         case "NetworkInterfaceId":
             interface = INTERFACES.find(call, identifier)
             return interface.vpc, interface.id
-    instance = _INSTANCES.find(call, identifier)
+    instance = find_instance(call, identifier)
     interfaces = of_instances(call.session, [instance.id])[instance.id]
     if len(interfaces) != 1:
         raise AwsError(

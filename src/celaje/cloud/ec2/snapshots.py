@@ -14,10 +14,11 @@ from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_by_type, tags_for
 from celaje.cloud.ec2 import quotas, volumes
 from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ec2.instance_lookup import find_instance
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
-from celaje.cloud.state.instances import TERMINATED, Instance
+from celaje.cloud.state.instances import TERMINATED
 from celaje.cloud.state.permissions import Permission, granted_to, revoke_all
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
@@ -119,12 +120,8 @@ def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> 
     """Of all volumes of an instance."""
     specification = request["InstanceSpecification"]
     identifier = specification.get("InstanceId") or ""
-    instance = call.session.get(Instance, checked_id(identifier, "i", "InvalidInstanceID"))
-    if (
-        instance is None
-        or (instance.account, instance.region) != (call.account, call.region)
-        or instance.state == TERMINATED
-    ):
+    instance = find_instance(call, identifier)
+    if instance.state == TERMINATED:
         raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{identifier}' does not exist")
     tags = tags_by_type(request.get("TagSpecifications"), "snapshot")["snapshot"]
     description = checked_description(request.get("Description"))

@@ -10,7 +10,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2 import volumes
 from celaje.cloud.ec2.block_devices import MOST, checked_device
-from celaje.cloud.ec2.identifiers import checked_id
+from celaje.cloud.ec2.instance_lookup import find_instance
 from celaje.cloud.state.instances import RUNNING, STOPPED, TERMINATED, Instance
 from celaje.cloud.state.volumes import VolumeAttachment
 
@@ -20,19 +20,12 @@ if TYPE_CHECKING:
 ACTIONS = Actions("ec2")
 
 
-def _instance(call: Call, identifier: str) -> Instance:
-    instance = call.session.get(Instance, checked_id(identifier, "i", "InvalidInstanceID"))
-    if instance is None or (instance.account, instance.region) != (call.account, call.region):
-        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{identifier}' does not exist")
-    return instance
-
-
 @ACTIONS.action
 def attach_volume(call: Call, request: ec2.AttachVolumeRequestTypeDef) -> Answer:
     """To a running or stopped instance of the same zone."""
     device = checked_device(request["Device"])
     volume = volumes.found(call, request["VolumeId"])
-    instance = _instance(call, request["InstanceId"])
+    instance = find_instance(call, request["InstanceId"])
     if instance.state == TERMINATED:
         raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
     held = call.session.get(VolumeAttachment, volume.id)
@@ -80,7 +73,7 @@ def detach_volume(call: Call, request: ec2.DetachVolumeRequestTypeDef) -> Answer
         raise AwsError("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
     named = request.get("InstanceId")
     if named is not None:
-        _instance(call, named)
+        find_instance(call, named)
     if (named or attachment.instance, request.get("Device") or attachment.device) != (
         attachment.instance,
         attachment.device,
