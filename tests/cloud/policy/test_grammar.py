@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import lzma
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from celaje.cloud.policy.decision import Held, Side, decide
 from celaje.cloud.policy.documents import Asked, Who, document
 from celaje.cloud.policy.grammar import Kind, PolicyError, check
-from celaje.cloud.policy.managed import DOCUMENTS, document_of
+from celaje.cloud.policy.managed import document_of, published, write
 
 GOOD = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::shelf"}
 TRUST = {"Effect": "Allow", "Principal": {"AWS": "111111111111"}, "Action": "sts:AssumeRole"}
@@ -42,10 +44,9 @@ SYNTAX = "Syntax errors in policy."
         (text([]), SYNTAX),
         (text(GOOD, Extra=1), SYNTAX),
         (text({**GOOD, "Extra": 1}), SYNTAX),
-        (text({**GOOD, "Effect": "allow"}), SYNTAX),
+        (text({**GOOD, "Effect": "perhaps"}), SYNTAX),
         (text({**GOOD, "NotAction": "s3:x"}), SYNTAX),
         (text({**GOOD, "Condition": {"StringSame": {"a": "b"}}}), SYNTAX),
-        (text({**GOOD, "Condition": {"DateLessThan": {"a": "soon"}}}), SYNTAX),
         ('{"Version": "2012-10-17", "Statement": [], "Statement": []}', SYNTAX),
         (json.dumps({"Version": "2000-01-01", "Statement": GOOD}), SYNTAX),
         (json.dumps({"Statement": GOOD}), "Policy document must be version 2012-10-17 or greater."),
@@ -68,7 +69,7 @@ SYNTAX = "Syntax errors in policy."
         (text({**GOOD, "Action": "a a:b"}), "Vendor a a is not valid"),
         (text({**GOOD, "Resource": "shelf"}), 'Resource shelf must be in ARN format or "*".'),
         (text({**GOOD, "Resource": "arn:s3:::shelf"}),
-         'Partition "s3" is not valid for resource "arn:s3:*:*:shelf:*".'),
+         'Partition "s3" is not valid for resource "arn:s3:::shelf:*".'),
         (text({**GOOD, "Resource": "arn:aws:s3:us-east-1::x"}),
          "Resource arn:aws:s3:us-east-1::x can not contain region information."),
         (text({**GOOD, "Principal": "*"}), "Policy document should not specify a principal."),
@@ -153,8 +154,62 @@ def test_rubbish_is_refused_or_can_be_asked(content):
         document(json.dumps(content))
 
 
-def test_awss_own_policies_are_good():
-    for name, content in DOCUMENTS.items():
-        check(content, Kind.IDENTITY)
-        assert document_of(f"arn:aws:iam::aws:policy/{name}") == content
+def test_awss_own_policies_can_all_be_made_ready():
+    assert len(published()) > 1500
+    for arn, policy in published().items():
+        assert document(policy.document).statements, arn
+        assert document_of(arn) == policy.document
+        assert datetime.datetime.fromisoformat(policy.created) <= datetime.datetime.fromisoformat(policy.updated)
     assert document_of("arn:aws:iam::aws:policy/Unknown") is None
+    assert document_of("arn:aws:iam::123456789012:policy/AdministratorAccess") is None
+
+
+def test_the_file_of_awss_own_policies_is_made_of_what_aws_answers(tmp_path):
+    policies = [
+        {
+            "Arn": f"arn:aws:iam::aws:policy/{name}",
+            "DefaultVersionId": "v2",
+            "CreateDate": "2015-02-06T18:40:15+00:00",
+            "UpdateDate": "2026-01-01T00:00:00+00:00",
+            "PolicyVersionList": [
+                {"VersionId": "v1", "Document": {}},
+                {"VersionId": "v2", "Document": {"Version": "2012-10-17", "Statement": []}},
+            ],
+        }
+        for name in ("job-function/Second", "First")
+    ]
+    file = tmp_path / "policies.xz"
+    assert write(json.dumps({"Policies": policies}).encode(), file) == 2
+    lines = lzma.decompress(file.read_bytes()).decode().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [["First", "v2"], ["job-function/Second", "v2"]]
+    assert lines[0].endswith('\t{"Version":"2012-10-17","Statement":[]}')
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Resource": "arn:aws:s3::bucket"},
+        {"Resource": "arn:aws::::bucket"},
+        {"Effect": "allow"},
+        {"Condition": {"DateLessThan": {"a": "yesterday"}}},
+        {"Condition": {"DateLessThan": {"a": "9223372036854775808"}}},
+        {"Condition": {"DateLessThan": {"a": "2016-13"}}},
+    ],
+)
+def test_what_awss_older_parser_does_not_take_is_refused_in_its_words(changed):
+    content = {"Version": "2012-10-17", "Statement": {**GOOD, **changed}}
+    with pytest.raises(PolicyError, match="^The policy failed legacy parsing$"):
+        check(json.dumps(content), Kind.IDENTITY)
+
+
+def test_a_condition_that_is_an_empty_list_is_none():
+    with pytest.raises(PolicyError, match="Syntax errors"):
+        check(json.dumps({"Version": "2012-10-17", "Statement": {**GOOD, "Condition": []}}), Kind.IDENTITY)
+
+
+def test_a_null_among_resources_is_overlooked():
+    text = json.dumps({"Version": "2012-10-17", "Statement": {**GOOD, "Resource": ["arn:aws:s3:::shelf", None]}})
+    check(text, Kind.IDENTITY)
+    made = document(text)
+    assert made.allowance(Asked("s3:ListBucket", "arn:aws:s3:::shelf", {}))[1] is not None
+    assert made.allowance(Asked("s3:ListBucket", "arn:aws:s3:::None", {}))[1] is None

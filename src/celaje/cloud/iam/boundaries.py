@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete
 
 from celaje.cloud.aws.action import Actions, Answer, Call
-from celaje.cloud.iam.entities import ROLES, USERS, no_such
-from celaje.cloud.iam.policies import find_policy
-from celaje.cloud.policy.managed import PREFIX, document_of
+from celaje.cloud.iam.entities import ROLES, USERS
+from celaje.cloud.iam.policies import check_attachable
 from celaje.cloud.state.roles import Boundary
 
 if TYPE_CHECKING:
@@ -23,11 +22,7 @@ def bound(call: Call, holder: str, arn: str | None) -> None:
     call.session.execute(delete(Boundary).where(Boundary.holder == holder))
     if arn is None:
         return
-    if arn.startswith(PREFIX):
-        if document_of(arn) is None:
-            raise no_such(f"Policy {arn} does not exist or is not attachable.")
-    else:
-        find_policy(call, arn)
+    check_attachable(call, arn)
     call.session.add(Boundary(holder=holder, arn=arn))
 
 

@@ -10,7 +10,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call, Request
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.iam.entities import GROUPS, ROLES, USERS, answered_document, checked_identity_policy, no_such
 from celaje.cloud.iam.listing import listed
-from celaje.cloud.iam.policies import AWS_ARN, find_policy
+from celaje.cloud.iam.policies import check_attachable
 from celaje.cloud.state.roles import AttachedPolicy, InlinePolicy
 
 ACTIONS = Actions("iam")
@@ -79,8 +79,7 @@ def _names(call: Call, request: Request, holder: _Holder) -> Answer:
 def _attach(call: Call, request: Request, holder: _Holder) -> Answer:
     held_by, _ = holder(call, request)
     arn = request["PolicyArn"]
-    if not AWS_ARN.fullmatch(arn):
-        find_policy(call, arn)
+    check_attachable(call, arn)
     present = call.session.scalars(select(AttachedPolicy.arn).where(AttachedPolicy.holder == held_by)).all()
     if arn not in present and len(present) >= ATTACHED_PER_ENTITY:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for PoliciesPerEntity: {ATTACHED_PER_ENTITY}", 409)

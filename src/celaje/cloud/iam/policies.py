@@ -1,10 +1,10 @@
-"""Managed policies: an account's own, and AWS's as far as this cloud knows their documents."""
+"""Managed policies: an account's own, and AWS's."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select, union_all
@@ -22,7 +22,7 @@ from celaje.cloud.iam.entities import (
     tags_of,
 )
 from celaje.cloud.iam.listing import listed
-from celaje.cloud.policy.managed import DOCUMENTS, PREFIX, document_of
+from celaje.cloud.policy.managed import PREFIX, Published, published
 from celaje.cloud.state.roles import (
     AttachedPolicy,
     Boundary,
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 ACTIONS = Actions("iam")
 _HOLDERS: dict[str, type[Identity]] = {"Group": Group, "Role": Role, "User": User}
-_FIRST = datetime.datetime(2015, 2, 6, 18, 39, 46, tzinfo=datetime.UTC)  # when AWS published the first of its own
 VERSIONS_PER_POLICY = 5
-AWS_ARN = re.compile(r"arn:aws:iam::aws:policy/(?:[\w+=,.@-]+/)*[\w+=,.@-]+", re.ASCII)
 
 
 def refuse_with_policies(call: Call, holder: str) -> None:
@@ -60,6 +58,19 @@ def find_policy(call: Call, arn: str) -> ManagedPolicy:
     if policy is None or POLICIES.arn(policy) != arn or not prefix:
         raise no_such(f"Policy {arn} was not found.")
     return policy
+
+
+def check_attachable(call: Call, arn: str) -> None:
+    """AwsError NoSuchEntity unless it is a policy of the caller's or of AWS's; PolicyNotAttachable where AWS gives it
+    to nobody but roles of its services."""
+    if not arn.startswith(PREFIX):
+        find_policy(call, arn)
+        return
+    known = published().get(arn)
+    if known is None:
+        raise no_such(f"Policy {arn} does not exist or is not attachable.")
+    if not known.attachable:
+        raise AwsError("PolicyNotAttachable", "Cannot attach a Service Role Policy to a Customer Role.")
 
 
 @ACTIONS.action
@@ -83,8 +94,8 @@ def create_policy(call: Call, request: iam.CreatePolicyRequestTypeDef) -> Answer
 @ACTIONS.action
 def get_policy(call: Call, request: iam.GetPolicyRequestTypeDef) -> Answer:
     """A policy without its document."""
-    if (known := document_of(request["PolicyArn"])) is not None:
-        return {"Policy": _of_aws(call, request["PolicyArn"], known)}
+    if (known := published_as(request["PolicyArn"])) is not None:
+        return {"Policy": _of_aws(known, _uses(call, AttachedPolicy), _uses(call, Boundary))}
     policy = find_policy(call, request["PolicyArn"])
     more = {"Description": policy.description or None, "Tags": tags_of(call.session, policy.id)}
     return {"Policy": _described(call, policy) | more}
@@ -136,11 +147,13 @@ def set_default_policy_version(call: Call, request: iam.SetDefaultPolicyVersionR
 @ACTIONS.action
 def get_policy_version(call: Call, request: iam.GetPolicyVersionRequestTypeDef) -> Answer:
     """One of a policy's documents."""
-    if (known := document_of(request["PolicyArn"])) is not None:
-        if request["VersionId"] != "v1":
-            raise no_such(f"Policy {request['PolicyArn']} version {request['VersionId']} does not exist.")
-        first = {"CreateDate": _FIRST, "IsDefaultVersion": True, "VersionId": "v1"}
-        return {"PolicyVersion": first | {"Document": answered_document(known)}}
+    if (known := published_as(request["PolicyArn"])) is not None:
+        if request["VersionId"] != known.version:
+            raise no_such(
+                f"Policy {known.arn} version {request['VersionId']} does not exist: of AWS's policies this cloud has "
+                f"the default versions, of this one {known.version}."
+            )
+        return {"PolicyVersion": _version_of_aws(known) | {"Document": answered_document(known.document)}}
     policy = find_policy(call, request["PolicyArn"])
     version = _version_of(call, policy, request["VersionId"])
     return {"PolicyVersion": _version(policy, version) | {"Document": answered_document(version.document)}}
@@ -148,7 +161,9 @@ def get_policy_version(call: Call, request: iam.GetPolicyVersionRequestTypeDef) 
 
 @ACTIONS.action
 def list_policy_versions(call: Call, request: iam.ListPolicyVersionsRequestTypeDef) -> Answer:
-    """A policy's documents, the newest last."""
+    """A policy's documents, the newest last; of AWS's own the default one."""
+    if (known := published_as(request["PolicyArn"])) is not None:
+        return {"Versions": [_version_of_aws(known)], "IsTruncated": False}
     policy = find_policy(call, request["PolicyArn"])
     return listed(
         call,
@@ -173,12 +188,14 @@ def delete_policy_version(call: Call, request: iam.DeletePolicyVersionRequestTyp
 
 @ACTIONS.action
 def list_policies(call: Call, request: iam.ListPoliciesRequestTypeDef) -> Answer:
-    """The account's policies, and AWS's that this cloud knows."""
+    """The account's policies, and AWS's."""
     scope, path = request.get("Scope", "All"), request.get("PathPrefix") or "/"
     own = [] if scope == "AWS" else POLICIES.all(call, path)
     found = [_described(call, row) for row in own]
     if scope != "Local":
-        found += [_of_aws(call, PREFIX + name, text) for name, text in DOCUMENTS.items() if f"/{name}".startswith(path)]
+        attached, bounding = _uses(call, AttachedPolicy), _uses(call, Boundary)
+        of_aws = [each for each in published().values() if f"/{each.name}".startswith(path)]
+        found += [_of_aws(each, attached, bounding) for each in of_aws]
     if request.get("OnlyAttached"):
         found = [each for each in found if each["AttachmentCount"]]
     return listed(call, request, "Policies", found, lambda each: str(each["Arn"]), lambda each: each)
@@ -188,7 +205,7 @@ def list_policies(call: Call, request: iam.ListPoliciesRequestTypeDef) -> Answer
 def list_entities_for_policy(call: Call, request: iam.ListEntitiesForPolicyRequestTypeDef) -> Answer:
     """Who has attached a policy."""
     arn = request["PolicyArn"]
-    if not AWS_ARN.fullmatch(arn):
+    if published_as(arn) is None:
         find_policy(call, arn)
     wanted = request.get("EntityFilter")
     bounds = request.get("PolicyUsageFilter") == "PermissionsBoundary"
@@ -223,27 +240,42 @@ def _attachments(call: Call, arn: str) -> int:
     return call.session.scalar(query) or 0
 
 
-def _of_aws(call: Call, arn: str, text: str) -> dict[str, object]:
-    path, _, name = arn.removeprefix(PREFIX).rpartition("/")
+def published_as(arn: str) -> Published | None:
+    """AWS's own policy of that ARN; None if it is none of AWS's. AwsError NoSuchEntity where AWS has no such one."""
+    if not arn.startswith(PREFIX):
+        return None
+    found = published().get(arn)
+    if found is None:
+        raise no_such(f"Policy {arn} was not found.")
+    return found
+
+
+def _of_aws(policy: Published, attached: Mapping[str, int], bounding: Mapping[str, int]) -> dict[str, object]:
+    path, _, name = policy.name.rpartition("/")
     return {
-        "Arn": arn,
-        "AttachmentCount": _own(call, AttachedPolicy, arn),
-        "CreateDate": _FIRST,
-        "DefaultVersionId": "v1",
+        "Arn": policy.arn,
+        "AttachmentCount": attached.get(policy.arn, 0),
+        "CreateDate": datetime.datetime.fromisoformat(policy.created),
+        "DefaultVersionId": policy.version,
         "IsAttachable": True,
         "Path": f"/{path}/" if path else "/",
-        "PermissionsBoundaryUsageCount": _own(call, Boundary, arn),
-        "PolicyId": "ANPA" + hashlib.sha256(arn.encode()).hexdigest()[:17].upper(),
+        "PermissionsBoundaryUsageCount": bounding.get(policy.arn, 0),
+        "PolicyId": "ANPA" + hashlib.sha256(policy.arn.encode()).hexdigest()[:17].upper(),
         "PolicyName": name,
-        "UpdateDate": _FIRST,
+        "UpdateDate": datetime.datetime.fromisoformat(policy.updated),
     }
 
 
-def _own(call: Call, use: type[AttachedPolicy] | type[Boundary], arn: str) -> int:
-    """How many of the account's entities use a policy of AWS's so."""
+def _version_of_aws(policy: Published) -> dict[str, object]:
+    updated = datetime.datetime.fromisoformat(policy.updated)
+    return {"CreateDate": updated, "IsDefaultVersion": True, "VersionId": policy.version}
+
+
+def _uses(call: Call, use: type[AttachedPolicy] | type[Boundary]) -> Mapping[str, int]:
+    """How many of the account's entities use each policy so, by its ARN."""
     holders = union_all(*(select(table.id).where(table.account == call.account) for table in _HOLDERS.values()))
-    query = select(func.count()).where(use.arn == arn, use.holder.in_(holders))
-    return call.session.scalar(query) or 0
+    query = select(use.arn, func.count()).where(use.holder.in_(holders)).group_by(use.arn)
+    return dict(call.session.execute(query).all())
 
 
 def _bounded(call: Call, arn: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ _MOST_DIGITS = 400
 
 class BadValue(ValueError):
     """A value of a policy that its operator does not take."""
+
+
+class BadDate(BadValue):
+    """One that is no date."""
 
 
 def _never(text: str) -> bool:
@@ -71,20 +76,49 @@ def _number(text: str) -> float:
     return number
 
 
+_DATE = re.compile(
+    r"(?P<year>-?\d{1,9})(?:-(?P<month>\d{1,2}))?(?:-(?P<day>\d{1,2}))?"
+    r"(?:t(?:(?P<hours>\d{1,2})(?::(?P<minutes>\d{1,2})(?::(?P<seconds>\d{1,2}(?:\.\d{1,9})?))?)?)?"
+    r"(?P<zone>z|[+-]\d{2}(?::?\d{2})?)?)?",
+    re.ASCII,
+)
+_LAST_SECOND = (1 << 63) - 1
+_YEARS = range(-292_275_054, 292_278_994)
+
+
 def _moment(text: str) -> float:
-    """Seconds since 1970 of a date in ISO 8601, or of such seconds. A date alone is its beginning in UTC."""
-    try:
-        if text.isascii() and text.lstrip("-").isdigit():
-            return float(int(text[:20]))
-        moment = datetime.datetime.fromisoformat(text.upper())
-    except (ValueError, OverflowError):
-        raise BadValue(f"{text[:50]} is no date") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    try:
-        return moment.timestamp()
-    except (ValueError, OverflowError):
-        raise BadValue(f"{text[:50]} is no date") from None
+    """Seconds since 1970 of a date in ISO 8601, whose parts may be left out from the end and need not be of two
+    digits, as AWS takes them; or of such seconds. A date alone is its beginning in UTC. BadDate."""
+    if text.isascii() and text.isdigit():
+        seconds = int(text[:20])
+        if seconds > _LAST_SECOND:
+            raise BadDate(f"{text[:50]} is no date")
+        return float(seconds)
+    found = _DATE.fullmatch(text.lower())
+    if found is None:
+        raise BadDate(f"{text[:50]} is no date")
+    year, month, day = int(found["year"]), int(found["month"] or 1), int(found["day"] or 1)
+    hours, minutes, seconds_of = int(found["hours"] or 0), int(found["minutes"] or 0), float(found["seconds"] or 0)
+    zone = found["zone"] or "z"
+    offset = 0
+    if zone != "z":
+        digits = zone[1:].replace(":", "")
+        offset = int(digits[:2]) * 60 + int(digits[2:] or 0)
+        offset = -offset if zone[0] == "-" else offset
+    good = year in _YEARS and 1 <= month <= 12 and 1 <= day <= 31 and hours < 24 and minutes < 60 and seconds_of < 60
+    if not good or abs(offset) >= 24 * 60:
+        raise BadDate(f"{text[:50]} is no date")
+    return ((_days(year, month, day) * 24 + hours) * 60 + minutes - offset) * 60 + seconds_of
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the calendar of today, carried on in both directions; day 31 of a shorter month is of
+    the next one."""
+    cycles, year = divmod(year - 1, 400)
+    return cycles * 146_097 + datetime.date(year + 1, month, 1).toordinal() + day - 1 - _EPOCH
+
+
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def _compared(read: Callable[[str], float], compare: Callable[[float, float], bool]) -> Ready:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from celaje.cloud.policy.conditions import BadValue, compiled
+from celaje.cloud.policy.conditions import BadDate, BadValue, compiled
 from celaje.cloud.policy.patterns import glob
 from celaje.errors import InputError
 
@@ -30,6 +30,7 @@ _ELEMENTS = {
     "NotResource",
     "Condition",
 }
+_EFFECTS = ("Allow", "Deny")
 VERSIONS = ("2008-10-17", "2012-10-17")
 _VENDOR = re.compile(r"[A-Za-z0-9\-.*?]+\Z")
 _SID = re.compile(r"[A-Za-z0-9]*\Z")
@@ -111,13 +112,15 @@ def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def listed(value: object) -> list[str]:
-    """One text or a list of them, as a list."""
-    return [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]  # checked to be a list
+    """One text or a list of them, as a list. A null among resources is none of them, as at AWS."""
+    if isinstance(value, str):
+        return [value]
+    return [each for each in value if each is not None]  # type: ignore[attr-defined]  # checked to be a list
 
 
 def conditions_of(statement: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     """Operator to key to values as texts. PolicyError if it is not that."""
-    block = statement.get("Condition") or {}
+    block = statement.get("Condition", {})
     if not isinstance(block, dict):
         raise PolicyError("Syntax errors in policy.")
     found: dict[str, dict[str, list[str]]] = {}
@@ -140,10 +143,14 @@ def check(text: str, kind: Kind, *, bucket: str = "") -> None:
         _check_bucket(text, bucket)
         return
     document = read(text)
-    _check_syntax(document)
+    wrong_date = _check_syntax(document)
     statements = statements_of(document)
     if kind is Kind.IDENTITY and document.get("Version") != VERSIONS[1]:
         raise PolicyError("Policy document must be version 2012-10-17 or greater.")
+    # What AWS's older parser does not take, which comes next.
+    effects = {statement["Effect"] for statement in statements}
+    if wrong_date or not effects <= set(_EFFECTS) or any(map(_cut_short, statements)):
+        raise PolicyError("The policy failed legacy parsing")
     sids = [statement["Sid"] for statement in statements if statement.get("Sid")]
     if not all(_SID.match(sid) for sid in sids):
         raise PolicyError(
@@ -152,9 +159,16 @@ def check(text: str, kind: Kind, *, bucket: str = "") -> None:
         )
     if len(set(sids)) < len(sids):
         raise PolicyError("Statement IDs (SID) in a single policy must be unique.")
+    if not all(map(_actions, statements)):
+        raise PolicyError("Policy statement must contain actions.")
+    if kind is Kind.IDENTITY:
+        for statement in statements:
+            _check_resources(statement)
     for statement in statements:
         if kind is Kind.IDENTITY:
-            _check_identity(statement)
+            _check_actions(statement)
+            if not _resources(statement):
+                raise PolicyError("Policy statement must contain resources.")
         elif kind is Kind.RESOURCE:
             _check_actions(statement)
             _check_principal(statement)
@@ -162,7 +176,15 @@ def check(text: str, kind: Kind, *, bucket: str = "") -> None:
             _check_trust(statement)
 
 
-def _check_syntax(document: Mapping[str, Any]) -> None:
+def _cut_short(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement has an ARN with too few parts, or without its service."""
+    arns = [each for each in _resources(statement) if ":" in each and each.split(":", 2)[1] in _PARTITIONS]
+    return any(("::" in each and each.count(":") < 5) or each.split(":", 3)[2:3] == [""] for each in arns)
+
+
+def _check_syntax(document: Mapping[str, Any]) -> bool:
+    """PolicyError; returns whether a date of a condition is none."""
+    wrong_date = False
     syntax = PolicyError("Syntax errors in policy.")
     if set(document) - _TOP or document.get("Version", VERSIONS[0]) not in VERSIONS:
         raise syntax
@@ -172,22 +194,30 @@ def _check_syntax(document: Mapping[str, Any]) -> None:
     for statement in statements_of(document):
         if not isinstance(statement, dict) or set(statement) - _ELEMENTS:
             raise syntax
-        if statement.get("Effect") not in ("Allow", "Deny") or not isinstance(statement.get("Sid", ""), str):
+        effect = statement.get("Effect")
+        if not isinstance(effect, str) or effect.capitalize() not in _EFFECTS:
+            raise syntax
+        if not isinstance(statement.get("Sid", ""), str):
             raise syntax
         for pair in (("Action", "NotAction"), ("Resource", "NotResource"), ("Principal", "NotPrincipal")):
             if set(pair) <= statement.keys():
                 raise syntax
         for name in ("Action", "NotAction", "Resource", "NotResource"):
-            if name in statement and not _is_texts(statement[name]):
+            if name in statement and not _is_texts(statement[name], nulls=name.endswith("Resource")):
                 raise syntax
         try:
             compiled(conditions_of(statement), variables=document.get("Version") == VERSIONS[1])
+        except BadDate:
+            wrong_date = True
         except BadValue:
             raise syntax from None
+    return wrong_date
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+def _is_texts(value: object, *, nulls: bool = False) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, str) or (nulls and each is None) for each in value)
+    return isinstance(value, str)
 
 
 def _actions(statement: Mapping[str, Any]) -> list[str]:
@@ -214,14 +244,11 @@ def _check_actions(statement: Mapping[str, Any]) -> None:
             raise PolicyError(f"Vendor {vendor[:100]} is not valid")
 
 
-def _check_identity(statement: Mapping[str, Any]) -> None:
+def _check_resources(statement: Mapping[str, Any]) -> None:
+    """Of an identity's policy, which names nobody."""
     if "Principal" in statement or "NotPrincipal" in statement:
         raise PolicyError("Policy document should not specify a principal.")
-    _check_actions(statement)
-    resources = _resources(statement)
-    if not resources:
-        raise PolicyError("Policy statement must contain resources.")
-    for resource in resources:
+    for resource in _resources(statement):
         if resource != "*":
             _check_arn(resource)
 
@@ -230,11 +257,11 @@ def _check_arn(resource: str) -> None:
     if ":" not in resource:
         raise PolicyError(f'Resource {resource[:200]} must be in ARN format or "*".')
     parts = resource.split(":", 5)
+    if parts[1] not in _PARTITIONS:
+        filled = ":".join([*parts[1:], *["*"] * (6 - len(parts))])
+        raise PolicyError(f'Partition "{parts[1][:50]}" is not valid for resource "arn:{filled[:200]}".')
     if parts[0] not in ("arn", "*"):
         raise PolicyError(f'Resource {resource[:200]} must be in ARN format or "*".')
-    if parts[1] not in _PARTITIONS:
-        filled = ":".join([parts[1], *(part or "*" for part in [*parts[2:], "", "", "", ""][:4])])
-        raise PolicyError(f'Partition "{parts[1][:50]}" is not valid for resource "arn:{filled[:200]}".')
     if len(parts) < 3 or not parts[2]:
         raise PolicyError("Resource vendor must be fully qualified and cannot contain regexes.")
     if parts[2] == "iam" and len(parts) == 6:

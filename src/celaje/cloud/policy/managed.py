@@ -1,138 +1,101 @@
-"""Policies of AWS's own, by their names: what the documents that AWS publishes say of the services that there are here.
+"""Policies of AWS's own, as AWS publishes them: each by its name, with the document of its default version.
 
-What they say of other services is left out: nothing asks for it.
+    aws_policies.xz   beside this file; a policy a line, in the order of their names: path and name, default version,
+                      when it was made and changed (ISO 8601), document as JSON, with tabs between them
+
+Whoever has an account at AWS makes the file anew from what AWS answers:
+
+    aws iam list-policies --scope AWS, then get-policy-version of each, as {"Policies": [{"Arn", "DefaultVersionId",
+    "CreateDate", "UpdateDate", "PolicyVersionList": [{"VersionId", "Document"}]}]} (the form of
+    get-account-authorization-details)
+    python -m celaje.cloud.policy.managed ANSWER.json
+
+It is read when somebody first has such a policy: most clouds never need it.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import lzma
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from celaje.typed_data import from_json
 
 PREFIX = "arn:aws:iam::aws:policy/"
+FILE = Path(__file__).with_name("aws_policies.xz")
+_SERVICES_OWN = "aws-service-role/"  # of roles that AWS's services make for themselves
 
 
-def _allow(*actions: str) -> str:
-    statement = {"Effect": "Allow", "Action": list(actions) if len(actions) > 1 else actions[0], "Resource": "*"}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A policy of AWS's. `name` follows PREFIX in its ARN, and may have a path; `created`, `updated`: ISO 8601."""
+
+    name: str
+    version: str
+    created: str
+    updated: str
+    document: str
+
+    @property
+    def arn(self) -> str:
+        return PREFIX + self.name
+
+    @property
+    def attachable(self) -> bool:
+        """Whether a role of an account's own may have it."""
+        return not self.name.startswith(_SERVICES_OWN)
 
 
-def _power_user() -> str:
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*", "account:*"], "Resource": "*"},
-                {
-                    "Effect": "Allow",
-                    "Action": ["iam:ListRoles", "organizations:DescribeOrganization"],
-                    "Resource": "*",
-                },
-            ],
-        }
-    )
-
-
-_VPC_NOUNS = (
-    "Address CarrierGateway CustomerGateway DhcpOptions InternetGateway NatGateway NetworkAcl NetworkAclEntry "
-    "NetworkInterface Route RouteTable SecurityGroup Subnet Tags Vpc VpcEndpoint VpcPeeringConnection"
-).split()
-
-# By what follows `arn:aws:iam::aws:policy/`, which may have a path.
-DOCUMENTS = {
-    "AdministratorAccess": _allow("*"),
-    "PowerUserAccess": _power_user(),
-    "ReadOnlyAccess": _allow(
-        "ec2:Describe*",
-        "ec2:Get*",
-        "ec2:List*",
-        "ec2:Search*",
-        "iam:Generate*",
-        "iam:Get*",
-        "iam:List*",
-        "iam:Simulate*",
-        "organizations:Describe*",
-        "organizations:List*",
-        "s3:DescribeJob",
-        "s3:Get*",
-        "s3:List*",
-        "ssm:Describe*",
-        "ssm:Get*",
-        "ssm:List*",
-        "sts:GetAccessKeyInfo",
-        "sts:GetCallerIdentity",
-        "sts:GetSessionToken",
-    ),
-    "AmazonEC2FullAccess": _allow("ec2:*"),
-    "AmazonEC2ReadOnlyAccess": _allow("ec2:Describe*", "ec2:GetSecurityGroupsForVpc"),
-    "AmazonVPCFullAccess": _allow(
-        "ec2:Accept*",
-        "ec2:AllocateAddress",
-        "ec2:Assign*",
-        "ec2:Associate*",
-        "ec2:Attach*Gateway",
-        "ec2:AttachNetworkInterface",
-        "ec2:AuthorizeSecurityGroup*",
-        *(f"ec2:{verb}{noun}*" for verb in ("Create", "Delete") for noun in _VPC_NOUNS),
-        "ec2:CreateDefaultSubnet",
-        "ec2:CreateDefaultVpc",
-        "ec2:Describe*",
-        "ec2:Detach*Gateway",
-        "ec2:DetachNetworkInterface",
-        "ec2:Disassociate*",
-        "ec2:GetSecurityGroupsForVpc",
-        "ec2:ModifyNetworkInterfaceAttribute",
-        "ec2:ModifySecurityGroupRules",
-        "ec2:ModifySubnetAttribute",
-        "ec2:ModifyVpc*",
-        "ec2:ReleaseAddress",
-        "ec2:Replace*",
-        "ec2:ResetNetworkInterfaceAttribute",
-        "ec2:RevokeSecurityGroup*",
-        "ec2:Unassign*",
-        "ec2:UpdateSecurityGroupRuleDescriptions*",
-    ),
-    "AmazonVPCReadOnlyAccess": _allow(
-        "ec2:DescribeAccountAttributes",
-        "ec2:DescribeAddresses",
-        "ec2:DescribeDhcpOptions",
-        "ec2:DescribeInternetGateways",
-        "ec2:DescribeNatGateways",
-        "ec2:DescribeNetwork*",
-        "ec2:DescribePrefixLists",
-        "ec2:DescribeRouteTables",
-        "ec2:DescribeSecurityGroup*",
-        "ec2:DescribeSubnets",
-        "ec2:DescribeTags",
-        "ec2:DescribeVpc*",
-        "ec2:GetSecurityGroupsForVpc",
-    ),
-    "AmazonS3FullAccess": _allow("s3:*", "s3-object-lambda:*"),
-    "AmazonS3ReadOnlyAccess": _allow("s3:Get*", "s3:List*", "s3:Describe*"),
-    "AmazonSSMManagedInstanceCore": _allow(
-        "ssm:DescribeAssociation",
-        "ssm:DescribeDocument",
-        "ssm:GetDeployablePatchSnapshotForInstance",
-        "ssm:GetDocument",
-        "ssm:GetManifest",
-        "ssm:GetParameter",
-        "ssm:GetParameters",
-        "ssm:ListAssociations",
-        "ssm:ListInstanceAssociations",
-        "ssm:PutComplianceItems",
-        "ssm:PutConfigurePackageResult",
-        "ssm:PutInventory",
-        "ssm:UpdateAssociationStatus",
-        "ssm:UpdateInstanceAssociationStatus",
-        "ssm:UpdateInstanceInformation",
-        "ssmmessages:*",
-        "ec2messages:*",
-    ),
-    "AmazonSSMFullAccess": _allow("ssm:*", "ssmmessages:*", "ec2messages:*"),
-    "AmazonSSMReadOnlyAccess": _allow("ssm:Describe*", "ssm:Get*", "ssm:List*"),
-    "IAMFullAccess": _allow("iam:*", "organizations:DescribeAccount", "organizations:DescribeOrganization"),
-    "IAMReadOnlyAccess": _allow("iam:Generate*", "iam:Get*", "iam:List*", "iam:Simulate*"),
-}
+@functools.cache
+def published() -> Mapping[str, Published]:
+    """All of them, by their ARNs."""
+    lines = lzma.decompress(FILE.read_bytes()).decode().splitlines()
+    return {one.arn: one for one in (Published(*line.split("\t")) for line in lines)}
 
 
 def document_of(arn: str) -> str | None:
-    """The document of a policy of AWS's own, None for one that this cloud does not know."""
-    return DOCUMENTS.get(arn.removeprefix(PREFIX)) if arn.startswith(PREFIX) else None
+    """The document of a policy of AWS's own, None for one that is none."""
+    if not arn.startswith(PREFIX):
+        return None
+    found = published().get(arn)
+    return None if found is None else found.document
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    version_id: str
+    document: msgspec.Raw
+
+
+class _Answered(msgspec.Struct, rename="pascal"):
+    arn: str
+    default_version_id: str
+    create_date: str
+    update_date: str
+    policy_version_list: list[_Version]
+
+
+class _Answer(msgspec.Struct, rename="pascal"):
+    policies: list[_Answered]
+
+
+def write(answer: bytes, file: Path = FILE) -> int:
+    """Make the file of what AWS answered. Returns how many policies it has."""
+    lines = []
+    for one in sorted(from_json(answer, _Answer).policies, key=lambda one: one.arn):
+        [document] = [each.document for each in one.policy_version_list if each.version_id == one.default_version_id]
+        text = json.dumps(json.loads(bytes(document)), separators=(",", ":"))
+        lines.append(
+            "\t".join((one.arn.removeprefix(PREFIX), one.default_version_id, one.create_date, one.update_date, text))
+        )
+    file.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
+    return len(lines)
+
+
+if __name__ == "__main__":
+    print(write(Path(sys.argv[1]).read_bytes()), "policies")
