@@ -56,7 +56,10 @@ def serve(home: Path) -> None:
         def credential(self, access_key: str, token: str | None) -> Credential | None:
             return Credential(SECRET, Caller(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT, access_key))
 
-        def stand_in(self, access_key: str) -> Caller | None:
+        def used(self, access_key: str, service: str, region: str, now: datetime.datetime) -> None:
+        """Nobody asks."""
+
+    def stand_in(self, access_key: str) -> Caller | None:
             return None
 
     registry = Registry([s3_actions(home_store(home))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from celaje.cloud.aws.application import ApiServer, Application, bound
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state, open_account, root_account
+from celaje.cloud.iam.key_uses import KeyUses
 from celaje.cloud.iam.signers import StoredSigners
 from celaje.cloud.s3.cross_origin import BucketCors
 from celaje.cloud.s3.store.object_store import ObjectStore
@@ -38,8 +40,9 @@ class ServedCloud:
     def __init__(self, directory: Path, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.store = ObjectStore(directory / "s3")
-        self.registry = registry(self.store)  # imports whatever has tables
         self.database = Database(directory / "state.sqlite3")
+        self.uses = KeyUses(self.database)
+        self.registry = registry(self.store, self.uses)  # imports whatever has tables
         self.database.prepare()
         with self.database.write() as session:
             ensure_first_state(session, self.settings, datetime.datetime.now(datetime.UTC))
@@ -47,7 +50,7 @@ class ServedCloud:
             key = session.scalars(select(AccessKey).where(AccessKey.account == root)).one()
         self.root = Owner(self, root, key.id, key.secret)
         self.woken: set[str] = set()
-        self._signers = StoredSigners(self.database)
+        self._signers = StoredSigners(self.database, self.uses)
         gateway = Gateway(
             self.registry,
             Dispatcher(self.database, self._wake, PolicyAuthority(self.database)),
@@ -100,6 +103,28 @@ class Owner:
             aws_session_token=self.token,
             config=config or Config(retries={"max_attempts": 1}, read_timeout=60),
         )
+
+
+class User(Owner):
+    """A user of an account with a key, who may do `actions` to everything."""
+
+    def __init__(self, owner: Owner, name: str, *actions: str) -> None:
+        iam = owner.client("iam")
+        self.arn: str = iam.create_user(UserName=name)["User"]["Arn"]
+        if actions:
+            statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        super().__init__(owner.cloud, owner.account, key["AccessKeyId"], key["SecretAccessKey"])
+        self.name, self._iam = name, iam
+
+    def delete(self) -> None:
+        """Nobody signs for it any more, and the name is free."""
+        for policy in self._iam.list_user_policies(UserName=self.name)["PolicyNames"]:
+            self._iam.delete_user_policy(UserName=self.name, PolicyName=policy)
+        self._iam.delete_access_key(UserName=self.name, AccessKeyId=self.key)
+        self._iam.delete_user(UserName=self.name)
 
 
 def refusal(action: Callable[..., Any], **request: Any) -> tuple[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from celaje.cli import command
 from celaje.errors import CelajeError, InputError, UsageError
 from celaje.host import messages, starting
 from celaje.host.control import Control, kill
@@ -52,6 +54,29 @@ def test_a_card_comes_while_the_machine_runs_and_goes_again(machines: Machines) 
     wait_until(lambda: attached() == [])
     write_interface(directory, CARD, 1)
     assert asked(directory, messages.AttachInterface(number=1)).further_networks[1].mac == CARD.mac
+
+
+def test_the_list_of_machines_has_cards_that_are_there_and_those_of_the_next_start(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed() -> list[dict[str, object]]:
+        assert command.main(["vm", "ls", "--json"]) == 0
+        (one,) = json.loads(capsys.readouterr().out)
+        return list(one["cards"])
+
+    directory = machines.started("one", cards=2)
+    assert listed() == []
+    write_interface(directory, CARD, 1)
+    (waiting,) = listed()
+    assert (waiting["card"], waiting["mac"], waiting["address"]) == (1, CARD.mac, None)
+    described = asked(directory, messages.AttachInterface(number=1)).further_networks[1]
+    (there,) = listed()
+    assert there == {
+        "card": 1, "network": "further", "mac": CARD.mac, "address": described.address,
+        "public_address": described.public_address,
+    }  # fmt: skip
+    assert command.main(["vm", "ls"]) == 0
+    assert described.address in capsys.readouterr().out
 
 
 def test_a_card_is_there_again_after_a_start_and_after_its_network_died(machines: Machines) -> None:

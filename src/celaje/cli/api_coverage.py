@@ -22,14 +22,17 @@ def run(words: list[str]) -> int:
     chosen = parser.parse_args(words)
 
     from celaje.cloud.aws.coverage import coverage
+    from celaje.cloud.iam.key_uses import KeyUses
     from celaje.cloud.s3.store.object_store import home_store
     from celaje.cloud.services import registry
+    from celaje.cloud.state.database import Database
     from celaje.errors import NotFound
 
     with tempfile.TemporaryDirectory(prefix="celaje-") as directory:
         store = home_store(Path(directory))  # S3's operations belong to a store; nothing is put into this one
         try:
-            found = list(coverage(registry(store)))
+            uses = KeyUses(Database(Path(directory) / "state.sqlite3"))
+            found = list(coverage(registry(store, uses)))
         finally:
             store.close()
     if chosen.service is not None:

@@ -24,9 +24,11 @@ def interfaces(sightings: Sequence[Sighting]) -> dict[tuple[str, str], Interface
     from celaje.network import client
 
     networks = {
-        seen.description.network.network
+        network.network
         for seen in sightings
-        if seen.description is not None and seen.description.network is not None
+        if seen.description is not None
+        for network in (seen.description.network, *seen.description.further_networks.values())
+        if network is not None
     }
     found: dict[tuple[str, str], Interface] = {}
     for network in networks:
@@ -45,6 +47,29 @@ def ports(seen: Sighting, known: Mapping[tuple[str, str], Interface]) -> Sequenc
     return seen.description.network.ports if interface is None else interface.ports
 
 
+def cards(seen: Sighting) -> list[dict[str, object]]:
+    """The machine's network cards beside its first: those that it has, and those that it will have from its next start
+    on, which have no address yet."""
+    from celaje.host.interface_file import further_interfaces, read_interface
+    from celaje.host.record import MachineDirectory
+
+    directory = MachineDirectory.of(seen.record.name)
+    running = {} if seen.description is None else seen.description.further_networks
+    found: list[dict[str, object]] = []
+    for number in sorted({*running, *further_interfaces(directory)}):
+        network, said = running.get(number), read_interface(directory, number)
+        found.append(
+            {
+                "card": number,
+                "network": network.network if network else said.network.name if said else None,
+                "mac": network.mac if network else said.mac if said else None,
+                "address": network.address if network else None,
+                "public_address": network.public_address if network else None,
+            }
+        )
+    return found
+
+
 def _port(port: PublicPort) -> str:
     protocol = "" if port.protocol == "tcp" else f"{port.protocol}:"
     return f"{protocol}{port.host_address}:{port.host_port}->{port.guest_port}"
@@ -54,12 +79,13 @@ def _row(seen: Sighting, known: Mapping[tuple[str, str], Interface]) -> tuple[st
     network = None if seen.description is None else seen.description.network
     reached = ports(seen, known)
     notes = [seen.detail, *dict.fromkeys(port.reason for port in reached if port.reason)]
+    addresses = [network.address if network else "", *(str(card["address"]) for card in cards(seen) if card["address"])]
     # A public address says by itself where its own ports are.
     told = [port for port in reached if port.forward or port.host_port != port.guest_port]
     return (
         seen.record.name,
         seen.state,
-        network.address if network else "",
+        " ".join(filter(None, addresses)),
         (network.public_address or "") if network else "",
         " ".join(map(_port, told)),
         "; ".join(filter(None, notes)),
@@ -94,6 +120,7 @@ def _record(seen: Sighting, known: Mapping[tuple[str, str], Interface]) -> dict[
             }
             for port in ports(seen, known)
         ],
+        "cards": cards(seen),
         "root": seen.record.root,
         "disks": [disk.source for disk in seen.record.attached],
     }

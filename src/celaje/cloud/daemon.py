@@ -44,6 +44,7 @@ from celaje.cloud.aws.gateway import Gateway
 from celaje.cloud.aws.message import INSIDE
 from celaje.cloud.credentials_file import write_credentials
 from celaje.cloud.iam.accounts import CREDENTIALS, ensure_first_state
+from celaje.cloud.iam.key_uses import KeyUses
 from celaje.cloud.iam.signers import StoredSigners
 from celaje.cloud.reconcile.host_capacity import note_host
 from celaje.cloud.s3.cross_origin import BucketCors
@@ -134,9 +135,10 @@ class Daemon:
             stack.callback(self._store.close)
             with self._database.read() as session:
                 token_key = hmac.digest(session_key(session), b"page tokens", "sha256")
-            self._signers = StoredSigners(self._database)
+            self._uses = KeyUses(self._database)
+            self._signers = StoredSigners(self._database, self._uses)
             gateway = Gateway(
-                registry(self._store),
+                registry(self._store, self._uses),
                 Dispatcher(self._database, self._wake_one, PolicyAuthority(self._database)),
                 self._signers,
                 self.settings,
@@ -164,7 +166,9 @@ class Daemon:
         self._store.sweep_beside()
         from celaje.cloud.reconcile.controllers import Reconciliation
 
-        self._reconciliation = Reconciliation(self._database, self.settings, self._directory, self._store)
+        self._reconciliation = Reconciliation(
+            self._database, self.settings, self._directory, self._store, self._uses
+        )
         self._reconciliation.start()
         # An answer about a thousand instances makes so many objects that collections would take a third of its time.
         gc.collect()
@@ -182,6 +186,7 @@ class Daemon:
         with self._stack:
             if self._reconciliation is not None:
                 self._reconciliation.close()
+            self._uses.step()
 
 
 def _await_answer(address: str, port: int) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from celaje.cloud.state.snapshots import Snapshot
+from celaje.cloud.state.volumes import Volume
 from tests.cloud.authority.test_permissions import DENIED, Staff, allow, arn, deny, document, session_of, trusting
 from tests.cloud.served import Owner, refusal
 
@@ -30,6 +32,17 @@ def test_a_group_by_its_name(owner, ada, ec2):
                    GroupName="web")  # fmt: skip
 
 
+def test_a_group_of_the_same_name_in_another_vpc_is_not_asked_for(owner, ada, ec2):
+    group = ec2.create_security_group(GroupName="web", Description="x")["GroupId"]
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_security_group(GroupName="web", Description="x", VpcId=vpc)
+    ada.may(allow("ec2:DeleteSecurityGroup", arn(owner, "security-group", group)))
+    ada.client().delete_security_group(GroupName="web")
+    assert [one["VpcId"] for one in ec2.describe_security_groups()["SecurityGroups"] if one["GroupName"] == "web"] == [
+        vpc
+    ]
+
+
 def test_an_elastic_address_by_its_number_and_by_its_association(owner, ada, ec2):
     made = ec2.allocate_address()
     name = arn(owner, "elastic-ip", made["AllocationId"])
@@ -39,6 +52,44 @@ def test_an_elastic_address_by_its_number_and_by_its_association(owner, ada, ec2
     association = ec2.associate_address(AllocationId=made["AllocationId"], NetworkInterfaceId=card)["AssociationId"]
     ada.may(allow("*"), deny("ec2:DisassociateAddress", name))
     assert refusal(ada.client().disassociate_address, AssociationId=association)[0] == DENIED
+
+
+def test_an_address_is_taken_away_by_who_may_do_that_to_its_interface_as_well(owner, ada, ec2):
+    made = ec2.allocate_address()
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    card = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    association = ec2.associate_address(AllocationId=made["AllocationId"], NetworkInterfaceId=card)["AssociationId"]
+    address, interface = arn(owner, "elastic-ip", made["AllocationId"]), arn(owner, "network-interface", card)
+    taken = ada.client().disassociate_address
+    for request in ({"AssociationId": association}, {"PublicIp": made["PublicIp"]}):
+        ada.may(allow("ec2:DisassociateAddress", address))
+        assert refusal(taken, DryRun=True, **request)[0] == DENIED
+        ada.may(allow("*"), deny("ec2:DisassociateAddress", interface))
+        assert refusal(taken, DryRun=True, **request)[0] == DENIED
+        ada.may(allow("ec2:DisassociateAddress", [address, interface]))
+        assert refusal(taken, DryRun=True, **request)[0] == "DryRunOperation"
+    taken(AssociationId=association)
+    assert "AssociationId" not in ec2.describe_addresses(AllocationIds=[made["AllocationId"]])["Addresses"][0]
+
+
+def test_a_copy_is_asked_for_by_what_is_copied_where_that_is(owner, ada, ec2):
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    with owner.cloud.database.write() as session:
+        session.get_one(Volume, volume).state = "available"
+    source = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    with owner.cloud.database.write() as session:
+        session.get_one(Snapshot, source).state = "completed"
+    ec2.create_tags(Resources=[source], Tags=[{"Key": "team", "Value": "red"}])
+    copy = ada.keys.client("ec2", "eu-west-1").copy_snapshot
+    asked = {"SourceRegion": "us-east-1", "SourceSnapshotId": source}
+    there, here = f"arn:aws:ec2:us-east-1::snapshot/{source}", "arn:aws:ec2:eu-west-1::snapshot/*"
+    ada.may(allow("ec2:CopySnapshot", here))
+    assert refusal(copy, **asked)[0] == DENIED
+    ada.may(allow("ec2:CopySnapshot", [here.replace("*", source), there]))
+    assert refusal(copy, **asked)[0] == DENIED
+    red = {"StringEquals": {"aws:ResourceTag/team": "red", "ec2:Owner": owner.account}}
+    ada.may(allow("ec2:CopySnapshot", there, Condition=red), allow("ec2:CopySnapshot", here))
+    assert copy(**asked)["SnapshotId"] != source
 
 
 def test_a_route_table_by_its_association(owner, ada, ec2):

@@ -48,6 +48,9 @@ class Keys:
             return Credential(SECRET, caller, MOMENT)
         return None
 
+    def used(self, access_key: str, service: str, region: str, now: datetime.datetime) -> None:
+        pass
+
     def stand_in(self, access_key: str) -> Caller | None:
         account = access_key if access_key.isdigit() and len(access_key) == 12 else ACCOUNT
         return Caller(account, f"arn:aws:iam::{account}:root", account, access_key)

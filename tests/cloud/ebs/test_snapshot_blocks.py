@@ -187,6 +187,26 @@ def test_a_snapshot_to_which_nothing_comes_ends_in_error(direct: Direct) -> None
     assert refusal(direct.put, snapshot=snapshot, index=0, content=block(b"x"))[0] == "ValidationException"
 
 
+def test_time_in_which_no_daemon_ran_is_not_counted(direct: Direct) -> None:
+    snapshot = direct.start(Timeout=10)
+    direct.put(snapshot, 0, block(b"x"))
+    now = time.time() + 3600  # an hour without a daemon
+
+    def clock() -> float:
+        return now
+
+    direct.again()
+    direct.controller = SnapshotsController(direct.cloud.database, lambda names: None, direct.store, clock)
+    direct.controller.step()
+    assert direct.shown(snapshot)["State"] == "pending"
+    now += 9 * 60
+    direct.controller.step()
+    assert direct.shown(snapshot)["State"] == "pending"
+    now += 61
+    direct.controller.step()
+    assert direct.shown(snapshot)["State"] == "error"
+
+
 def test_a_snapshot_that_is_deleted_while_it_is_written_leaves_nothing(direct: Direct) -> None:
     snapshot = direct.start()
     direct.put(snapshot, 0, block(b"x"))

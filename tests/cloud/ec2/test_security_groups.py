@@ -207,3 +207,42 @@ def test_an_interface_is_in_five_groups_at_most(ec2):
     assert refusal(ec2.create_network_interface, SubnetId=subnet, Groups=groups)[0] == (
         "SecurityGroupsPerInterfaceLimitExceeded"
     )
+
+
+def test_a_group_has_a_name_in_the_default_vpc_alone(ec2):
+    default = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    inside = ec2.create_security_group(GroupName="inside", Description="d", VpcId=vpc)["GroupId"]
+    missing = ("InvalidGroup.NotFound", f"The security group 'inside' does not exist in default VPC '{default}'")
+    assert refusal(ec2.describe_security_groups, GroupNames=["inside"]) == missing
+    assert refusal(ec2.delete_security_group, GroupName="inside") == missing
+    pair = [{**SSH, "UserIdGroupPairs": [{"GroupName": "inside"}]}]
+    assert refusal(ec2.authorize_security_group_ingress, GroupId=inside, IpPermissions=pair) == missing
+    ec2.create_security_group(GroupName="inside", Description="d")
+    assert refusal(ec2.authorize_security_group_ingress, GroupId=inside, IpPermissions=pair) == (
+        "InvalidGroup.NotFound", "You have specified two resources that belong to different networks.",
+    )  # fmt: skip
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    launch = {"ImageId": "ami-00000000000000bad", "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+    code, _ = refusal(ec2.run_instances, **launch, SubnetId=subnet, SecurityGroups=["inside"])
+    assert code in ("InvalidParameterCombination", "InvalidAMIID.NotFound")
+
+
+def test_where_there_is_no_default_vpc_groups_have_no_names(owner):
+    ec2 = owner.client()
+    [vpc] = ec2.describe_vpcs()["Vpcs"]
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    for gateway in ec2.describe_internet_gateways()["InternetGateways"]:
+        ec2.detach_internet_gateway(InternetGatewayId=gateway["InternetGatewayId"], VpcId=vpc["VpcId"])
+    ec2.delete_vpc(VpcId=vpc["VpcId"])
+    assert refusal(ec2.describe_security_groups, GroupNames=["default"])[0] == "VPCIdNotSpecified"
+
+
+def test_rules_are_looked_for_by_an_identifier_that_could_be_a_groups(ec2):
+    described = ec2.describe_security_group_rules
+    code, message = refusal(described, Filters=[{"Name": "group-id", "Values": ["foobar"]}])
+    assert (code, message) == ("InvalidGroupId.Malformed", "The security group ID 'foobar' is malformed")
+    unknown = [{"Name": "group-id", "Values": ["sg-005216b55886f0fdc"]}]
+    assert described(Filters=unknown)["SecurityGroupRules"] == []
+    assert described(Filters=[{"Name": "group-id", "Values": ["sg-*"]}])["SecurityGroupRules"]

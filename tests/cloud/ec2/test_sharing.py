@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from celaje.cloud.reconcile.images import DEREGISTERED_IS_KNOWN, ImagesController
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.snapshots import Snapshot
@@ -191,6 +192,31 @@ def test_nothing_is_launched_of_a_disabled_image(served_cloud: ServedCloud, owne
     mine.enable_image(ImageId=image)
     launch(mine, image)
     assert image not in ids(other.client())
+
+
+def test_a_deregistered_image_is_unavailable_to_who_had_it_and_then_not_found(
+    served_cloud: ServedCloud, owner: Owner, other: Owner
+) -> None:
+    image, _ = made(served_cloud, owner)
+    mine, theirs = owner.client(), other.client()
+    mine.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": other.account}]})
+    mine.deregister_image(ImageId=image)
+    assert image not in ids(mine, Owners=["self"])
+    gone = ("InvalidAMIID.Unavailable", f"The image ID '{image}' is no longer available")
+    assert refusal(mine.describe_images, ImageIds=[image]) == gone
+    assert refusal(launch, ec2=mine, image=image) == gone
+    assert refusal(mine.deregister_image, ImageId=image) == gone
+    assert refusal(theirs.describe_images, ImageIds=[image])[0] == "InvalidAMIID.NotFound"
+    made(served_cloud, owner)  # its name is free
+    controller = ImagesController(served_cloud.database, lambda names: None)
+    wait = controller.step()
+    assert wait is not None
+    assert wait > 60
+    assert refusal(mine.describe_images, ImageIds=[image]) == gone
+    with served_cloud.database.write() as session:
+        session.get_one(Image, image).deregistered = NOW - 2 * DEREGISTERED_IS_KNOWN
+    controller.step()
+    assert refusal(mine.describe_images, ImageIds=[image])[0] == "InvalidAMIID.NotFound"
 
 
 def test_an_image_is_copied_to_another_region_with_snapshots_of_its_own(

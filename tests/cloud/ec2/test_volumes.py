@@ -283,7 +283,7 @@ def test_a_snapshot_behind_an_image_stays(act: Actor, database: Database) -> Non
     answer = act(images.deregister_image, ImageId="ami-00000000000000002", DeleteAssociatedSnapshots=True)
     assert answer["DeleteSnapshotResults"] == [{"SnapshotId": snapshot, "ReturnCode": "success"}]
     assert act(snapshots.describe_snapshots)["Snapshots"] == []
-    with refused("InvalidAMIID.NotFound"):
+    with refused("InvalidAMIID.Unavailable"):
         act(images.describe_images, ImageIds=["ami-00000000000000002"])
 
 

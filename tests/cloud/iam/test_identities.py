@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cloud.served import Owner, refusal
+from tests.cloud.served import Owner, User, refusal
 
 TRUST = {
     "Version": "2012-10-17",
@@ -236,3 +236,46 @@ def test_a_policys_description_and_tags_are_told_where_aws_tells_them(iam):
     assert (told["Description"], told["Tags"]) == ("reads", [])
     [listed] = iam.list_policies(Scope="Local")["Policies"]
     assert not listed.keys() & {"Description", "Tags"}
+
+
+AWS = "arn:aws:iam::aws:policy/"
+
+
+def test_awss_policies_are_those_of_aws_and_count(owner, iam):
+    user = User(owner, "ada")
+    names = {one["Arn"].removeprefix(AWS) for page in iam.get_paginator("list_policies").paginate(Scope="AWS")
+             for one in page["Policies"]}  # fmt: skip
+    usual = {
+        "AmazonEC2FullAccess", "AmazonS3FullAccess", "ReadOnlyAccess", "PowerUserAccess",
+        "AmazonSSMManagedInstanceCore", "SecurityAudit", "job-function/ViewOnlyAccess", "AmazonEKS_CNI_Policy",
+        "CloudWatchAgentServerPolicy",
+        "service-role/AWSLambdaBasicExecutionRole", "service-role/AmazonEBSCSIDriverPolicy", "IAMUserChangePassword",
+    }  # fmt: skip
+    assert usual <= names
+    iam.attach_user_policy(UserName="ada", PolicyArn=f"{AWS}job-function/ViewOnlyAccess")
+    ec2 = user.client()
+    assert ec2.describe_vpcs()["Vpcs"]
+    assert refusal(ec2.create_vpc, CidrBlock="10.0.0.0/16")[0] == "UnauthorizedOperation"
+    iam.attach_user_policy(UserName="ada", PolicyArn=f"{AWS}AmazonVPCFullAccess")
+    assert ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    shown = iam.get_policy(PolicyArn=f"{AWS}AmazonVPCFullAccess")["Policy"]
+    assert (shown["AttachmentCount"], shown["PolicyName"], shown["Path"]) == (1, "AmazonVPCFullAccess", "/")
+    version = iam.get_policy_version(PolicyArn=shown["Arn"], VersionId=shown["DefaultVersionId"])["PolicyVersion"]
+    assert "ec2:CreateVpc" in str(version["Document"])
+    [attached] = iam.list_policies(Scope="AWS", OnlyAttached=True, PathPrefix="/job-function/")["Policies"]
+    assert attached["Arn"] == f"{AWS}job-function/ViewOnlyAccess"
+
+
+def test_a_policy_that_aws_does_not_have_is_not_attached(iam):
+    iam.create_user(UserName="ada")
+    for name in ("AmazonEC2FullAcess", "ViewOnlyAccess", "job-function/AmazonEC2FullAccess", "x y"):
+        arn = f"{AWS}{name}"
+        assert refusal(iam.attach_user_policy, UserName="ada", PolicyArn=arn) == (
+            "NoSuchEntity", f"Policy {arn} does not exist or is not attachable.",
+        )  # fmt: skip
+        assert refusal(iam.put_user_permissions_boundary, UserName="ada", PermissionsBoundary=arn)[0] == "NoSuchEntity"
+        assert refusal(iam.get_policy, PolicyArn=arn)[0] == "NoSuchEntity"
+    services = f"{AWS}aws-service-role/AutoScalingServiceRolePolicy"
+    assert iam.get_policy(PolicyArn=services)["Policy"]["Path"] == "/aws-service-role/"
+    assert refusal(iam.attach_user_policy, UserName="ada", PolicyArn=services)[0] == "PolicyNotAttachable"
+    assert iam.list_attached_user_policies(UserName="ada")["AttachedPolicies"] == []

@@ -5,21 +5,26 @@ is refused. Whether a machine boots an imported image is tested with machines.
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from celaje.cloud.reconcile.imports import ImportsController
+from celaje.cloud.reconcile.images import ImagesController
+from celaje.cloud.reconcile.imports import OF_ONE_ACCOUNT, ImportsController
+from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import GIB
 from celaje.cloud.state.images import Image
+from celaje.cloud.state.import_tasks import ImportTask
 from celaje.disk.files import HOST
 from celaje.disk.qcow2_writer import export_qcow2
 from celaje.disk.volumes import SnapshotSource, VolumeStore
 from tests.cloud.ec2.test_instances import _images  # noqa: F401  a host with an architecture
-from tests.cloud.served import Owner, ServedCloud, refusal
+from tests.cloud.served import Owner, ServedCloud, User, refusal
 
 PATIENCE_SECONDS = 60
 CONTENT = bytes(range(256)) * 64
@@ -42,6 +47,14 @@ class Importing:
             self.cloud.database, lambda names: None, self.cloud.store, self.directory / "scratch", self.store
         )
 
+    def step(self) -> None:
+        """What there is to do now, to its end."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        self.controller.step()
+        while self.controller.busy:
+            time.sleep(0.005)
+            assert time.monotonic() < until
+
     def put(self, key: str, content: bytes) -> dict[str, str]:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
         return {"S3Bucket": self.bucket, "S3Key": key}
@@ -54,7 +67,7 @@ class Importing:
     def ended(self, task: str) -> dict[str, Any]:
         until = time.monotonic() + PATIENCE_SECONDS
         while (found := self.task(task))["Status"] == "active":
-            self.controller.step()
+            self.step()
             assert time.monotonic() < until, found
         return found
 
@@ -167,10 +180,9 @@ def test_anothers_bucket_is_none(importing: Importing, served_cloud: ServedCloud
 def test_a_snapshot_that_was_published_before_the_kill_is_the_tasks(importing: Importing) -> None:
     place = importing.put("disk.raw", CONTENT)
     task = importing.snapshot(place)
-    importing.controller.step()
+    importing.step()
     found = importing.task(task)
     with importing.cloud.database.write() as session:
-        from celaje.cloud.state.import_tasks import ImportTask
         from celaje.cloud.state.snapshots import Snapshot
 
         session.get_one(ImportTask, task).status = "active"
@@ -183,13 +195,13 @@ def test_a_snapshot_that_was_published_before_the_kill_is_the_tasks(importing: I
 def test_an_image_that_has_nothing_to_boot_is_taken_away_again(importing: Importing) -> None:
     place = importing.put("disk.raw", CONTENT)
     answer = importing.ec2.import_image(DiskContainers=[{"Format": "raw", "UserBucket": place}])
-    importing.controller.step()
+    importing.step()
     [task] = importing.ec2.describe_import_image_tasks(ImportTaskIds=[answer["ImportTaskId"]])["ImportImageTasks"]
     assert (task["Status"], task["StatusMessage"], task["Architecture"]) == ("active", "preparing ami", "riscv64")
     with importing.cloud.database.write() as session:
         [image] = [one for one in session.query(Image) if one.name == answer["ImportTaskId"]]
         image.state, image.problem = "failed", "it has no kernel"
-    importing.controller.step()
+    importing.step()
     [task] = importing.ec2.describe_import_image_tasks()["ImportImageTasks"]
     assert task["Status"] == "deleted"
     assert "it has no kernel" in task["StatusMessage"]
@@ -199,10 +211,116 @@ def test_an_image_that_has_nothing_to_boot_is_taken_away_again(importing: Import
 def test_an_import_that_is_cancelled_leaves_nothing(importing: Importing) -> None:
     task = importing.snapshot(importing.put("disk.raw", CONTENT))
     assert importing.ec2.cancel_import_task(ImportTaskId=task)["PreviousState"] == "active"
-    importing.controller.step()
+    importing.step()
     assert importing.task(task)["Status"] == "deleted"
     assert importing.store.snapshots.ids() == []
     assert refusal(importing.ec2.cancel_import_task, ImportTaskId=task)[0] == "IncorrectState"
+
+
+def test_an_import_that_is_cancelled_while_its_image_is_prepared_leaves_nothing(importing: Importing) -> None:
+    place = importing.put("disk.raw", CONTENT)
+    task = importing.ec2.import_image(DiskContainers=[{"Format": "raw", "UserBucket": place}])["ImportTaskId"]
+    importing.step()
+    [shown] = importing.ec2.describe_import_image_tasks(ImportTaskIds=[task])["ImportImageTasks"]
+    assert shown["StatusMessage"] == "preparing ami"
+    assert importing.store.snapshots.ids()
+    importing.ec2.cancel_import_task(ImportTaskId=task)
+    assert importing.ec2.describe_images(Owners=["self"])["Images"] == []
+    assert importing.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+    database = importing.cloud.database
+    ImagesController(database, lambda names: None, importing.store).step()
+    SnapshotsController(database, lambda names: None, importing.store).step()
+    importing.step()
+    assert importing.store.snapshots.ids() == []
+    with database.read() as session:
+        assert not [one for one in session.query(Image) if one.account == importing.owner.account]
+
+
+def test_a_snapshot_that_was_published_for_an_import_that_was_cancelled_goes(importing: Importing) -> None:
+    task = importing.snapshot(importing.put("disk.raw", CONTENT))
+    with importing.cloud.database.read() as session:
+        snapshot = session.get_one(ImportTask, task).snapshot
+    importing.store.snapshots.of_disk(_Bytes(CONTENT), GIB, snapshot, "", lambda done, of: None)  # then: a kill
+    importing.ec2.cancel_import_task(ImportTaskId=task)
+    importing.again()
+    importing.step()
+    assert importing.store.snapshots.ids() == []
+
+
+def test_a_denial_of_the_buckets_policy_refuses_its_own_user(importing: Importing) -> None:
+    place = importing.put("disk.raw", CONTENT)
+    user = User(importing.owner, "importer", "ec2:*", "s3:*")
+    task = user.client().import_snapshot(DiskContainer={"Format": "RAW", "UserBucket": place})["ImportTaskId"]
+    assert importing.ended(task)["Status"] == "completed"
+    statement = {
+        "Effect": "Deny", "Principal": {"AWS": user.arn}, "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{importing.bucket}/*",
+    }  # fmt: skip
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    importing.s3.put_bucket_policy(Bucket=importing.bucket, Policy=json.dumps(policy))
+    for action, request in (
+        (user.client().import_snapshot, {"DiskContainer": {"Format": "RAW", "UserBucket": place}}),
+        (user.client().import_image, {"DiskContainers": [{"Format": "RAW", "UserBucket": place}]}),
+    ):
+        code, message = refusal(action, **request)
+        assert code == "AccessDenied"
+        assert "explicit deny in a resource-based policy" in message
+    assert len(importing.ec2.describe_import_snapshot_tasks()["ImportSnapshotTasks"]) == 1
+
+
+def test_an_object_that_was_put_after_the_import_was_asked_for_is_not_read(importing: Importing) -> None:
+    task = importing.snapshot(importing.put("disk.raw", CONTENT))
+    importing.put("disk.raw", b"a secret that came later" * 64)
+    found = importing.ended(task)
+    assert (found["Status"], "another one" in found["StatusMessage"]) == ("deleted", True)
+    assert importing.store.snapshots.ids() == []
+    later = importing.snapshot({"S3Bucket": importing.bucket, "S3Key": "later"})
+    importing.put("later", CONTENT)
+    assert importing.ended(later)["Status"] == "deleted"
+
+
+def test_the_version_that_was_there_is_the_one_that_is_imported(importing: Importing) -> None:
+    importing.s3.put_bucket_versioning(Bucket=importing.bucket, VersioningConfiguration={"Status": "Enabled"})
+    task = importing.snapshot(importing.put("disk.raw", CONTENT))
+    importing.put("disk.raw", bytes(len(CONTENT)))
+    found = importing.ended(task)
+    assert found["Status"] == "completed"
+    assert importing.content(found["SnapshotId"], len(CONTENT)) == CONTENT
+
+
+def test_an_account_with_many_imports_does_not_keep_others_waiting(
+    importing: Importing, served_cloud: ServedCloud, tmp_path: Path
+) -> None:
+    """Its disks are held as they are being read, and another's is imported meanwhile."""
+    held, entered = threading.Event(), threading.Semaphore(0)
+    ours = importing.owner.account
+
+    class Held(ImportsController):
+        def _disk(self, task: ImportTask) -> Any:
+            if task.account == ours:
+                entered.release()
+                assert held.wait(PATIENCE_SECONDS)
+            return super()._disk(task)
+
+    place = importing.put("disk.raw", CONTENT)
+    many = [importing.snapshot(place) for _ in range(6)]
+    importing.controller = Held(
+        served_cloud.database, lambda names: None, served_cloud.store, tmp_path / "held", importing.store
+    )
+    importing.controller.step()
+    for _ in range(OF_ONE_ACCOUNT):
+        assert entered.acquire(timeout=PATIENCE_SECONDS)  # side by side
+    other = Importing(served_cloud, served_cloud.owner(), tmp_path / "other")
+    other.controller = importing.controller
+    other.store = importing.store
+    task = other.snapshot(other.put("disk.raw", CONTENT))
+    until = time.monotonic() + PATIENCE_SECONDS
+    while other.task(task)["Status"] == "active":
+        importing.controller.step()
+        assert time.monotonic() < until
+    assert not entered.acquire(blocking=False)  # the account has no more places
+    held.set()
+    assert {importing.ended(one)["Status"] for one in many} == {"completed"}
 
 
 @pytest.mark.parametrize(

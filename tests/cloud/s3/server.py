@@ -36,6 +36,9 @@ class Keys:
             return None
         return Credential(SECRET, Caller(access_key, f"arn:aws:iam::{access_key}:root", access_key, access_key))
 
+    def used(self, access_key: str, service: str, region: str, now: datetime.datetime) -> None:
+        pass
+
     def stand_in(self, access_key: str) -> Caller | None:
         return None
 
@@ -44,6 +47,7 @@ class Served:
     """A store at `home`, served while the block runs; `store` instead of the usual one there."""
 
     def __init__(self, home: Path, store: ObjectStore | None = None) -> None:
+        self.home = home
         self.store = store or home_store(home)
         self._database = Database(home / "cloud" / "state.sqlite3")
         self._database.prepare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -233,3 +234,32 @@ def test_a_day_is_as_long_as_it_is_set() -> None:
     assert calendar.after(12_345, 1) == 30_000
     assert calendar.after(20_000, 1) == 30_000
     assert calendar.next_midnight(20_000) == 30_000
+
+
+def test_what_goes_wrong_with_one_bucket_stops_no_other_and_is_tried_again(
+    client: S3Client, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something that is no error of the disk: a row of the one bucket's cannot be read any more."""
+    broken, sound = "a-broken-bucket", "b-sound-bucket"
+    for name in (broken, sound):
+        client.create_bucket(Bucket=name)
+        client.put_object(Bucket=name, Key="k", Body=b"x")
+        set_rules(client, name, rule(Expiration={"Days": 1}))
+    now = [time.time() + 3 * DAY]
+    controller = LifecycleController(served.store, clock=lambda: now[0])
+    number = served.store.buckets.get(broken).number  # type: ignore[union-attr]  # it was made above
+    with sqlite3.connect(served.home / "cloud" / "s3" / "objects.sqlite3") as database:
+        attributes = database.execute("SELECT attributes FROM objects WHERE bucket = ?", (number,)).fetchone()[0]
+        database.execute("UPDATE objects SET attributes = x'c1' WHERE bucket = ?", (number,))
+    pause = controller.step()
+    assert keys(client, sound) == []
+    assert pause is not None
+    assert pause <= 1
+    assert "a-broken-bucket" in caplog.text
+    with sqlite3.connect(served.home / "cloud" / "s3" / "objects.sqlite3") as database:
+        database.execute("UPDATE objects SET attributes = ? WHERE bucket = ?", (attributes, number))
+    until = time.monotonic() + 60
+    while keys(client, broken):
+        controller.step()
+        assert time.monotonic() < until
+    assert controller.step() > 60  # type: ignore[operator]  # nothing is tried again

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import select
 
-from celaje.cloud.authority.ec2_names import BY_NAMES, BY_OTHER_IDS, Named
+from celaje.cloud.authority.ec2_names import BY_NAMES, BY_OTHER_IDS, Named, associated_with
 from celaje.cloud.authority.facts import requested_tags
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.question import Fact, Question, Values
@@ -42,6 +42,7 @@ SORTS = {
     "sgr": "security-group-rule",
     "snap": "snapshot",
     "subnet": "subnet",
+    "vgw": "vpn-gateway",
     "vol": "volume",
     "vpc": "vpc",
     "pcx": "vpc-peering-connection",
@@ -87,6 +88,7 @@ _PASSED_OVER = (
     "Tags",
 )
 _ONLY = dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), ("route-table",))
+_COPYING = ("CopyImage", "CopySnapshot")
 _DEEPEST = 6
 _TABLES: dict[str, type[Resource]] = {
     "image": Image,
@@ -114,6 +116,8 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     if operation in ("CreateTags", "DeleteTags"):
         common |= requested_tags((tag, value) for tag, value in _pairs(members.get("Tags")))
         named = dict.fromkeys(_identified(call, members.get("Resources")))
+    if operation == "DisassociateAddress":
+        named |= dict.fromkeys(each for one in named if one[0] == "elastic-ip" for each in associated_with(call, one))
     if operation in _ONLY:
         named = {each: None for each in named if each[0] in _ONLY[operation]}
     if operation == "RunInstances" and ALL_SAID not in members:
@@ -125,15 +129,17 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     # A key pair is made under the name that it is asked for by; a group and a template have an identifier only then.
     wanted = [each for each in named if not (each[0] in made and operation in _NAMING)]
     wanted += [(sort, "*", "") for sort in made if sort != "key-pair" or not any(each[0] == sort for each in named)]
+    # What is copied is where it is; the copy, and all else, is in the region of the request.
+    source = str(members.get("SourceRegion") or call.region) if operation in _COPYING else call.region
     for sort, identifier, row in wanted:
         facts = common | (requested_tags(given.get(sort, ())) if sort in made else {}) | _of_request(sort, members)
-        yield _question(call, action, sort, identifier, row, facts)
+        yield _question(call, action, sort, identifier, row, facts, source if row else call.region)
     if not wanted:
         yield Question(action, "*", common)
     for sort, tags in given.items():
         if tags:
             facts = common | requested_tags(tags) | {"ec2:createaction": (operation,)}
-            yield _question(call, "ec2:CreateTags", sort, "*", "", facts)
+            yield _question(call, "ec2:CreateTags", sort, "*", "", facts, call.region)
     if operation in _PASSING and (passed := _passed_role(call, members)) is not None:
         yield Question("iam:PassRole", passed, {"iam:passedtoservice": ("ec2.amazonaws.com",)})
 
@@ -142,10 +148,10 @@ def _reads(operation: str) -> bool:
     return operation.startswith(("Describe", "List")) and not operation.endswith("Attribute")
 
 
-def arn_of(call: Call, sort: str, identifier: str) -> str:
-    """The ARN of a resource of the caller's."""
+def arn_of(call: Call, sort: str, identifier: str, region: str = "") -> str:
+    """The ARN of a resource of the caller's, in the request's region if no other is said."""
     account = "" if sort in _OF_NOBODY else call.account
-    return f"arn:aws:ec2:{call.region}:{account}:{sort}/{identifier}"
+    return f"arn:aws:ec2:{region or call.region}:{account}:{sort}/{identifier}"
 
 
 def _identified(call: Call, value: object) -> Iterator[Named]:
@@ -212,13 +218,14 @@ def _word(value: object) -> str:
 
 
 def _question(
-    call: Call, action: str, sort: str, identifier: str, row: str, facts: Mapping[str, Fact]
+    call: Call, action: str, sort: str, identifier: str, row: str, facts: Mapping[str, Fact], region: str
 ) -> Question:
+    arn = arn_of(call, sort, identifier, region)
     if not row:
-        return Question(action, arn_of(call, sort, identifier), facts)
+        return Question(action, arn, facts)
     of_row = _ROW_FACTS.get(sort, {})
-    known: dict[str, Fact] = {key: partial(_asked, call, sort, row, read) for key, read in of_row.items()}
-    return Question(action, arn_of(call, sort, identifier), {**known, **facts}, partial(_tags, call, row))
+    known: dict[str, Fact] = {key: partial(_asked, call, sort, row, read, region) for key, read in of_row.items()}
+    return Question(action, arn, {**known, **facts}, partial(_tags, call, row))
 
 
 def _tags(call: Call, identifier: str) -> Mapping[str, str]:
@@ -226,9 +233,9 @@ def _tags(call: Call, identifier: str) -> Mapping[str, str]:
     return dict(call.session.execute(rows).all())
 
 
-def _asked(call: Call, sort: str, identifier: str, read: Callable[[Call, object], str]) -> Values:
+def _asked(call: Call, sort: str, identifier: str, read: Callable[[Call, object], str], region: str) -> Values:
     row = call.session.get(_TABLES[sort], identifier)
-    if row is None or row.region != call.region:
+    if row is None or row.region != region:
         return None
     if row.account != call.account and not (isinstance(row, Image | Snapshot) and row.public):
         return None

@@ -40,6 +40,19 @@ def _by(sort: str, table: type[Resource], column: str) -> Finder:
     return find
 
 
+def _group(call: Call, name: str) -> Iterator[Named]:
+    """A group by its name, which those of the default VPC alone can be called by."""
+    rows = (
+        select(SecurityGroup.id)
+        .join(Vpc, SecurityGroup.vpc == Vpc.id)
+        .where(
+            Vpc.account == call.account, Vpc.region == call.region, Vpc.is_default, SecurityGroup.name == name
+        )
+    )
+    found = call.session.scalar(rows)
+    yield ("security-group", found, found) if found else ("security-group", "*", "")
+
+
 def _key_pair(call: Call, name: str) -> Iterator[Named]:
     rows = select(KeyPair.id).where(
         KeyPair.account == call.account, KeyPair.region == call.region, KeyPair.name == name
@@ -79,6 +92,16 @@ def _attached(call: Call, attachment: str) -> Iterator[Named]:
         yield "instance", found[1], found[1]
 
 
+def associated_with(call: Call, address: Named) -> Iterator[Named]:
+    """The interface that an elastic address is associated with, and the instance that has that."""
+    row = call.session.get(ElasticAddress, address[2]) if address[2] else None
+    interface = call.session.get(NetworkInterface, row.interface) if row is not None and row.interface else None
+    if interface is not None and (interface.account, interface.region) == (call.account, call.region):
+        yield "network-interface", interface.id, interface.id
+        if interface.instance:
+            yield "instance", interface.instance, interface.instance
+
+
 def _of_block(call: Call, association: str) -> Iterator[Named]:
     for vpc in owned(call.session, Vpc, call.account, call.region):
         first = vpc.id.replace("vpc-", "vpc-cidr-assoc-")
@@ -90,12 +113,12 @@ def _of_block(call: Call, association: str) -> Iterator[Named]:
 
 # By the member that has the name.
 BY_NAMES: dict[str, Finder] = {
-    "GroupName": _by("security-group", SecurityGroup, "name"),
+    "GroupName": _group,
     "KeyName": _key_pair,
     "KeyNames": _key_pair,
     "LaunchTemplateName": _by("launch-template", LaunchTemplate, "name"),
     "PublicIp": _by("elastic-ip", ElasticAddress, "address"),
-    "SecurityGroups": _by("security-group", SecurityGroup, "name"),
+    "SecurityGroups": _group,
 }
 # By the prefix of an identifier that is another than the resource's.
 BY_OTHER_IDS: dict[str, Finder] = {

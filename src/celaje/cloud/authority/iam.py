@@ -14,6 +14,7 @@ from celaje.cloud.authority.facts import requested_tags
 from celaje.cloud.authority.identities import identity_tags
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.question import Fact, Question
+from celaje.cloud.state.accounts import AccessKey
 from celaje.cloud.state.roles import Group, Identity, InstanceProfile, Role, User
 
 # In the order in which a request that names several is asked for one: a member is added to a group.
@@ -64,7 +65,11 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
                 role = str(members.get("RoleName") or "")
                 yield _question(call, "iam:PassRole", "role", Role, role, members, {})
             return
-    if operation == "CreatePolicy":
+    if operation == "GetAccessKeyLastUsed":
+        key = call.session.get(AccessKey, str(members.get("AccessKeyId")))
+        user = call.session.get(User, key.user) if key is not None and key.account == call.account else None
+        yield Question(action, f"arn:aws:iam::{call.account}:user{user.path + user.name if user else '/*'}", facts)
+    elif operation == "CreatePolicy":
         path = str(members.get("Path") or "/")
         yield Question(action, f"arn:aws:iam::{call.account}:policy{path}{members.get('PolicyName')}", facts)
     elif "PolicyArn" in members or "PolicySourceArn" in members:

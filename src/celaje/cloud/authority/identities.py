@@ -95,13 +95,14 @@ def read_principal(session: Session, caller: Caller) -> Principal:
         role = session.get(Role, holder)
         arn = f"arn:aws:iam::{account}:role{role.path}{role.name}" if role is not None else ""
         held = held_by(session, [holder], holder, narrowing) if role is not None else NOTHING
-        return Principal(Who(account, caller.arn, arn, canonical), held, "", "AssumedRole", tags | dict(caller.tags))
+        who = Who(account, caller.arn, arn, canonical, identifier=holder if role is not None else "")
+        return Principal(who, held, "", "AssumedRole", tags | dict(caller.tags))
     user = session.get(User, holder)
     if user is None:
         return Principal(Who(account, caller.arn, canonical=canonical), NOTHING, "", "User", {})
     groups = session.scalars(select(GroupMember.group).where(GroupMember.user == holder)).all()
     held = held_by(session, [holder, *groups], holder, narrowing)
-    return Principal(Who(account, caller.arn, canonical=canonical), held, user.name, "User", tags)
+    return Principal(Who(account, caller.arn, canonical=canonical, identifier=holder), held, user.name, "User", tags)
 
 
 def identity_tags(session: Session, holder: str) -> dict[str, str]:

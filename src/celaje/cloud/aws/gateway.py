@@ -209,6 +209,8 @@ class Gateway:
         if not request.belongs_to(account):
             raise AwsError("SlowDown", "Please reduce your request rate.", 503)
         region = self._region(signed, service)
+        if verified.key is not None and not verified.caller.temporary:
+            self._identities.used(verified.caller.access_key, service, region, now)
         routed = route(model.service(service), request)
         body = self._body(request, routed, service, verified, source, into)
         action = self._registry.get(service, routed.operation.name)

@@ -29,6 +29,10 @@ class Identities(Protocol):
         is not this key's."""
         ...
 
+    def used(self, access_key: str, service: str, region: str, now: datetime.datetime) -> None:
+        """A key that lasts has signed a request, which was verified. Never raises."""
+        ...
+
     def stand_in(self, access_key: str) -> Caller | None:
         """Whose a made-up key is where anything goes (`--auth open`): an account's root by its 12 digits, otherwise the
         root account's. None if there is no such account."""

@@ -38,16 +38,21 @@ _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
 def readable(call: Call, identifier: str, region: str | None = None) -> Image:
     """An image, of the request's region unless one is said, that the caller may use: an own one, a public one, or one
-    that is shared with the caller's account. AwsError InvalidAMIID.Malformed, .NotFound."""
+    that is shared with the caller's account. AwsError InvalidAMIID.Malformed, .NotFound; .Unavailable of one that was
+    deregistered not long ago."""
     image = call.session.get(Image, checked_id(identifier, "ami", "InvalidAMIID"))
-    if (
-        image is None
-        or image.region != (region or call.region)
-        or image.state == "deregistered"
-        or not _may_use(call, image)
-    ):
+    if image is None or image.region != (region or call.region) or not _may_use(call, image):
         raise AwsError("InvalidAMIID.NotFound", f"The image id '[{identifier}]' does not exist")
+    _refuse_deregistered(image)
     return image
+
+
+def _refuse_deregistered(image: Image) -> None:
+    if image.state != "deregistered":
+        return
+    if image.deregistered is None:
+        raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image.id}]' does not exist")
+    raise AwsError("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is no longer available")
 
 
 def _may_use(call: Call, image: Image) -> bool:
@@ -217,7 +222,7 @@ def deregister_image(call: Call, request: ec2.DeregisterImageRequestTypeDef) -> 
     image = found(call, request["ImageId"])
     if image.state == "pending":
         raise AwsError("IncorrectState", f"The image {image.id} is pending; wait until it is available")
-    image.state = "deregistered"
+    image.state, image.deregistered = "deregistered", call.now
     remove_tags(call.session, image.id)
     revoke_all(call.session, image.id)
     call.session.flush()
@@ -328,8 +333,10 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
     rows = [
         row
         for (row,) in rows_of(call.session, _NAMED, list(wanted))
-        if row.region == call.region and row.state != "deregistered" and _may_use(call, row)
+        if row.region == call.region and _may_use(call, row)
     ]
+    for row in rows:
+        _refuse_deregistered(row)
     visible = {row.id for row in rows}
     missing = [identifier for identifier in dict.fromkeys(wanted) if identifier not in visible]
     if missing:

@@ -1,4 +1,8 @@
-"""Imports: disks that lie in buckets become snapshots and images."""
+"""Imports: disks that lie in buckets become snapshots and images.
+
+Whoever asks for one must be allowed to read the object, by all policies and lists that GetObject would be held to, at
+that time; and the object that was there then is what is read, or none.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,20 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
-from celaje.cloud.aws.question import Question
 from celaje.cloud.aws.tag_specifications import tags_for
-from celaje.cloud.ec2 import snapshots, volumes
+from celaje.cloud.ec2 import images, snapshots, volumes
 from celaje.cloud.ec2.image_copies import checked_architecture
-from celaje.cloud.policy.decision import Side
 from celaje.cloud.state.identifiers import new_id
-from celaje.cloud.state.import_tasks import ImportTask
+from celaje.cloud.state.import_tasks import ImportTask, take_away
 from celaje.cloud.state.prepared import owned
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
 
+# Version and ETag of the object of a bucket and a key, "" for both where there is none. AwsError where the caller may
+# not read it.
+Look = Callable[[Call, str, str], tuple[str, str]]
 ACTIONS = Actions("ec2")
 CONTROLLER = "imports"
 FORMATS = ("RAW", "QCOW2")
@@ -50,16 +55,9 @@ def _place(container: Mapping[str, Any]) -> tuple[str, str]:
     return str(name), str(key)
 
 
-def _require_readable(call: Call, bucket: str, key: str) -> None:
-    """AwsError where the caller may not read the object: an import must not read it for somebody who may not."""
-    if call.authority is None or call.caller.is_root:
-        return
-    asked = Question("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
-    if not call.authority.decide(call, asked, Side(call.account)).allowed:
-        raise AwsError("AccessDenied", f"{call.caller.arn} may not read {key[:100]} of the bucket {bucket}", 403)
-
-
-def _task(call: Call, prefix: str, container: Mapping[str, Any], description: str | None) -> ImportTask:
+def _task(
+    look: Look, call: Call, prefix: str, container: Mapping[str, Any], description: str | None
+) -> ImportTask:
     if container.get("SnapshotId") or container.get("DeviceName"):
         raise AwsError(
             "InvalidParameter",
@@ -78,7 +76,7 @@ def _task(call: Call, prefix: str, container: Mapping[str, Any], description: st
     if (call.session.scalar(active) or 0) >= AT_ONCE:
         raise AwsError("ResourceLimitExceeded", f"{AT_ONCE} imports are active already; wait until one has ended")
     bucket, key = _place(container)
-    _require_readable(call, bucket, key)
+    version, etag = look(call, bucket, key)
     task = ImportTask(
         id=new_id(prefix),
         account=call.account,
@@ -95,40 +93,55 @@ def _task(call: Call, prefix: str, container: Mapping[str, Any], description: st
         size=0,
         snapshot=new_id("snap"),
         image="",
+        version=version,
+        etag=etag,
     )
     call.session.add(task)
     call.wake(CONTROLLER)
     return task
 
 
-@ACTIONS.action
-def import_snapshot(call: Call, request: ec2.ImportSnapshotRequestTypeDef) -> Answer:
-    """Of a disk in a bucket of the account's own."""
-    volumes.refuse_encryption(request.get("Encrypted") or bool(request.get("KmsKeyId")))
-    tags = tags_for(request.get("TagSpecifications"), "import-snapshot-task")
-    task = _task(call, _OF_SNAPSHOTS, request.get("DiskContainer") or {}, request.get("Description"))
-    set_tags(call.session, task.id, "import-snapshot-task", call.account, call.region, tags)
-    return _described_snapshot(task, tags)
+class ImportActions:
+    """What begins an import. `look` tells which object there is, if whoever calls may read it."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    def import_snapshot(self, call: Call, request: ec2.ImportSnapshotRequestTypeDef) -> Answer:
+        """Of a disk in a bucket of the account's own."""
+        volumes.refuse_encryption(request.get("Encrypted") or bool(request.get("KmsKeyId")))
+        tags = tags_for(request.get("TagSpecifications"), "import-snapshot-task")
+        task = _task(
+            self._look, call, _OF_SNAPSHOTS, request.get("DiskContainer") or {}, request.get("Description")
+        )
+        set_tags(call.session, task.id, "import-snapshot-task", call.account, call.region, tags)
+        return _described_snapshot(task, tags)
+
+    def import_image(self, call: Call, request: ec2.ImportImageRequestTypeDef) -> Answer:
+        """Of a root disk in a bucket of the account's own."""
+        volumes.refuse_encryption(request.get("Encrypted") or bool(request.get("KmsKeyId")))
+        containers = request.get("DiskContainers") or []
+        if len(containers) != 1:
+            raise AwsError("InvalidParameter", "An image is imported of one disk, its root: give one disk container")
+        if (request.get("Platform") or "Linux") != "Linux":
+            raise AwsError("Unsupported", "The platform must be Linux")
+        if request.get("BootMode") == "legacy-bios":
+            raise AwsError("Unsupported", "There is no legacy BIOS; leave BootMode out.")
+        architecture = checked_architecture(call, request.get("Architecture"))
+        tags = tags_for(request.get("TagSpecifications"), "import-image-task")
+        task = _task(self._look, call, _OF_IMAGES, containers[0], request.get("Description"))
+        task.architecture = architecture
+        task.image = new_id("ami")
+        set_tags(call.session, task.id, "import-image-task", call.account, call.region, tags)
+        return _described_image(task, tags)
 
 
-@ACTIONS.action
-def import_image(call: Call, request: ec2.ImportImageRequestTypeDef) -> Answer:
-    """Of a root disk in a bucket of the account's own."""
-    volumes.refuse_encryption(request.get("Encrypted") or bool(request.get("KmsKeyId")))
-    containers = request.get("DiskContainers") or []
-    if len(containers) != 1:
-        raise AwsError("InvalidParameter", "An image is imported of one disk, its root: give one disk container")
-    if (request.get("Platform") or "Linux") != "Linux":
-        raise AwsError("Unsupported", "The platform must be Linux")
-    if request.get("BootMode") == "legacy-bios":
-        raise AwsError("Unsupported", "There is no legacy BIOS; leave BootMode out.")
-    architecture = checked_architecture(call, request.get("Architecture"))
-    tags = tags_for(request.get("TagSpecifications"), "import-image-task")
-    task = _task(call, _OF_IMAGES, containers[0], request.get("Description"))
-    task.architecture = architecture
-    task.image = new_id("ami")
-    set_tags(call.session, task.id, "import-image-task", call.account, call.region, tags)
-    return _described_image(task, tags)
+def import_actions(look: Look) -> Actions:
+    """The actions that begin imports of the objects that `look` finds."""
+    actions, own = Actions("ec2"), ImportActions(look)
+    actions.action(own.import_snapshot)
+    actions.action(own.import_image)
+    return actions
 
 
 def _found(call: Call, identifier: str) -> ImportTask:
@@ -145,7 +158,9 @@ def cancel_import_task(call: Call, request: ec2.CancelImportTaskRequestTypeDef) 
     if task.status != ACTIVE:
         raise AwsError("IncorrectState", f"The import task {task.id} is {task.status}; only an active one is cancelled")
     task.status, task.message = "deleted", f"Cancelled: {(request.get('CancelReason') or 'by its user')[:200]}"
-    call.wake(CONTROLLER)
+    take_away(call.session, task)
+    for controller in (CONTROLLER, images.CONTROLLER, snapshots.CONTROLLER):
+        call.wake(controller)
     return {"ImportTaskId": task.id, "PreviousState": ACTIVE, "State": task.status}
 
 

@@ -14,6 +14,7 @@ from celaje.cloud.ec2.instance_descriptions import InstanceView, views
 from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance, find_instances, find_live_instance
 from celaje.cloud.ec2.interface_attachments import fit_into
+from celaje.cloud.ec2.launch_refusals import refuse_other_names
 from celaje.cloud.ec2.network_interfaces import of_instances, set_groups
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.user_data import checked_user_data, decoded_user_data
@@ -319,3 +320,14 @@ def get_instance_uefi_data(call: Call, request: ec2.GetInstanceUefiDataRequestTy
     raise AwsError(
         "UnsupportedOperation", f"The instance '{instance.id}' does not boot by UEFI, and has no variables of it."
     )
+
+
+@ACTIONS.action
+def modify_private_dns_name_options(call: Call, request: ec2.ModifyPrivateDnsNameOptionsRequestTypeDef) -> Answer:
+    """Instances have one name, of their address; to ask for that is no mistake, and for others AwsError Unsupported."""
+    find_live_instance(call, request["InstanceId"])
+    refuse_other_names(request.get("PrivateDnsHostnameType"))
+    for member in ("EnableResourceNameDnsARecord", "EnableResourceNameDnsAAAARecord"):
+        if request.get(member):
+            raise AwsError("Unsupported", f"Instances have no names of their identifiers here; {member} must be false.")
+    return {"Return": True}

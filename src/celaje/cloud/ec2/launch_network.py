@@ -46,6 +46,10 @@ def chosen_networks(
     """What the request says, checked, the first interface first. AwsError."""
     given = request.get("NetworkInterfaces") or []
     if not given:
+        if request.get("SubnetId") and request.get("SecurityGroups"):
+            raise AwsError(
+                "InvalidParameterCombination", "The parameter groupName cannot be used with the parameter subnet"
+            )
         subnet = _subnet(call, request.get("SubnetId"), request)
         groups = checked_groups(
             call.session,

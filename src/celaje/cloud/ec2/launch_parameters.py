@@ -34,7 +34,7 @@ def checked_data(given: Mapping[str, Any]) -> dict[str, Any]:
         raise AwsError(
             "InvalidParameterCombination", "InstanceType and InstanceRequirements cannot be specified together"
         )
-    decoded_user_data(given.get("UserData"))
+    decoded_user_data(given.get("UserData"), malformed="InvalidUserData.Malformed")
     for specification in given.get("TagSpecifications") or ():
         resource_type = specification.get("ResourceType")
         if resource_type not in (*_MADE_BY_A_LAUNCH, *_OTHER_TAGGED):

@@ -51,12 +51,16 @@ def refuse_what_is_not_here(request: ec2.RunInstancesRequestTypeDef) -> None:
     reservation = request.get("CapacityReservationSpecification") or {}
     if reservation.get("CapacityReservationTarget"):
         raise AwsError("Unsupported", "Capacity reservations are not supported; leave the target out.")
-    names = request.get("PrivateDnsNameOptions") or {}
-    if names.get("HostnameType", "ip-name") != "ip-name":
-        raise AwsError("Unsupported", "Instances are named by their addresses here; HostnameType must be ip-name.")
+    refuse_other_names((request.get("PrivateDnsNameOptions") or {}).get("HostnameType"))
     options = request.get("CpuOptions") or {}
     if options.get("AmdSevSnp") == "enabled" or options.get("NestedVirtualization") == "enabled":
         raise AwsError("Unsupported", "AmdSevSnp and NestedVirtualization are not supported; leave them out.")
+
+
+def refuse_other_names(kind: str | None) -> None:
+    """AwsError for names of instances that are not made of their addresses."""
+    if (kind or "ip-name") != "ip-name":
+        raise AwsError("Unsupported", "Instances are named by their addresses here; HostnameType must be ip-name.")
 
 
 def _refuse(given: Mapping[str, Any], refused: Mapping[str, str], prefix: str) -> None:

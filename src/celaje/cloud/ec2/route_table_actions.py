@@ -136,3 +136,21 @@ def _found(call: Call, identifier: str) -> tuple[RouteTable, RouteTableAssociati
             if one.id == identifier:
                 return table, one
     raise AwsError("InvalidAssociationID.NotFound", f"The association ID '{identifier}' does not exist")
+
+
+def _no_such_gateway(call: Call, table: str, gateway: str) -> AwsError:
+    """What is answered about a virtual private gateway: none can be made here, so there is none."""
+    ROUTE_TABLES.find(call, table)
+    return AwsError("InvalidGatewayID.NotFound", f"The gateway ID '{gateway[:64]}' does not exist")
+
+
+@ACTIONS.action
+def enable_vgw_route_propagation(call: Call, request: ec2.EnableVgwRoutePropagationRequestTypeDef) -> Answer:
+    """AwsError InvalidGatewayID.NotFound."""
+    raise _no_such_gateway(call, request["RouteTableId"], request["GatewayId"])
+
+
+@ACTIONS.action
+def disable_vgw_route_propagation(call: Call, request: ec2.DisableVgwRoutePropagationRequestTypeDef) -> Answer:
+    """AwsError InvalidGatewayID.NotFound."""
+    raise _no_such_gateway(call, request["RouteTableId"], request["GatewayId"])

@@ -14,8 +14,9 @@ from celaje.cloud.aws.action import Actions, Answer, Call, Request
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.tag_specifications import tags_for
+from celaje.cloud.ec2.identifiers import is_id
 from celaje.cloud.ec2.kinds import Kind, Tagged
-from celaje.cloud.ec2.security_groups import PORTED, checked_text, find_group, named_group
+from celaje.cloud.ec2.security_groups import PORTED, checked_text, find_group, group_of_name, named_group
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import Vpc
 from celaje.cloud.state.security_groups import ALL_PROTOCOLS, ANYWHERE, SecurityGroup, SecurityGroupRule
@@ -114,7 +115,8 @@ def _checked_description(text: str | None) -> str:
 
 
 def _peer(call: Call, group: SecurityGroup, pair: Mapping[str, object]) -> str:
-    """The id of the group that a UserIdGroupPair means: one of the same VPC, by id or by name."""
+    """The id of the group that a UserIdGroupPair means: one of the same VPC, by id, or by its name in the default
+    VPC."""
     owner = pair.get("UserId")
     group_id, name = pair.get("GroupId"), pair.get("GroupName")
     if not group_id and not name:
@@ -122,11 +124,7 @@ def _peer(call: Call, group: SecurityGroup, pair: Mapping[str, object]) -> str:
     if group_id:
         peer = find_group(call.session, call.account, call.region, str(group_id))
     else:
-        of_name = select(SecurityGroup).where(SecurityGroup.vpc == group.vpc, SecurityGroup.name == str(name))
-        named = call.session.scalars(of_name).one_or_none()
-        if named is None:
-            raise AwsError("InvalidGroup.NotFound", f"The security group '{name}' does not exist")
-        peer = named
+        peer = group_of_name(call.session, call.account, call.region, str(name))
     if owner and owner != call.account:
         raise AwsError("InvalidGroup.NotFound", f"The security group '{group_id or name}' does not exist")
     if peer.vpc != group.vpc:
@@ -447,6 +445,11 @@ _FILTERS = Filters[Tagged[SecurityGroupRule]](
 @ACTIONS.action
 def describe_security_group_rules(call: Call, request: ec2.DescribeSecurityGroupRulesRequestTypeDef) -> Answer:
     """The rules of all of the account's groups."""
+    for given in request.get("Filters") or ():
+        if given.get("Name") == "group-id":
+            for value in given.get("Values") or ():
+                if not is_id(value, "sg") and not set("*?") & set(value):
+                    raise AwsError("InvalidGroupId.Malformed", f"The security group ID '{value[:64]}' is malformed")
     found, token = RULES.listed(call, request, request.get("SecurityGroupRuleIds"), _FILTERS)
     return {"SecurityGroupRules": [_described(rule) for rule in found], "NextToken": token}
 

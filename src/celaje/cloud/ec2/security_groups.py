@@ -89,6 +89,24 @@ def find_group(session: Session, account: str, region: str, group_id: str) -> Se
     return group
 
 
+def group_of_name(session: Session, account: str, region: str, name: str) -> SecurityGroup:
+    """The account's group of that name in its default VPC: those of other VPCs have no name that a request could use.
+    AwsError VPCIdNotSpecified or InvalidGroup.NotFound."""
+    vpc = default_vpc(session, account, region)
+    if vpc is None:
+        raise AwsError(
+            "VPCIdNotSpecified",
+            "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.",
+        )
+    of_name = select(SecurityGroup).where(SecurityGroup.vpc == vpc.id, SecurityGroup.name == name)
+    group = session.scalars(of_name).one_or_none()
+    if group is None:
+        raise AwsError(
+            "InvalidGroup.NotFound", f"The security group '{name}' does not exist in default VPC '{vpc.id}'"
+        )
+    return group
+
+
 def checked_groups(
     session: Session,
     account: str,
@@ -100,13 +118,7 @@ def checked_groups(
     """The ids of the groups of `vpc` that a request names by id or by name; the default group's if it names none.
     AwsError if one does not exist, lies in another VPC, or there are more than an interface may have."""
     found = [find_group(session, account, region, group_id) for group_id in group_ids]
-    for name in group_names:
-        group = session.scalars(
-            select(SecurityGroup).where(SecurityGroup.vpc == vpc, SecurityGroup.name == name)
-        ).one_or_none()
-        if group is None:
-            raise AwsError("InvalidGroup.NotFound", f"The security group '{name}' does not exist in VPC '{vpc}'")
-        found.append(group)
+    found += [group_of_name(session, account, region, name) for name in group_names]
     for group in found:
         if group.vpc != vpc:
             raise AwsError("InvalidGroup.NotFound", f"The security group '{group.id}' does not exist in VPC '{vpc}'")
@@ -220,19 +232,12 @@ def create_security_group(call: Call, request: ec2.CreateSecurityGroupRequestTyp
 
 def named_group(call: Call, group_id: str | None, group_name: str | None) -> SecurityGroup:
     """The caller's group that a request names by id, or by its name in the default VPC. AwsError MissingParameter,
-    InvalidGroupId.Malformed or InvalidGroup.NotFound."""
+    InvalidGroupId.Malformed, or as `group_of_name`."""
     if group_id:
         return find_group(call.session, call.account, call.region, group_id)
     if not group_name:
         raise AwsError("MissingParameter", "The request must contain the parameter groupName or groupId")
-    vpc = default_vpc(call.session, call.account, call.region)
-    of_name = select(SecurityGroup).where(
-        SecurityGroup.vpc == (vpc.id if vpc else ""), SecurityGroup.name == group_name
-    )
-    group = call.session.scalars(of_name).one_or_none()
-    if group is None:
-        raise AwsError("InvalidGroup.NotFound", f"The security group '{group_name}' does not exist")
-    return group
+    return group_of_name(call.session, call.account, call.region, group_name)
 
 
 @ACTIONS.action

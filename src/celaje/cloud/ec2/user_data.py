@@ -10,14 +10,15 @@ from celaje.cloud.aws.errors import AwsError
 MOST_USER_DATA = 16_384  # bytes
 
 
-def decoded_user_data(given: str | None) -> bytes | None:
-    """User data as the guest gets it. AwsError for what is no base64, or too long."""
+def decoded_user_data(given: str | None, malformed: str = "InvalidParameterValue") -> bytes | None:
+    """User data as the guest gets it. AwsError for what is too long, or no base64: `malformed` is the code of that."""
     if not given:
         return None
     try:
-        data = base64.b64decode("".join(given.split()), validate=True)
+        # Lines may be broken, as encoders do it; a space is of a text that nobody encoded.
+        data = base64.b64decode("".join(given.split("\n")).replace("\r", ""), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise AwsError("InvalidParameterValue", "Invalid BASE64 encoding of user data.") from error
+        raise AwsError(malformed, "Invalid BASE64 encoding of user data.") from error
     return checked_user_data(data)
 
 

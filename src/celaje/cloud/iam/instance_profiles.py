@@ -112,6 +112,6 @@ def _described(call: Call, profile: InstanceProfile) -> dict[str, object]:
         "InstanceProfileId": profile.id,
         "InstanceProfileName": profile.name,
         "Path": profile.path,
-        "Roles": [described_role(role)] if role else [],
+        "Roles": [described_role(call, role)] if role else [],
         "Tags": tags_of(call.session, profile.id),
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from celaje.cloud.authority.named_principals import principals_of, shown
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.iam.accounts import CREDENTIALS
@@ -21,6 +22,7 @@ from celaje.cloud.iam.entities import (
 )
 from celaje.cloud.iam.listing import listed
 from celaje.cloud.iam.policies import refuse_with_policies
+from celaje.cloud.policy.grammar import PolicyError
 from celaje.cloud.state.roles import InstanceProfile, Role
 
 if TYPE_CHECKING:
@@ -40,12 +42,21 @@ def _checked_session(seconds: int | None) -> int:
     return seconds
 
 
+def _trust(call: Call, text: str) -> dict[str, object]:
+    """The columns of a trust policy. AwsError MalformedPolicyDocument."""
+    checked_trust(text)
+    try:
+        return {"trust": text, "trusted": principals_of(call.session, text)}
+    except PolicyError as error:
+        raise AwsError("MalformedPolicyDocument", str(error)) from None
+
+
 @ACTIONS.action
 def create_role(call: Call, request: iam.CreateRoleRequestTypeDef) -> Answer:
     """A role with its trust policy."""
     role = Role(
         **ROLES.fresh(call, request["RoleName"], request.get("Path")),
-        trust=checked_trust(request["AssumeRolePolicyDocument"]),
+        **_trust(call, request["AssumeRolePolicyDocument"]),
         description=request.get("Description", ""),
         longest_session=_checked_session(request.get("MaxSessionDuration")),
     )
@@ -65,7 +76,7 @@ def get_role(call: Call, request: iam.GetRoleRequestTypeDef) -> Answer:
 def list_roles(call: Call, request: iam.ListRolesRequestTypeDef) -> Answer:
     """The account's roles."""
     rows = ROLES.all(call, request.get("PathPrefix"))
-    return listed(call, request, "Roles", rows, lambda role: role.folded, described)
+    return listed(call, request, "Roles", rows, lambda role: role.folded, lambda role: described(call, role))
 
 
 @ACTIONS.action
@@ -84,13 +95,15 @@ def update_role_description(call: Call, request: iam.UpdateRoleDescriptionReques
     """The older way to another description."""
     role = ROLES.find(call, request["RoleName"])
     role.description = request["Description"]
-    return {"Role": described(role)}
+    return {"Role": described(call, role)}
 
 
 @ACTIONS.action
 def update_assume_role_policy(call: Call, request: iam.UpdateAssumeRolePolicyRequestTypeDef) -> Answer:
     """Another trust policy."""
-    ROLES.find(call, request["RoleName"]).trust = checked_trust(request["PolicyDocument"])
+    role = ROLES.find(call, request["RoleName"])
+    for column, value in _trust(call, request["PolicyDocument"]).items():
+        setattr(role, column, value)
     return {}
 
 
@@ -129,11 +142,11 @@ def list_role_tags(call: Call, request: iam.ListRoleTagsRequestTypeDef) -> Answe
     return listed(call, request, "Tags", tags, lambda tag: tag["Key"], lambda tag: tag)
 
 
-def described(role: Role) -> dict[str, object]:
+def described(call: Call, role: Role) -> dict[str, object]:
     """A role as lists have it."""
     return {
         "Arn": ROLES.arn(role),
-        "AssumeRolePolicyDocument": answered_document(role.trust),
+        "AssumeRolePolicyDocument": answered_document(shown(call.session, role.trust, role.trusted or ())),
         "CreateDate": role.created,
         "Description": role.description or None,
         "MaxSessionDuration": role.longest_session,
@@ -144,7 +157,7 @@ def described(role: Role) -> dict[str, object]:
 
 
 def _described(call: Call, role: Role) -> dict[str, object]:
-    return described(role) | {
+    return described(call, role) | {
         "PermissionsBoundary": boundary_of(call, role.id),
         "RoleLastUsed": {},
         "Tags": tags_of(call.session, role.id) or None,

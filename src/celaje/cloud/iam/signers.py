@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import threading
 import time
@@ -11,6 +12,7 @@ from sqlalchemy import select
 from celaje.cloud.aws.action import Caller
 from celaje.cloud.aws.identity import Credential
 from celaje.cloud.iam.credentials import find_signer
+from celaje.cloud.iam.key_uses import KeyUses, Use
 from celaje.cloud.state.accounts import Account
 from celaje.cloud.state.database import Database
 
@@ -24,8 +26,9 @@ class StoredSigners:
     Actions that take keys, roles or accounts away wake `credentials`, and whoever hears that calls `forget`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, uses: KeyUses) -> None:
         self._database = database
+        self._uses = uses
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str | None], tuple[float, Credential]] = {}
 
@@ -48,6 +51,10 @@ class StoredSigners:
                 self._known.clear()
             self._known[access_key, token] = (now + _REMEMBERED_SECONDS, credential)
         return credential
+
+    def used(self, access_key: str, service: str, region: str, now: datetime.datetime) -> None:
+        """A key that lasts has signed a request, which was verified."""
+        self._uses.note(access_key, Use(now, service, region))
 
     def forget(self) -> None:
         """Something was taken away: look again."""

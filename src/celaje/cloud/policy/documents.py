@@ -30,14 +30,16 @@ class Grade(enum.IntEnum):
 @dataclass(frozen=True, slots=True)
 class Who:
     """Whoever asks, by the names that a Principal may call them. `account` is "" for an anonymous request. `arn` is a
-    user's, a role session's, or the root's; `role` the ARN of the session's role. `canonical` is S3's name of the
-    account, `service` what acts for nobody but itself (ec2.amazonaws.com)."""
+    user's, a role session's, or the root's; `role` the ARN of the session's role; `identifier` the unique id of the
+    user, or of that role. `canonical` is S3's name of the account, `service` what acts for nobody but itself
+    (ec2.amazonaws.com)."""
 
     account: str = ""
     arn: str = ""
     role: str = ""
     canonical: str = ""
     service: str = ""
+    identifier: str = ""
 
     @property
     def is_root(self) -> bool:
@@ -104,6 +106,8 @@ class _Principals:
             return Grade.PLAIN if who.service in self.services else Grade.NOT
         if not who.account:
             return Grade.NOT
+        if who.identifier and who.identifier in names:
+            return Grade.ROLE if who.role else Grade.PLAIN
         if who.arn in names and not who.is_root:
             return Grade.PLAIN
         if who.role and who.role in names:
@@ -185,40 +189,44 @@ def _concerns(statement: Statement, who: Who | None) -> Grade:
     return statement.principals.grade(who)
 
 
+Principals = tuple[tuple[str, str], ...]  # unique ids that stand for ARNs: (ARN, unique id)
+
+
 class _Remembered:
     """Documents by their texts, of so many characters together: made ready, one takes fifty bytes and more for each."""
 
     def __init__(self) -> None:
-        self._documents: dict[str, Document] = {}
+        self._documents: dict[tuple[str, Principals], Document] = {}
         self._characters = 0
         self._lock = threading.Lock()
 
-    def get(self, text: str) -> Document:
-        known = self._documents.get(text)
+    def get(self, text: str, principals: Principals = ()) -> Document:
+        known = self._documents.get((text, principals))
         if known is None:
-            known = unremembered(text)
+            known = unremembered(text, principals)
             with self._lock:
                 self._characters += len(text) + _LEAST_COUNTED
                 if self._characters > _CHARACTERS_REMEMBERED:
                     self._documents, self._characters = {}, len(text) + _LEAST_COUNTED
-                self._documents[text] = known
+                self._documents[text, principals] = known
         return known
 
 
 document = _Remembered().get
-"""A document made ready; the same text is read once, unless there are very many. PolicyError if it is no policy."""
+"""A document made ready; the same text is read once, unless there are very many. `principals` stand for ARNs in it.
+PolicyError if it is no policy."""
 
 
-def unremembered(text: str) -> Document:
+def unremembered(text: str, principals: Principals = ()) -> Document:
     """The same, of a text that comes once. PolicyError."""
     content = read(text)
     variables = content.get("Version") == VERSIONS[1]
     return Document(
-        [_statement(each, number, variables) for number, each in enumerate(statements_of(content), 1)]
+        [_statement(each, number, variables, dict(principals)) for number, each in enumerate(statements_of(content), 1)]
     )
 
 
-def _statement(source: Mapping[str, Any], number: int, variables: bool) -> Statement:
+def _statement(source: Mapping[str, Any], number: int, variables: bool, ids: Mapping[str, str]) -> Statement:
     if not isinstance(source, dict) or source.get("Effect") not in ("Allow", "Deny"):
         raise PolicyError("Syntax errors in policy.")
     try:
@@ -239,7 +247,7 @@ def _statement(source: Mapping[str, Any], number: int, variables: bool) -> State
                 variables=False,
             ),
             resources=resources,
-            principals=_principals(source),
+            principals=_principals(source, ids),
             condition=compiled(conditions_of(source), variables=variables),
             source=source,
         )
@@ -247,7 +255,7 @@ def _statement(source: Mapping[str, Any], number: int, variables: bool) -> State
         raise PolicyError("Syntax errors in policy.") from None
 
 
-def _principals(source: Mapping[str, Any]) -> _Principals | None:
+def _principals(source: Mapping[str, Any], ids: Mapping[str, str]) -> _Principals | None:
     if "Principal" not in source and "NotPrincipal" not in source:
         return None
     given = source.get("Principal", source.get("NotPrincipal"))
@@ -257,5 +265,6 @@ def _principals(source: Mapping[str, Any]) -> _Principals | None:
     if not isinstance(given, dict):
         raise PolicyError("Syntax errors in policy.")
     # Everybody is "*" of AWS alone: of another sort it is nobody's name.
-    names = frozenset(listed(given.get("AWS", []))) | (frozenset(listed(given.get("CanonicalUser", []))) - {"*"})
+    aws = frozenset(ids.get(name, name) for name in listed(given.get("AWS", [])))
+    names = aws | (frozenset(listed(given.get("CanonicalUser", []))) - {"*"})
     return _Principals(names, frozenset(listed(given.get("Service", []))), negated)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from celaje.cloud.iam.key_uses import KeyUses
 from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
 from celaje.cloud.reconcile.cpu_shares import CpuShares, delegated_group
@@ -54,13 +55,16 @@ class Preparation:
 class Reconciliation:
     """The controllers of the cloud in `directory`."""
 
-    def __init__(self, database: Database, settings: Settings, directory: Path, store: ObjectStore) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, directory: Path, store: ObjectStore, uses: KeyUses
+    ) -> None:
         documents = Documents(settings, directory)
         self._instances = InstancesController(database, self.wake, documents.one, CpuShares(delegated_group()))
         self._public = PublicImagesController(
             database, self.wake, settings.images, settings.regions, directory / BUILD_LOG
         )
         self._networks = NetworksController(database, documents)
+        self._imports = ImportsController(database, self.wake, store, directory / "imports")
         controllers: list[Controller] = [
             self._instances,
             self._networks,
@@ -70,10 +74,11 @@ class Reconciliation:
             VolumesController(database, self.wake),
             SnapshotsController(database, self.wake),
             ImagesController(database, self.wake),
-            ImportsController(database, self.wake, store, directory / "imports"),
+            self._imports,
             self._public,
             ChunksController(),
             LifecycleController(store, settings.lifecycle_day_seconds),
+            uses,
             Preparation(documents),
         ]
         self._controllers = Controllers(controllers)
@@ -89,6 +94,7 @@ class Reconciliation:
     def close(self) -> None:
         """Finish the steps that are under way."""
         self._public.leave()
+        self._imports.leave()
         if not self._controllers.stop():
             log.warning("a controller is still at something; the next daemon goes on with it")
         self._instances.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 
 from sqlalchemy import select
@@ -20,6 +21,8 @@ from celaje.image import store
 from celaje.image.disk_image import image_from_disk
 
 log = logging.getLogger(__name__)
+
+DEREGISTERED_IS_KNOWN = datetime.timedelta(hours=1)  # as InvalidAMIID.Unavailable
 
 
 class ImagesController:
@@ -41,9 +44,8 @@ class ImagesController:
         for image in pending:
             if self._retries.due(image.id):
                 self._try(image)
-        for image in gone:
-            self._remove(image)
-        return sooner(self._retries.next(), 5.0 if gone else None)
+        waits = [self._remove(image) for image in gone]
+        return sooner(self._retries.next(), *waits)
 
     def _try(self, image: Image) -> None:
         try:
@@ -111,19 +113,26 @@ class ImagesController:
         log.error("%s: %s", identifier, problem)
         with self._database.write() as session:
             row = session.get_one(Image, identifier)
-            row.state, row.problem = "failed", problem
+            if row.state == "pending":  # it may have been deregistered meanwhile
+                row.state, row.problem = "failed", problem
         self._let_start(identifier)
 
-    def _remove(self, image: Image) -> None:
-        """Machines have links to their kernels; one that is about to be made needs the image still."""
+    def _remove(self, image: Image) -> float | None:
+        """Machines have links to their kernels; one that is about to be made needs the image still. Returns after how
+        many seconds to look again: that it was deregistered is known for a while."""
         with self._database.read() as session:
             starting = select(Instance.id).where(Instance.image == image.id, Instance.state == PENDING)
             if session.scalars(starting).first() is not None:
-                return
+                return 5.0
         if image.host_image == image.id:
             with contextlib.suppress(NotFound):
                 store.remove(image.host_image)
+        if image.deregistered is not None:
+            left = image.deregistered + DEREGISTERED_IS_KNOWN - datetime.datetime.now(datetime.UTC)
+            if left > datetime.timedelta():
+                return left.total_seconds()
         with self._database.write() as session:
             row = session.get(Image, image.id)
             if row is not None:
                 session.delete(row)
+        return None

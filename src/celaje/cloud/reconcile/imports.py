@@ -1,8 +1,10 @@
 """The controller of imports: a disk in a bucket becomes a snapshot and, where that was asked for, an image.
 
-One after the other. The snapshot has its identifier before it is made: one that was published just before everything
-was killed is found under it. What the object holds is hostile: its format is read by the room of disks, which checks
-every offset, and what is refused there ends the task with the reason.
+A few at a time, in threads of their own; accounts share the places (fair_share.py). The snapshot has its identifier
+before it is made: one that was published just before everything was killed is found under it. Only the object that was
+there when the import was asked for is read, since it was then that its reader's rights were looked at. What the object
+holds is hostile: its format is read by the room of disks, which checks every offset, and what is refused there ends the
+task with the reason.
 """
 
 from __future__ import annotations
@@ -11,22 +13,24 @@ import contextlib
 import datetime
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.reconcile.controller import Retries, sooner
+from celaje.cloud.reconcile.fair_share import FairShare
 from celaje.cloud.reconcile.volumes import GIB, Wake
 from celaje.cloud.s3.grants import owner_of_object
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Opened
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.images import BlockDevice, Image
-from celaje.cloud.state.import_tasks import ImportTask
+from celaje.cloud.state.import_tasks import ImportTask, take_away
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import remove_tags
 from celaje.disk.files import HOST, READ, opened
@@ -39,16 +43,22 @@ from celaje.paths import made
 
 log = logging.getLogger(__name__)
 
+AT_ONCE, OF_ONE_ACCOUNT = 4, 3  # imports that are under way
 LARGEST = 1 << 40  # bytes of a disk
 TOLD_SECONDS = 1.0
 LISTED = datetime.timedelta(days=7)
 PATIENCE = datetime.timedelta(minutes=15)
 ROOT_DEVICE = "/dev/sda1"
+PREPARING = "preparing ami"  # its snapshot and image are there, and the image is being made bootable
 _PIECE = 1 << 20
 
 
 class _Cancelled(Exception):
     """Its user does not want it any more."""
+
+
+class _Leaving(Exception):
+    """The daemon ends; the next one begins it anew."""
 
 
 class ImportsController:
@@ -66,9 +76,27 @@ class ImportsController:
         self._store = store or VolumeStore()
         self._retries = Retries()
         self._swept = False
+        self._turns = FairShare(AT_ONCE, OF_ONE_ACCOUNT)
+        self._pool = ThreadPoolExecutor(AT_ONCE, "celaje-import")
+        self._busy: dict[str, str] = {}  # tasks that are under way, and whose they are
+        self._forgotten: set[str] = set()  # tasks that have left nothing
+        self._changing = threading.Lock()
+        self._leaving = False
+
+    @property
+    def busy(self) -> int:
+        """How many are under way."""
+        with self._changing:
+            return len(self._busy)
+
+    def leave(self) -> None:
+        """Begin no more, and break off what is under way."""
+        self._leaving = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def step(self) -> float | None:
-        """Do those that are active; forget those that ended a week ago."""
+        """Begin those that are active and have a place; clean up after those that ended, and forget them a week
+        later."""
         if not self._swept:
             for left in self._scratch.glob("import-*"):
                 left.unlink(missing_ok=True)
@@ -77,46 +105,65 @@ class ImportsController:
         with self._database.read() as session:
             query = select(ImportTask).where(ImportTask.status == "active").order_by(ImportTask.created)
             active = session.scalars(query).all()
+            undone = session.scalars(select(ImportTask).where(ImportTask.status == "deleted")).all()
             ended = select(ImportTask.id).where(ImportTask.status != "active", ImportTask.created < now - LISTED)
             old = session.scalars(ended).all()
+        for task in undone:
+            self._clean_up(task)
         if old:
             with self._database.write() as session:
                 for identifier in old:
                     session.delete(session.get_one(ImportTask, identifier))
                     remove_tags(session, identifier)
-        waits = False
-        for task in active:
-            if self._retries.due(task.id):
-                waits |= self._try(task)
-        return sooner(self._retries.next(), 1.0 if waits else None)
+        waits = [self._follow(task) for task in active if task.message == PREPARING]
+        self._begin([task for task in active if task.message != PREPARING and self._retries.due(task.id)])
+        return sooner(self._retries.next(), 1.0 if any(waits) else None)
 
-    def _try(self, task: ImportTask) -> bool:
-        """Whether it waits for its image."""
-        waits = False
+    def _begin(self, tasks: list[ImportTask]) -> None:
+        by_id = {task.id: task for task in tasks}
+        with self._changing:
+            if self._leaving:
+                return
+            chosen = self._turns.chosen([(task.id, task.account) for task in tasks], self._busy)
+            self._busy |= {name: by_id[name].account for name in chosen}
+        for name in chosen:
+            self._pool.submit(self._try, by_id[name])
+
+    def _try(self, task: ImportTask) -> None:
+        """One, in a thread of the pool."""
         try:
-            waits = self._carry_out(task)
-        except _Cancelled:
-            self._forget(task)
+            self._register(task, self._snapshot(task))
+        except (_Cancelled, _Leaving):
+            pass
         except (InputError, AwsError, NotFound) as error:
             self._fail(task, error.message if isinstance(error, AwsError) else str(error))
-        except (CelajeError, OSError) as error:
+        except Exception as error:  # a mistake with one import must not end the thread that serves others
+            if not isinstance(error, CelajeError | OSError):
+                log.exception("%s: a mistake in celaje itself", task.id)
             pause = self._retries.failed(task.id)
             log.warning("%s: %s; tried again in %.1f s", task.id, error, pause)
             if datetime.datetime.now(datetime.UTC) - task.created > PATIENCE:
                 self._fail(task, str(error))
         else:
             self._retries.succeeded(task.id)
-        return waits
+        finally:
+            with self._changing:
+                self._busy.pop(task.id, None)
+            self._wake((self.name,))
 
-    def _carry_out(self, task: ImportTask) -> bool:
+    def _clean_up(self, task: ImportTask) -> None:
+        """One that failed, or was cancelled, leaves no snapshot that no row is of."""
+        with self._changing:
+            if task.id in self._busy or task.id in self._forgotten:
+                return
+            self._forgotten.add(task.id)
+        self._retries.succeeded(task.id)
         with self._database.read() as session:
-            image = session.get(Image, task.image) if task.image else None
-        if image is None:
-            size = self._snapshot(task)
-            self._register(task, size)
-            if not task.image:
-                return False
-        return self._follow(task)
+            if session.get(Snapshot, task.snapshot) is not None:
+                return  # it goes as any other
+        with contextlib.suppress(NotFound):
+            self._store.snapshots.remove(task.snapshot)
+            self._wake(("chunks",))
 
     def _snapshot(self, task: ImportTask) -> int:
         """Its size in GiB, once it is published."""
@@ -130,6 +177,8 @@ class ImportsController:
 
             def progress(done: int, of: int) -> None:
                 nonlocal told
+                if self._leaving:
+                    raise _Leaving
                 if time.monotonic() - told > TOLD_SECONDS:
                     told = time.monotonic()
                     self._note(task, 5 + 85 * done // of, "converting")
@@ -144,8 +193,12 @@ class ImportsController:
         bucket = self._objects.buckets.get(task.bucket)
         if bucket is None or bucket.account != task.account:
             raise InputError(f"the bucket {task.bucket} is none of this account's")
-        found = self._objects.objects.open(bucket, task.key.encode())
+        if task.etag == "":
+            raise InputError(f"there was no {task.key} in the bucket {task.bucket} when the import was asked for")
+        found = self._objects.objects.open(bucket, task.key.encode(), None if task.etag is None else task.version)
         try:
+            if task.etag not in (None, found.object.etag):
+                raise InputError(f"{task.key} in the bucket {task.bucket} is another one than was asked for")
             if owner_of_object(bucket, found.object.attributes) != task.account:
                 raise InputError(f"the object {task.key} in the bucket {task.bucket} is another account's")
             with self._database.write() as session:
@@ -177,6 +230,8 @@ class ImportsController:
                 for source, offset, length in () if found.encrypted else found.pieces(0, found.object.size):
                     with open(source, "rb") as part:
                         while length:
+                            if self._leaving:
+                                raise _Leaving
                             count = os.copy_file_range(part.fileno(), file.fileno(), min(length, _PIECE), offset)
                             if not count:
                                 raise OSError(f"{source} ends before its object does")
@@ -210,7 +265,7 @@ class ImportsController:
                     state="pending", root_device=ROOT_DEVICE, devices=[device], **(common | {"host_image": task.image}),
                 )
             )  # fmt: skip
-            row.progress, row.message = 95, "preparing ami"
+            row.progress, row.message = 95, PREPARING
         self._wake(("images",))
 
     def _follow(self, task: ImportTask) -> bool:
@@ -221,20 +276,13 @@ class ImportsController:
                 return True
             if row.status == "active":
                 if image is None or image.state != "available":
-                    why = image.problem if image is not None else "it was deregistered"
+                    why = image.problem if image is not None and image.problem else "it was deregistered"
                     row.status, row.message = "deleted", f"ClientError: the image cannot be booted: {why}"
-                    self._take_away(session, image, task.snapshot)
+                    take_away(session, task)
                 else:
                     row.status, row.progress, row.message = "completed", 100, ""
         self._wake(("images", "snapshots"))
         return False
-
-    @staticmethod
-    def _take_away(session: Session, image: Image | None, snapshot: str) -> None:
-        """What was made of a disk that cannot be booted."""
-        behind = session.get(Snapshot, snapshot)
-        if image is not None and behind is not None:
-            image.state, behind.state = "deregistered", "deleting"
 
     def _note(self, task: ImportTask, percent: int, message: str) -> None:
         with self._database.write() as session:
@@ -249,8 +297,3 @@ class ImportsController:
             row = session.get(ImportTask, task.id)
             if row is not None and row.status == "active":
                 row.status, row.message = "deleted", f"ClientError: Disk validation failed [{why}]"[:1000]
-
-    def _forget(self, task: ImportTask) -> None:
-        with contextlib.suppress(NotFound):
-            self._store.snapshots.remove(task.snapshot)
-        self._wake(("chunks",))

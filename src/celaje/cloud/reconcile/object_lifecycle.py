@@ -2,7 +2,8 @@
 
 It looks at all that rules are for at each midnight of the calendar (s3/expiry.py), and when rules were changed. What it
 finds due is asked once more at the very moment of the change, with the rules of that moment: an object that was put
-again, given other tags, or whose rule is gone stays. It remembers nothing, so it does not matter where it is killed.
+again, given other tags, or whose rule is gone stays. It remembers nothing but what is to be tried
+again, so it does not matter where it is killed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections import deque
 from collections.abc import Callable
 
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.reconcile.controller import Retries, sooner
 from celaje.cloud.s3.expiry import DAY, Calendar, abortion, is_due
 from celaje.cloud.s3.lifecycle import LIFECYCLE
 from celaje.cloud.s3.store.group_commit import Pending
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import Bucket, LifecycleRule
 from celaje.cloud.s3.store.versions import Standing
+from celaje.errors import CelajeError
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +39,41 @@ class LifecycleController:
         self._store = store
         self._calendar = Calendar(day)
         self._clock = clock
+        self._retries = Retries()
+        self._failed: set[str] = set()  # names of buckets that are to be tried again
 
     def step(self) -> float | None:
-        """Take away what is due in every bucket; seconds until the next midnight."""
+        """Take away what is due in every bucket; seconds until the next midnight, or until one that failed is tried
+        again."""
         now = self._now()
-        for bucket in self._store.buckets:
-            if not bucket.settings.lifecycle:
-                continue
-            try:
-                gone = self._expire(bucket, now) + self._abort(bucket, now)
-            except OSError as error:  # a full disk: the others may have something to give back
-                log.warning("the lifecycle of bucket %s is not carried out: %s", bucket.name, error)
-                continue
-            if gone:
-                log.info("lifecycle of bucket %s: %d versions and uploads went", bucket.name, gone)
+        buckets = [bucket for bucket in self._store.buckets if bucket.settings.lifecycle]
+        for gone in self._failed - {bucket.name for bucket in buckets}:
+            self._retries.succeeded(gone)
+            self._failed.discard(gone)
+        for bucket in buckets:
+            if self._retries.due(bucket.name):
+                self._carry_out(bucket, now)
         until = (self._calendar.next_midnight(now) - self._now()) / 1000 + _SETTLE_SECONDS
-        return min(max(until, _SETTLE_SECONDS), _LONGEST_SLEEP)
+        return sooner(min(max(until, _SETTLE_SECONDS), _LONGEST_SLEEP), self._retries.next())
+
+    def _carry_out(self, bucket: Bucket, now: int) -> None:
+        """One bucket's. Whatever goes wrong with it stops no other, which may have something to give back where the
+        disk is full; it is tried again."""
+        try:
+            gone = self._expire(bucket, now) + self._abort(bucket, now)
+        except Exception as error:
+            pause = self._retries.failed(bucket.name)
+            self._failed.add(bucket.name)
+            if not isinstance(error, OSError | CelajeError | AwsError):
+                log.exception("a mistake in celaje itself at the lifecycle of bucket %s", bucket.name)
+            log.warning(
+                "the lifecycle of bucket %s is not carried out: %s; tried again in %.1f s", bucket.name, error, pause
+            )
+            return
+        self._retries.succeeded(bucket.name)
+        self._failed.discard(bucket.name)
+        if gone:
+            log.info("lifecycle of bucket %s: %d versions and uploads went", bucket.name, gone)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

@@ -144,7 +144,7 @@ class PublicImagesController:
         with self._database.write() as session:
             for row in _of_name(session, name):
                 if row.revision != revision:
-                    row.state = "deregistered"
+                    row.state, row.deregistered = "deregistered", now
                     for device in row.devices:
                         old = session.get(Snapshot, device.snapshot)
                         if old is not None:

@@ -11,6 +11,7 @@ import datetime
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select
@@ -49,7 +50,15 @@ class SnapshotsController:
 
     name = "snapshots"
 
-    def __init__(self, database: Database, wake: Wake, store: VolumeStore | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wake: Wake,
+        store: VolumeStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._begun = clock()
         self._database = database
         self._wake = wake
         self._store = store or VolumeStore()
@@ -93,9 +102,10 @@ class SnapshotsController:
         return MachineDirectory.of(instance).holder() is not None
 
     def _time_out(self, snapshot: Snapshot) -> None:
-        """One that is written block by block, and to which nothing has come for too long."""
-        since = max(snapshot.created.timestamp(), self._written.last(snapshot.id))
-        if time.time() < since + 60 * snapshot.timeout:
+        """One that is written block by block, and to which nothing has come for too long. While no daemon ran nothing
+        could come: it has all of its time again from this one's start."""
+        since = max(snapshot.created.timestamp(), self._written.last(snapshot.id), self._begun)
+        if self._clock() < since + 60 * snapshot.timeout:
             return
         with self._written.held(snapshot.id), self._database.write() as session:
             row = session.get(Snapshot, snapshot.id)

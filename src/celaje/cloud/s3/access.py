@@ -95,6 +95,19 @@ def permits(store: ObjectStore, call: Call, bucket: Bucket, action: str, prefix:
     return _decided(store, call, bucket, action, None, {"Prefix": prefix}, None)[0].allowed
 
 
+def readable(store: ObjectStore, call: Call, name: str, key: str) -> tuple[str, str]:
+    """Version and ETag of an object of the caller's account that another service is to read, "" for both where there is
+    none. AccessDenied where the caller may not read it. What another account's bucket has is not looked at, as if there
+    were none."""
+    bucket = store.buckets.get(name)
+    if bucket is None or bucket.account != call.account:
+        require_of_account(call, "s3:GetObject", f"arn:aws:s3:::{name}/{key}", {})
+        return "", ""
+    require(store, call, bucket, "s3:GetObject", key, {})
+    found = store.objects.find(bucket, key.encode())
+    return ("", "") if found is None else (found.version, found.etag)
+
+
 def require_of_account(call: Call, action: str, resource: str, request: Mapping[str, object]) -> None:
     """AccessDenied where whoever calls may not do what no bucket has a say in: make one, or list the account's."""
     if not call.account:
@@ -153,9 +166,8 @@ def _policy(call: Call, bucket: Bucket) -> Document | None:
     if not settings.policy:
         return None
     restricted = "RestrictPublicBuckets" in (settings.blocked or ())
-    if restricted and call.account != bucket.account and is_public(settings.policy):
-        return document(settings.policy).denials()
-    return document(settings.policy)
+    policy = document(settings.policy, settings.principals)
+    return policy.denials() if restricted and call.account != bucket.account and is_public(settings.policy) else policy
 
 
 def _with_list(call: Call, bucket: Bucket, action: str, found: StoredObject | None, side: Side) -> Side:

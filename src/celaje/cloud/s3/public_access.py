@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from celaje.cloud.authority.named_principals import principals_of, shown
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.policy.grammar import Kind, PolicyError, check
@@ -43,6 +44,11 @@ class PublicAccessActions:
             check(policy, Kind.BUCKET, bucket=bucket.name)
         except PolicyError as error:
             raise AwsError("MalformedPolicy", str(error)) from None
+        try:
+            with call.reading() as session:
+                principals = principals_of(session, policy)
+        except PolicyError:
+            raise AwsError("MalformedPolicy", "Invalid principal in policy") from None
         if "BlockPublicPolicy" in (bucket.settings.blocked or ()) and is_public(policy):
             raise AwsError(
                 "AccessDenied",
@@ -51,14 +57,17 @@ class PublicAccessActions:
                 "in S3 Block Public Access.",
                 403,
             )
-        self._store.buckets.set(bucket, policy=policy).result()
+        self._store.buckets.set(bucket, policy=policy, principals=principals).result()
         return {}
 
     def get_bucket_policy(self, call: Call, request: s3.GetBucketPolicyRequestTypeDef) -> Answer:
-        return {"Policy": _policy_of(bucket_of(self._store, call, request))}
+        bucket = bucket_of(self._store, call, request)
+        policy = _policy_of(bucket)
+        with call.reading() as session:
+            return {"Policy": shown(session, policy, bucket.settings.principals)}
 
     def delete_bucket_policy(self, call: Call, request: s3.DeleteBucketPolicyRequestTypeDef) -> Answer:
-        self._store.buckets.set(bucket_of(self._store, call, request), policy="").result()
+        self._store.buckets.set(bucket_of(self._store, call, request), policy="", principals=()).result()
         return {}
 
     def get_bucket_policy_status(self, call: Call, request: s3.GetBucketPolicyStatusRequestTypeDef) -> Answer:

@@ -27,7 +27,8 @@ class Account(Base):
 
 
 class AccessKey(Base):
-    """`user` is the unique id of an IAM user, "" for the account's root. `active` False: signs nothing any more."""
+    """`user` is the unique id of an IAM user, "" for the account's root. `active` False: signs nothing any more.
+    `used` is when it last signed a request, None for never; `used_for` and `used_in` that one's service and region."""
 
     __tablename__ = "access_keys"
 
@@ -37,6 +38,9 @@ class AccessKey(Base):
     user: Mapped[str] = mapped_column(default="")
     active: Mapped[bool] = mapped_column(default=True)
     created: Mapped[datetime.datetime]
+    used: Mapped[datetime.datetime | None]
+    used_for: Mapped[str] = mapped_column(default="", server_default="")
+    used_in: Mapped[str] = mapped_column(default="", server_default="")
 
 
 def new_account(session: Session, name: str, now: datetime.datetime) -> tuple[Account, AccessKey]:

@@ -26,7 +26,8 @@ class BlockDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(Resource, Base):
-    """An image. `state` is AWS's: pending, available, failed, disabled; "deregistered" rows are shown to nobody.
+    """An image. `state` is AWS's: pending, available, failed, disabled; "deregistered" rows are shown to nobody;
+    who could use such an image is told so for a while (`deregistered`: since when, None for one that nobody ever used).
 
     Its root disk is the snapshot of the device `root_device`; `host_image` is the image of the host that has its kernel
     and initrd, and the kernel's command line: of a public image the one of its name, of another its own identifier.
@@ -50,6 +51,7 @@ class Image(Resource, Base):
     source_image: Mapped[str] = mapped_column(default="")
     source_region: Mapped[str] = mapped_column(default="")
     instance_metadata_v2_only: Mapped[bool] = mapped_column(default=False)
+    deregistered: Mapped[datetime.datetime | None]
     deprecated: Mapped[datetime.datetime | None]  # from when on only its owner and who knows its id sees it
 
 

@@ -24,7 +24,6 @@ from celaje.cloud.state.base import Base, Resource, Structure
 from celaje.cloud.state.hosts import LOCAL
 
 State = Literal["pending", "running", "shutting-down", "terminated", "stopping", "stopped"]
-Wanted = Literal["running", "stopped", "terminated"]
 
 PENDING: Final = "pending"
 RUNNING: Final = "running"
@@ -60,7 +59,8 @@ class Instance(Resource, Base):
     """One instance. `created` is when it was made, `launched` when it was last started.
 
     `zone` is a whole name (us-east-1a); `interface` the primary network interface; `root_device` a name such as
-    /dev/sda1. `since`: when it came into its state. `forced`: a stop that does not wait for the guest.
+    /dev/sda1. `wanted` is the state that it is to come to: running, stopped or terminated. `since`: when it came into
+    its state. `forced`: a stop that does not wait for the guest.
     `reboot_asked`: when a reboot was that has not been done yet. `recoveries`: how often, since it was started, its
     machine was started again because its process had vanished. `failure` is what keeps the controller from going on,
     for a person, "" if nothing. `checked` is what the status checks came to, `checked_since` since when. `profile` is

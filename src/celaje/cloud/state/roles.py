@@ -10,7 +10,7 @@ import string
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from celaje.cloud.state.base import Base
+from celaje.cloud.state.base import Base, Structure
 
 _LETTERS = string.ascii_uppercase + string.digits
 _SESSION_KEY = "session"
@@ -36,13 +36,14 @@ class User(Identity, Base):
 
 
 class Role(Identity, Base):
-    """Somebody that others become for a while. `trust` is the policy document that says who may; `longest_session` is
-    in seconds."""
+    """Somebody that others become for a while. `trust` is the policy document that says who may, and `trusted` whom its
+    principals were when it was written, by their unique ids; `longest_session` is in seconds."""
 
     __tablename__ = "roles"
     __table_args__ = (UniqueConstraint("account", "folded"),)
 
     trust: Mapped[str]
+    trusted: Mapped[tuple[tuple[str, str], ...] | None] = mapped_column(Structure(tuple[tuple[str, str], ...]))
     description: Mapped[str] = mapped_column(default="")
     longest_session: Mapped[int] = mapped_column(default=3600)
 

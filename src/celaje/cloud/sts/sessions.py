@@ -19,6 +19,7 @@ from celaje.cloud.iam.entities import ROLES, checked_identity_policy
 from celaje.cloud.policy.decision import Decision, Side, Source
 from celaje.cloud.policy.documents import document
 from celaje.cloud.policy.grammar import PolicyError
+from celaje.cloud.policy.managed import PREFIX, document_of
 from celaje.cloud.state.roles import Role
 from celaje.cloud.sts.trust import ASSUME_ROLE
 
@@ -83,7 +84,7 @@ def _require(call: Call, question: Question, role: Role | None) -> None:
     decision = Decision(False)
     if role is not None and call.authority is not None:
         try:
-            trust = document(role.trust)
+            trust = document(role.trust, role.trusted or ())
         except PolicyError:
             trust = None
         decision = call.authority.decide(call, question, Side(role.account, trust, trusts=True))
@@ -112,9 +113,11 @@ def _narrowing(request: sts.AssumeRoleRequestTypeDef, account: str) -> tuple[Nar
     if len(managed) > MOST_POLICIES:
         raise AwsError("ValidationError", f"PolicyArns are at most {MOST_POLICIES}")
     for arn in managed:
-        if not arn.startswith(("arn:aws:iam::aws:policy/", f"arn:aws:iam::{account}:policy/")):
+        if not arn.startswith((PREFIX, f"arn:aws:iam::{account}:policy/")):
             # What it says would show in what the session may do.
             raise AwsError("ValidationError", f"{arn[:200]} is neither a policy of AWS's nor of the role's account")
+        if arn.startswith(PREFIX) and document_of(arn) is None:
+            raise AwsError("MalformedPolicyDocument", f"Policy {arn[:200]} does not exist or is not attachable.")
     if policy is not None:
         if len(policy) > LONGEST_POLICY:
             raise AwsError("ValidationError", f"Policy has at most {LONGEST_POLICY} characters; given: {len(policy)}")

@@ -76,12 +76,14 @@ class BucketEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
 class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is set of a bucket. Kept as a map without what has its default, so that a field more needs no migration.
 
-    `policy` as its owner wrote it, "" for none. `grants` None: the owner has FULL_CONTROL and nobody else has anything.
+    `policy` as its owner wrote it, "" for none; `principals` are the unique ids of users and roles whose ARNs it had
+    then. `grants` None: the owner has FULL_CONTROL and nobody else has anything.
     `blocked` are the switches of the public access block that are on, None where there is none.
     `versioning` is Enabled or Suspended, "" where there never were versions.
     """
 
     policy: str = ""
+    principals: tuple[tuple[str, str], ...] = ()
     grants: tuple[Grant, ...] | None = None
     ownership: str | None = "BucketOwnerEnforced"
     blocked: tuple[str, ...] | None = PUBLIC_ACCESS
