@@ -259,7 +259,13 @@ _FILTERS = Filters[Tagged[LaunchTemplate]](
 def describe_launch_templates(call: Call, request: ec2.DescribeLaunchTemplatesRequestTypeDef) -> Answer:
     """Those of the ids and names, or all."""
     identifiers = [find(call, each).id for each in request.get("LaunchTemplateIds") or ()]
-    identifiers += [find_named(call, each).id for each in request.get("LaunchTemplateNames") or ()]
+    named = [_named(call, each) for each in request.get("LaunchTemplateNames") or ()]
+    if None in named:
+        raise AwsError(
+            "InvalidLaunchTemplateName.NotFoundException",
+            "At least one of the launch templates specified in the request does not exist.",
+        )
+    identifiers += [each.id for each in named if each is not None]
     shown, token = _KIND.listed(call, request, identifiers, _FILTERS)
     return {"LaunchTemplates": [_described(call, one.row, one.tags) for one in shown], "NextToken": token}
 

@@ -51,11 +51,16 @@ def refuse_with_policies(call: Call, holder: str) -> None:
         raise conflict("Cannot delete entity, must delete policies first.")
 
 
-def find_policy(call: Call, arn: str) -> ManagedPolicy:
-    """The caller's policy of that ARN. AwsError NoSuchEntity."""
+def _found(call: Call, arn: str) -> ManagedPolicy | None:
     prefix, _, name = arn.rpartition("/")
     policy = POLICIES.look(call.session, call.account, name)
-    if policy is None or POLICIES.arn(policy) != arn or not prefix:
+    return None if policy is None or POLICIES.arn(policy) != arn or not prefix else policy
+
+
+def find_policy(call: Call, arn: str) -> ManagedPolicy:
+    """The caller's policy of that ARN. AwsError NoSuchEntity."""
+    policy = _found(call, arn)
+    if policy is None:
         raise no_such(f"Policy {arn} was not found.")
     return policy
 
@@ -63,13 +68,10 @@ def find_policy(call: Call, arn: str) -> ManagedPolicy:
 def check_attachable(call: Call, arn: str) -> None:
     """AwsError NoSuchEntity unless it is a policy of the caller's or of AWS's; PolicyNotAttachable where AWS gives it
     to nobody but roles of its services."""
-    if not arn.startswith(PREFIX):
-        find_policy(call, arn)
-        return
-    known = published().get(arn)
-    if known is None:
+    known = published().get(arn) if arn.startswith(PREFIX) else None
+    if known is None and _found(call, arn) is None:
         raise no_such(f"Policy {arn} does not exist or is not attachable.")
-    if not known.attachable:
+    if known is not None and not known.attachable:
         raise AwsError("PolicyNotAttachable", "Cannot attach a Service Role Policy to a Customer Role.")
 
 
