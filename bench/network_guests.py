@@ -2,10 +2,11 @@
 
     python -m bench.network_guests [--repeats 5]
 
-Instances of a cloud in a network namespace of its own, in one VPC of two subnets, with a program that sends and takes
-(guest/linux/stream.c). Beyond a pair of devices is another namespace with a server: the far side, reached by the sender
-through an internet gateway or a NAT gateway, as the route that it then has says. Ways take turns; the ratios are of
-neighbours in time. Times are of the sender's clock, from its first byte until the other end says that it has all.
+Instances of a cloud in a network namespace of its own, three in one VPC of two subnets and one in another VPC, with a
+program that sends and takes (guest/linux/stream.c). Beyond a pair of devices is another namespace with a server: the
+far side, reached by the sender through an internet gateway or a NAT gateway, as the route that it then has says. Ways
+take turns; the ratios are of neighbours in time. Times are of the sender's clock, from its first byte until the other
+end says that it has all.
 """
 
 from __future__ import annotations
@@ -39,11 +40,10 @@ POOL = "10.98.0.0/24"  # public addresses
 PORT = 5001
 BYTES = 128 << 20
 WARM_UP = 16 << 20
-SUBNET, ROUTED, GATEWAY, NAT = (
-    "inside one subnet", "from subnet to subnet", "out by an internet gateway", "out by a NAT gateway"
-)  # fmt: skip
-SENDER, NEIGHBOUR, BEYOND = "10.0.1.5", "10.0.1.6", "10.0.2.7"
-WAYS = {SUBNET: NEIGHBOUR, ROUTED: BEYOND, GATEWAY: FAR, NAT: FAR}
+SUBNET, ROUTED, OTHER = "inside one subnet", "from subnet to subnet", "to another VPC by public addresses"
+GATEWAY, NAT = "out by an internet gateway", "out by a NAT gateway"
+WAYS = (SUBNET, ROUTED, OTHER, GATEWAY, NAT)
+SENDER, NEIGHBOUR, BEYOND, STRANGER = "10.0.1.5", "10.0.1.6", "10.0.2.7", "10.1.1.8"
 RESULT = re.compile(r"^RESULT stream (\d+) (\d+)", re.M)
 IMAGE = "debian-mini"
 PROGRAM = "/srv/stream"
@@ -105,51 +105,54 @@ def _user_data() -> str:
     )
 
 
-class Vpc:
-    """10.0.0.0/16 with two subnets; three instances, of which the sender has a public address."""
+class Vpcs:
+    """10.0.0.0/16 with two subnets and three instances, and 10.1.0.0/16 with one. The sender and that one have public
+    addresses."""
 
     def __init__(self, cloud: CloudHost, key: Path) -> None:
         self._key = key
         self.ec2: EC2Client = cloud.client()
         ec2 = self.ec2
         ec2.import_key_pair(KeyName="key", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
-        self.identifier = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        near, other = (
-            ec2.create_subnet(VpcId=self.identifier, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
-            for number in (1, 2)
-        )
-        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
-        ec2.attach_internet_gateway(VpcId=self.identifier, InternetGatewayId=gateway)
-        own, theirs = (self._table(subnet, gateway) for subnet in (near, other))
+        self.identifier, gateway, own, (near, other) = self._vpc("10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24")
+        _, _, _, (beyond,) = self._vpc("10.1.0.0/16", "10.1.1.0/24")
         address = ec2.allocate_address()["AllocationId"]
         nat = ec2.create_nat_gateway(SubnetId=other, AllocationId=address)["NatGateway"]["NatGatewayId"]
         ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[nat], WaiterConfig={"Delay": 1})
         self._routes: dict[str, dict[str, Any]] = {
+            OTHER: {"RouteTableId": own, "GatewayId": gateway},
             GATEWAY: {"RouteTableId": own, "GatewayId": gateway},
             NAT: {"RouteTableId": own, "NatGatewayId": nat},
         }
-        assert theirs != own
-        [group] = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [self.identifier]}])[
-            "SecurityGroups"
-        ]
-        ec2.authorize_security_group_ingress(
-            GroupId=group["GroupId"], IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-        )
         image = cloud.image(ec2)
         self.instances = {
             address: self._launched(image, subnet, address)
-            for subnet, address in ((near, SENDER), (near, NEIGHBOUR), (other, BEYOND))
+            for subnet, address in ((near, SENDER), (near, NEIGHBOUR), (other, BEYOND), (beyond, STRANGER))
         }
         for instance in self.instances.values():
             until_state(ec2, instance, "running")
+        [reservation] = ec2.describe_instances(InstanceIds=[self.instances[STRANGER]])["Reservations"]
+        public = reservation["Instances"][0]["PublicIpAddress"]
+        self._ends = {SUBNET: NEIGHBOUR, ROUTED: BEYOND, OTHER: public, GATEWAY: FAR, NAT: FAR}
 
-    def _table(self, subnet: str, gateway: str) -> str:
-        """A route table of the subnet's own, out by the internet gateway."""
-        table = self.ec2.create_route_table(VpcId=self.identifier)["RouteTable"]["RouteTableId"]
-        assert table is not None
-        self.ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
-        self.ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
-        return table
+    def _vpc(self, block: str, *subnets: str) -> tuple[str, str, str, list[str]]:
+        """A VPC whose subnets lead out by an internet gateway, and admit everything: identifiers of it, the gateway,
+        the first subnet's route table, and the subnets."""
+        ec2 = self.ec2
+        vpc = ec2.create_vpc(CidrBlock=block)["Vpc"]["VpcId"]
+        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(VpcId=vpc, InternetGatewayId=gateway)
+        made, tables = [], []
+        for one in subnets:
+            made.append(ec2.create_subnet(VpcId=vpc, CidrBlock=one)["Subnet"]["SubnetId"])
+            tables.append(ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"])
+            ec2.associate_route_table(RouteTableId=tables[-1], SubnetId=made[-1])
+            ec2.create_route(RouteTableId=tables[-1], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        [group] = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["SecurityGroups"]
+        ec2.authorize_security_group_ingress(
+            GroupId=group["GroupId"], IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        )
+        return vpc, gateway, tables[0], made
 
     def _launched(self, image: str, subnet: str, address: str) -> str:
         card: Any = {"DeviceIndex": 0, "SubnetId": subnet, "PrivateIpAddress": address}
@@ -160,7 +163,7 @@ class Vpc:
             MaxCount=1,
             KeyName="key",
             UserData=_user_data(),
-            NetworkInterfaces=[card | {"AssociatePublicIpAddress": address == SENDER}],
+            NetworkInterfaces=[card | {"AssociatePublicIpAddress": address in (SENDER, STRANGER)}],
         )
         return answer["Instances"][0]["InstanceId"]
 
@@ -176,7 +179,7 @@ class Vpc:
 
     def sent(self, way: str, count: int) -> float:
         """Bytes a second. The other end may still be about to listen."""
-        said = f"for try in $(seq 200); do {PROGRAM} send {WAYS[way]} {PORT} {count} && exit; sleep 0.3; done"
+        said = f"for try in $(seq 200); do {PROGRAM} send {self._ends[way]} {PORT} {count} && exit; sleep 0.3; done"
         found = RESULT.search(said := self.on(self.instances[SENDER], said))
         if found is None:
             raise RuntimeError(f"{way}: {said[-500:]}")
@@ -196,13 +199,13 @@ def inside(repeats: int) -> dict[str, float]:
         key = Path(directory) / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         with cloud_host(paths.home(), Path(os.environ[INSIDE]), public_pool=POOL) as cloud:
-            vpc = Vpc(cloud, key)
+            vpc = Vpcs(cloud, key)
             process = until(lambda: client.statistics(vpc.identifier).process, "the network")
             for way in WAYS:
                 vpc.take(way)
                 vpc.sent(way, WARM_UP)
             for number in range(repeats):
-                for way in WAYS if number % 2 == 0 else reversed(WAYS):
+                for way in WAYS if number % 2 == 0 else WAYS[::-1]:
                     vpc.take(way)
                     before = processor_seconds(process)
                     rates[way].append(vpc.sent(way, BYTES))
@@ -218,6 +221,7 @@ def inside(repeats: int) -> dict[str, float]:
     return {
         "subnet_bytes_per_second": statistics.median(rates[SUBNET]),
         "routed_over_subnet": _ratio(rates, ROUTED, SUBNET),
+        "other_vpc_over_subnet": _ratio(rates, OTHER, SUBNET),
         "nat_over_subnet": _ratio(rates, NAT, SUBNET),
         "nat_over_gateway": _ratio(rates, NAT, GATEWAY),
     }

@@ -75,6 +75,7 @@ MEASURES = {
     "volume_speed_random-write-of-4": ("a hydrated volume's speed over our raw file's, random-write-of-4, %", 0.01),
     "subnet_bytes_per_second": ("TCP from guest to guest inside one subnet, MB/s", 1e6),
     "routed_over_subnet": ("the same from subnet to subnet over that, %", 0.01),
+    "other_vpc_over_subnet": ("the same to another VPC's guest by public addresses over that, %", 0.01),
     "nat_over_subnet": ("the same out by a NAT gateway, to a server outside, over that inside one subnet, %", 0.01),
     "nat_over_gateway": ("the same over that out by an internet gateway, %", 0.01),
     "api_rate_over_moto": ("requests a second of ten calls of the cloud's API over moto's server, %", 0.01),

@@ -4,6 +4,7 @@ checks, each of which changes something, looks from within a guest or from outsi
     far host FAR ── internet gateway ── 10.0.1.0/24: web 10.0.1.5, by a route table of its own
                                         10.0.2.0/24: data 10.0.2.5    both by the main one, which leads
                                         10.0.3.0/24: third 10.0.3.5   nowhere outside
+                                        10.0.4.0/24: its second card, 10.0.4.9 and 10.0.4.10
 
 All of it is in a network namespace of its own. Guests are typed to on their consoles, which no rule and no route cuts.
 """
@@ -55,6 +56,7 @@ for line in sys.stdin:
 UNREACHED = "unreached"
 PATIENCE = 60.0
 WEB, DATA, THIRD = "10.0.1.5", "10.0.2.5", "10.0.3.5"
+SECOND_CARD, ITS_OTHER = "10.0.4.9", "10.0.4.10"
 NAMES = {WEB: "ip-10-0-1-5", DATA: "ip-10-0-2-5", THIRD: "ip-10-0-3-5"}
 ANYWHERE: Any = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
@@ -81,11 +83,11 @@ class Vpc:
         ec2 = self.ec2
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         self.dhcp_options(domain="corp.example")
-        self.public, self.private, self.further = (
+        self.public, self.private, self.further, self.fourth = (
             ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{number}.0/24", AvailabilityZone="us-east-1a")["Subnet"][
                 "SubnetId"
             ]
-            for number in (1, 2, 3)
+            for number in (1, 2, 3, 4)
         )
         ec2.modify_subnet_attribute(SubnetId=self.public, MapPublicIpOnLaunch={"Value": True})
         self.gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -104,17 +106,29 @@ class Vpc:
         self.group = group["GroupId"]
         ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[ANYWHERE])
         image = cloud.image(ec2)
+        cards: Any = [
+            {"DeviceIndex": 0, "SubnetId": self.further, "PrivateIpAddress": THIRD},
+            {
+                "DeviceIndex": 1,
+                "SubnetId": self.fourth,
+                "PrivateIpAddresses": [
+                    {"PrivateIpAddress": SECOND_CARD, "Primary": True},
+                    {"PrivateIpAddress": ITS_OTHER, "Primary": False},
+                ],
+            },
+        ]
+        places: tuple[Any, ...] = (
+            {"SubnetId": self.public, "PrivateIpAddress": WEB},
+            {"SubnetId": self.private, "PrivateIpAddress": DATA},
+            {"NetworkInterfaces": cards},
+        )
         self.web, self.data, self.third = (
-            ec2.run_instances(
-                ImageId=image,
-                InstanceType="t3.nano",
-                MinCount=1,
-                MaxCount=1,
-                UserData=SERVER,
-                SubnetId=subnet,
-                PrivateIpAddress=address,
-            )["Instances"][0]["InstanceId"]
-            for subnet, address in ((self.public, WEB), (self.private, DATA), (self.further, THIRD))
+            str(
+                ec2.run_instances(
+                    ImageId=image, InstanceType="t3.nano", MinCount=1, MaxCount=1, UserData=SERVER, **place
+                )["Instances"][0]["InstanceId"]
+            )
+            for place in places
         )
         self._guests: dict[str, debian_guest.Guest] = {}
         for instance in (self.web, self.data, self.third):

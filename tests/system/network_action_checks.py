@@ -8,7 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from tests.system.cloud_host import until
-from tests.system.cloud_vpc import ANYWHERE, DATA, NAMES, PORT, THIRD, UNREACHED, WEB, Vpc, echo, page
+from tests.system.cloud_vpc import (
+    ANYWHERE,
+    DATA,
+    ITS_OTHER,
+    NAMES,
+    PORT,
+    SECOND_CARD,
+    THIRD,
+    UNREACHED,
+    WEB,
+    Vpc,
+    echo,
+    page,
+)
 
 TALK = 7000
 MACS = "http://169.254.169.254/latest/meta-data"
@@ -182,6 +195,15 @@ def names_are_answered_while_the_vpc_says_so(vpc: Vpc) -> None:
     vpc.until_on(vpc.web, name, "")
 
 
+def the_cards_of_a_launch_are_there_with_their_addresses(vpc: Vpc) -> None:
+    """The second one by DHCP, its further address once the guest takes it."""
+    vpc.until_on(vpc.third, f"ip -o -4 address show eth1 2>/dev/null | grep -c ' {SECOND_CARD}/24 '", "1")
+    vpc.on(vpc.third, "ip route add default via 10.0.4.1 dev eth1 table 4; ip rule add from 10.0.4.0/24 table 4")
+    vpc.until_on(vpc.web, page(SECOND_CARD), NAMES[THIRD])
+    vpc.on(vpc.third, f"ip address add {ITS_OTHER}/32 dev eth1")
+    vpc.until_on(vpc.web, page(ITS_OTHER), NAMES[THIRD])
+
+
 def a_network_that_is_added_is_routed_and_its_interfaces_come_and_go(vpc: Vpc) -> None:
     """A second block, a subnet in it, and there an interface of an instance that runs, with two addresses."""
     ec2 = vpc.ec2
@@ -248,6 +270,7 @@ ALL = (
     groups_admit_members_of_groups_and_cut_what_they_no_longer_admit,
     guests_hear_the_dhcp_options_when_they_ask,
     names_are_answered_while_the_vpc_says_so,
+    the_cards_of_a_launch_are_there_with_their_addresses,
     a_network_that_is_added_is_routed_and_its_interfaces_come_and_go,
     metadata_are_served_as_the_options_say,
 )

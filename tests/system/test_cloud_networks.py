@@ -129,7 +129,7 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
             KeyName="key",
             SubnetId=subnet["SubnetId"],
             PrivateIpAddress=address,
-            UserData=SERVER.replace("hello", "hello" if name == "mine" else name),
+            UserData=f"{SERVER}{LOOPBACK_IS_SMALL}\n" if name == "mine" else SERVER.replace("hello", name),
         )
         instances[name] = answer["Instances"][0]["InstanceId"]
     for ec2, instance in ((mine, instances["mine"]), (theirs, instances["theirs"])):
@@ -149,18 +149,19 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
     # By the public address they do, once their kernels do not take it for their own loopback's.
     public = {name: public_address(ec2, instances[name]) for name, ec2 in (("mine", mine), ("theirs", theirs))}
     asked = f"wget -T 5 -qO- http://{public['mine']}:{PORT}/"
-    assert ssh(key, instances["theirs"], asked) == "theirs\n"
-    for instance in instances.values():
-        ssh(key, instance, f"sudo sh -c '{LOOPBACK_IS_SMALL}'")
-    assert ssh(key, instances["theirs"], asked) == "hello\n"
-    assert ssh(key, instances["theirs"], f"sudo ping -c 1 -W 5 {public['mine']} | grep -c ' seq='") == "1\n"
-    [group] = mine.describe_security_groups()["SecurityGroups"]
-    for change, cidr in (("authorize", f"{public['theirs']}/32"), ("revoke", "0.0.0.0/0")):
-        permission = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": cidr}]}
-        getattr(mine, f"{change}_security_group_ingress")(GroupId=group["GroupId"], IpPermissions=[permission])
-    assert ssh(key, instances["theirs"], asked) == "hello\n"  # its address is what rules see
-    mine.revoke_security_group_ingress(
-        GroupId=group["GroupId"],
-        IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": f"{public['theirs']}/32"}]}],
+    said = ssh(
+        key,
+        instances["theirs"],
+        f"{asked}; sudo sh -c '{LOOPBACK_IS_SMALL}'; {asked}; "
+        f"sudo ping -c 1 -W 5 {public['mine']} | grep -c ' seq='",
     )
-    until(lambda: ssh(key, instances["theirs"], f"{asked} || echo unreached") == "unreached\n", "the end of a rule")
+    assert said.split() == ["theirs", "hello", "1"]
+    [group] = mine.describe_security_groups()["SecurityGroups"]
+    its_address = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": f"{public['theirs']}/32"}]}
+    mine.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[its_address])
+    everybody = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    mine.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[everybody])
+    assert ssh(key, instances["theirs"], asked) == "hello\n"  # that is what rules see
+    mine.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[its_address])
+    refused = asked.replace("-T 5", "-T 2") + " || echo unreached"
+    until(lambda: ssh(key, instances["theirs"], refused) == "unreached\n", "the end of a rule")
