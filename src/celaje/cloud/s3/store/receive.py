@@ -31,9 +31,9 @@ still twice as fast as files, each of which needs two syncs; of larger ones the 
 _BACKLOG = 8 << 20  # bytes that may wait for the hashing thread
 _THREADS_FROM = 512 << 10  # below, hashing costs less than handing over
 _SYNC_STEP = 8 << 20
-ROOM = 1 << 20  # bytes of a buffer that a long body is received into
+ROOM = 2 << 20  # bytes of a buffer that a long body is received into: each change between threads costs
 _ROOMS = 4  # of one body: what hashing has not taken waits in them; more are slower, since the caches hold few
-_SPARE_ROOMS = 24  # that are kept for the next bodies: new memory is cleared by the kernel first
+_SPARE_ROOMS = 12  # that are kept for the next bodies: new memory is cleared by the kernel first
 
 
 @dataclass(frozen=True, slots=True)
