@@ -171,7 +171,7 @@ def test_a_boundary_bounds_and_gives_nothing(owner, ada):
         ([allow("ec2:*", Condition={"StringEquals": {"aws:RequestedRegion": "us-east-1"}})], True, True, False),
         ([allow("ec2:*", Condition={"StringEquals": {"ec2:Region": "eu-west-1"}})], False, False, False),
         ([allow("ec2:*", Condition={"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}})], True, True, False),
-        ([allow("ec2:*", Condition={"Bool": {"aws:SecureTransport": "true"}})], False, False, False),
+        ([allow("ec2:*", Condition={"Bool": {"aws:SecureTransport": "true"}})], True, True, False),
         ([allow("ec2:*", Condition={"DateGreaterThan": {"aws:CurrentTime": "2020-01-01"}})], True, True, False),
         ([allow("*", Condition={"StringLike": {"aws:userid": "AIDA*", "aws:username": "a?a"}})], True, True, True),
         ([allow("*", Condition={"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:user/ada"}})], True, True, True),
@@ -352,7 +352,7 @@ def test_a_role_is_assumed_by_whom_both_sides_allow(served_cloud, owner, ada):
     assert refusal(other.client("sts").assume_role, **asked)[1] == (
         f"User: {other.arn} is not authorized to perform: sts:AssumeRole on resource: {role}"
     )
-    condition = {"StringEquals": {"sts:ExternalId": "secret"}, "Bool": {"aws:SecureTransport": "false"}}
+    condition = {"StringEquals": {"sts:ExternalId": "secret"}, "Bool": {"aws:SecureTransport": "true"}}
     ada.iam.update_assume_role_policy(
         RoleName="Reader", PolicyDocument=trusting(other.owner.account, **condition)
     )

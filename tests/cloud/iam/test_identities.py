@@ -279,3 +279,13 @@ def test_a_policy_that_aws_does_not_have_is_not_attached(iam):
     assert iam.get_policy(PolicyArn=services)["Policy"]["Path"] == "/aws-service-role/"
     assert refusal(iam.attach_user_policy, UserName="ada", PolicyArn=services)[0] == "PolicyNotAttachable"
     assert iam.list_attached_user_policies(UserName="ada")["AttachedPolicies"] == []
+
+
+def test_an_empty_list_of_principals_beside_others_names_nobody(owner, iam):
+    principal = {"AWS": f"arn:aws:iam::{owner.account}:root", "Service": []}  # as modules of Terraform write it
+    trust = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": principal}]}
+    role = iam.create_role(RoleName="listed", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    assert role["AssumeRolePolicyDocument"] == trust
+    nobody = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"Service": []}}]}
+    code, _ = refusal(iam.update_assume_role_policy, RoleName="listed", PolicyDocument=json.dumps(nobody))
+    assert code == "MalformedPolicyDocument"

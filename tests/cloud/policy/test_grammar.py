@@ -85,6 +85,7 @@ def test_a_policy_of_an_identity_is_refused_as_aws_does(content, message):
         ({"Resource": "*"}, "Has prohibited field Resource"),
         ({"Principal": {"AWS": "nobody"}}, 'Invalid principal in policy: "AWS":"nobody"'),
         ({"Principal": {"CanonicalUser": "*"}}, 'Invalid principal in policy: "CanonicalUser":"*"'),
+        ({"Principal": {"Service": []}}, 'Invalid principal in policy: "Service":"[]"'),
         (
             {"Principal": {"AWS": ["*", "arn:aws:iam::111111111111:user/*"]}},
             'Invalid principal in policy: "AWS":"arn:aws:iam::111111111111:user/*"',

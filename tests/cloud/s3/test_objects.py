@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cloud.s3.conftest import client_of
+from tests.cloud.s3.conftest import client_of, name_the_source
 from tests.cloud.s3.refusals import refused
 from tests.cloud.s3.server import Served
 
@@ -248,6 +249,14 @@ def test_a_wrong_content_md5_is_refused_and_changes_nothing(client: S3Client, bu
     with refused("InvalidDigest", 400):
         client.put_object(Bucket=bucket, Key="key", Body=b"new", ContentMD5="nonsense")
     assert get(client, bucket, "key") == b"old"
+
+
+def test_the_source_of_a_copy_may_be_encoded_whole(served: Served, client: S3Client, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="a/b", Body=b"text")
+    with contextlib.closing(client_of(served.endpoint)) as encoding:
+        name_the_source(encoding, f"{bucket}%2Fa%2Fb")  # as Terraform does
+        encoding.copy_object(Bucket=bucket, Key="copy", CopySource="a/b")
+    assert get(client, bucket, "copy") == b"text"
 
 
 def test_a_copy_has_the_same_bytes_and_what_was_asked_for(client: S3Client, bucket: str) -> None:

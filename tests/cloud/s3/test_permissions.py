@@ -18,6 +18,7 @@ from celaje.cloud.authority.identities import canonical_user
 from celaje.cloud.s3.grants import ALL_USERS
 from celaje.cloud.s3.public_policies import is_public
 from tests.cloud.authority.test_permissions import Staff, allow, deny, document
+from tests.cloud.s3.conftest import name_the_source
 from tests.cloud.served import Owner, ServedCloud, refusal
 
 _NUMBERS = itertools.count()
@@ -159,6 +160,12 @@ def test_copies_need_both_ends_and_deletions_each_object(owner, s3, bucket, ada)
     denied(mine.copy_object, Bucket=bucket, Key="copy", CopySource=f"{bucket}/book")
     ada.may(allow(["s3:PutObject", "s3:GetObject"]))
     mine.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/book", TaggingDirective="REPLACE")
+    secret = {"StringLike": {"s3:x-amz-copy-source": f"{bucket}/book"}}
+    ada.may(allow(["s3:PutObject", "s3:GetObject"]), deny("s3:PutObject", Condition=secret))
+    for source in (f"{bucket}/book", f"/{bucket}/book", f"{bucket}%2Fbook", f"{bucket}/b%6Fok", f"%2F{bucket}/book"):
+        named = ada.client("s3")
+        name_the_source(named, source)
+        denied(named.copy_object, Bucket=bucket, Key="copy", CopySource="a/b", TaggingDirective="REPLACE")
     ada.may(allow("s3:DeleteObject", f"arn:aws:s3:::{bucket}/copy"))
     answer = mine.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "book"}, {"Key": "copy"}]})
     assert [(each["Key"], each["Code"]) for each in answer["Errors"]] == [("book", "AccessDenied")]
@@ -451,7 +458,25 @@ def test_a_public_policy_that_gives_nothing_away_still_denies(s3, bucket, strang
     assert refusal(stranger.client("s3").get_object, Bucket=bucket, Key="book")[0] == "AccessDenied"
 
 
-@pytest.mark.parametrize("key", ["s3:signatureAge", "s3:TlsVersion", "s3:authType", "ec2:Vpc", "prefix"])
+def test_policies_against_insecure_transport_do_not_lock_out_who_is_on_this_host(s3, bucket, ada):
+    everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    insecure = [
+        {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": everything, "Condition": condition}
+        for condition in (
+            {"Bool": {"aws:SecureTransport": "false"}},
+            {"NumericLessThan": {"s3:TlsVersion": "1.2"}},
+        )
+    ]
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(*insecure))
+    ada.may(allow("s3:GetObject"))
+    for client in (s3, ada.client("s3")):
+        assert client.get_object(Bucket=bucket, Key="book")["Body"].read() == b"text"
+    secure = {**insecure[0], "Condition": {"Bool": {"aws:SecureTransport": "true"}}}
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(secure))
+    denied(s3.get_object, Bucket=bucket, Key="book")
+
+
+@pytest.mark.parametrize("key", ["s3:signatureAge", "s3:authType", "ec2:Vpc", "prefix"])
 def test_a_condition_that_nothing_is_known_of_is_refused(s3, bucket, key):
     statement = {
         "Effect": "Deny",

@@ -111,6 +111,8 @@ EC2 = "ec2.amazonaws.com"
         ([trust({"Service": [EC2]})], True),
         ([trust({"Service": "lambda.amazonaws.com"})], False),
         ([trust({"AWS": "111111111111"})], False),
+        ([trust({"AWS": "111111111111", "Service": []})], False),
+        ([trust({"AWS": [], "Service": [EC2]})], True),
         ([trust({"Service": EC2}, action="sts:TagSession")], False),
         ([trust({"Service": EC2}), trust({"Service": EC2}, effect="Deny")], False),
         ([trust({"Service": EC2}, Condition={"Bool": {"aws:SecureTransport": "true"}})], False),

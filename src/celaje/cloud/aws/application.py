@@ -28,7 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from celaje.cloud.aws.body_pipe import BodyPipe
 from celaje.cloud.aws.direct_transfer import ClientGone, Connection, Connections, send_file, timed_out
 from celaje.cloud.aws.gateway import BODY, Gateway
-from celaje.cloud.aws.message import INSIDE, HttpAnswer, HttpRequest
+from celaje.cloud.aws.message import INSIDE, HttpAnswer, HttpRequest, is_loopback
 from celaje.cloud.aws.streams import PIECE, FileRange, FileRanges, Pieces
 from celaje.cloud.aws.threads import Pace, Share, Threads
 from celaje.errors import HostError
@@ -240,13 +240,14 @@ class Application:
 
 def _request(scope: _Scope) -> HttpRequest:
     client = scope.get("client")
+    source = client[0] if client else "127.0.0.1"
     return HttpRequest(
         method=scope["method"],
         path=(scope.get("raw_path") or scope["path"].encode("utf-8")).partition(b"?")[0].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
         headers=[(name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]],
-        source=client[0] if client else "127.0.0.1",
-        secure=scope.get("scheme") == "https",
+        source=source,
+        secure=scope.get("scheme") == "https" or is_loopback(source),
         inside=(scope.get("server") or ("",))[0].removeprefix("::ffff:") == INSIDE,
     )
 

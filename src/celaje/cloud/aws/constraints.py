@@ -22,6 +22,8 @@ OPEN_ENUMERATIONS = frozenset(
     "InstanceType ResourceType VolumeType StorageClass BucketLocationConstraint ObjectStorageClass MetadataDirective "
     "TaggingDirective EncodingType ChecksumAlgorithm AccountAttributeName ArchitectureValues".split()
 )
+# Texts that S3 decodes before it looks at them: `bucket%2Fkey` names a key as well, which only the action sees.
+_ENCODED = frozenset(["CopySource", "RenameSource"])
 _PATTERN_LENGTH = 100_000  # beyond it only the length is looked at
 
 
@@ -187,7 +189,7 @@ def _text(name: str, shape: Shape) -> _Check | None:
     length = _length(shape)
     allowed = frozenset(shape.enum) if name not in OPEN_ENUMERATIONS else frozenset()
     pattern = None
-    if shape.pattern is not None and shape.type == "string":
+    if shape.pattern is not None and shape.type == "string" and name not in _ENCODED:
         # A few patterns use classes that only Java knows (\p{L}); those are the action's to check.
         with contextlib.suppress(re.error):
             pattern = re.compile(shape.pattern)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import ipaddress
 import logging
 import re
 import secrets
@@ -26,7 +25,7 @@ from celaje.cloud.aws.denials import Denial, Reason, as_error
 from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.identity import Identities
-from celaje.cloud.aws.message import HttpAnswer, HttpRequest
+from celaje.cloud.aws.message import HttpAnswer, HttpRequest, is_loopback
 from celaje.cloud.aws.presigned_v2 import ClaimedLink
 from celaje.cloud.aws.received_body import received_body
 from celaje.cloud.aws.routing import Routed, host_name, route
@@ -262,7 +261,7 @@ class Gateway:
             host = host_name(request.header("host") or "")
             if request.inside:
                 raise AwsError("AccessDenied", "Instances need keys of an account or a role, with --auth open too", 403)
-            if not (_is_loopback(request.source) and _is_loopback(host)):
+            if not (is_loopback(request.source) and is_loopback(host)):
                 raise AwsError(
                     "AccessDenied",
                     "With --auth open, requests must come from this host and name it: connect to 127.0.0.1 or "
@@ -343,12 +342,3 @@ def _new_ids(protocol: str) -> tuple[str, str]:
         return random[:8].hex().upper(), base64.b64encode(random + secrets.token_bytes(41)).decode("ascii")
     text = random.hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}", ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
@@ -17,9 +18,10 @@ processes connect as any program of this host does: without an address of their 
 @dataclass(slots=True)
 class HttpRequest:
     """`path` and `query` are as the client sent them, percent-encoded. `headers` have names in lower case, in the
-    order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: it came through TLS. `inside`: it came
-    to INSIDE, from an instance. `belongs_to` is told whose it is, once that is verified, and says whether the account
-    may have what the request takes meanwhile.
+    order of arrival. `body` is whole, b"" while (or where) it streams. `secure`: nobody on the way could read it, since
+    it came through TLS or has not left this host (as browsers take loopback for secure). `inside`: it came to INSIDE,
+    from an instance. `belongs_to` is told whose it is, once that is verified, and says whether the account may have
+    what the request takes meanwhile.
     """
 
     method: str
@@ -51,6 +53,16 @@ class HttpRequest:
         return pairs
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name, is this very host's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        return False
+
+
 def decoded(text: str) -> str:
     """One name or value of a query string."""
     if "%" not in text and "+" not in text:
@@ -67,4 +79,4 @@ class HttpAnswer:
     body: ResponseBody = b""
 
 
-__all__ = ["INSIDE", "HttpAnswer", "HttpRequest", "RequestBody", "decoded"]
+__all__ = ["INSIDE", "HttpAnswer", "HttpRequest", "RequestBody", "decoded", "is_loopback"]

@@ -51,6 +51,10 @@ _EMPTY: dict[str, _Nothing] = {
         "PrefixLists",
         _ids("PrefixListIds", "InvalidPrefixListId.NotFound", "prefix list ID"),
     ),
+    "describe_public_ipv4_pools": _Nothing(
+        "PublicIpv4Pools",
+        _ids("PoolIds", "InvalidPublicIpv4PoolID.NotFound", "public IPv4 pool ID"),
+    ),
     "describe_transit_gateway_vpc_attachments": _Nothing(
         "TransitGatewayVpcAttachments",
         _ids("TransitGatewayAttachmentIds", "InvalidTransitGatewayAttachmentID.NotFound", "transit gateway attachment"),

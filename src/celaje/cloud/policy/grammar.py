@@ -61,10 +61,10 @@ _IAM_PATHS = (
 _DEEPEST = 40
 # What is known of a request to S3. A denial under a condition that nothing is known of would never hold.
 _S3_KEYS = (
-    "delimiter", "locationconstraint", "max-keys", "prefix", "requestobjecttagkeys", "resourceaccount", "versionid",
-    "x-amz-acl", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read", "x-amz-grant-read-acp",
-    "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive", "x-amz-object-ownership",
-    "x-amz-server-side-encryption", "x-amz-storage-class",
+    "delimiter", "locationconstraint", "max-keys", "prefix", "requestobjecttagkeys", "resourceaccount", "tlsversion",
+    "versionid", "x-amz-acl", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read",
+    "x-amz-grant-read-acp", "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive",
+    "x-amz-object-ownership", "x-amz-server-side-encryption", "x-amz-storage-class",
 )  # fmt: skip
 _S3_TAGS = ("s3:existingobjecttag/", "s3:requestobjecttag/")
 
@@ -301,14 +301,15 @@ def _wrong_principal(statement: Mapping[str, Any]) -> str:
     if not isinstance(given, dict) or not given:
         return f'"{str(given)[:100]}"'
     for sort, values in given.items():
-        if sort not in _PRINCIPALS or not _is_texts(values) or not values:
+        # An empty list beside others names nobody: modules of Terraform write one for what was not asked for.
+        if sort not in _PRINCIPALS or not _is_texts(values) or values == "":
             return f'"{str(sort)[:50]}":"{str(values)[:200]}"'
         for value in listed(values):
             if sort == "AWS" and not (value == "*" or _ACCOUNT.match(value) or _PRINCIPAL_ARN.match(value)):
                 return f'"AWS":"{value[:200]}"'
             if sort == "CanonicalUser" and not _CANONICAL.match(value):
                 return f'"CanonicalUser":"{value[:200]}"'
-    return ""
+    return "" if any(given.values()) else f'"{next(iter(given))}":"[]"'
 
 
 def _check_bucket(text: str, bucket: str) -> None:

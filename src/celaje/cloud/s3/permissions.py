@@ -7,6 +7,7 @@ but for those below; versions have actions of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote
 
 from celaje.cloud.aws.question import Fact
 from celaje.cloud.s3 import tags
@@ -103,13 +104,19 @@ def actions_of(operation: str, request: Mapping[str, object]) -> Iterator[str]:
             yield "s3:PutObjectTagging"
 
 
+def _source(text: str) -> str:
+    """The source of a copy as policies name it, however much of it a client has encoded."""
+    path, mark, version = text.partition("?versionId=")
+    return unquote(path).removeprefix("/") + mark + version
+
+
 def facts_of(request: Mapping[str, object]) -> dict[str, Fact]:
     """What conditions may look at in a request."""
     facts: dict[str, Fact] = {}
     for member, key in _FACTS.items():
         value = request.get(member)
         if value is not None:
-            facts[key] = (str(value).removeprefix("/") if member == "CopySource" else str(value),)
+            facts[key] = (_source(str(value)) if member == "CopySource" else str(value),)
     given: Sequence[tuple[str, str]] = ()
     if isinstance(header := request.get("Tagging"), str):
         given = tags.of_header(header)
