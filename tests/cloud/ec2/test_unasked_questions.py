@@ -41,6 +41,12 @@ def test_defaults_are_those_that_launches_have(ec2: Any) -> None:
     assert ec2.get_serial_console_access_status()["SerialConsoleAccessEnabled"] is False
     assert ec2.get_snapshot_block_public_access_state()["State"] == "unblocked"
     assert ec2.get_image_block_public_access_state()["ImageBlockPublicAccessState"] == "unblocked"
+    assert ec2.disable_serial_console_access()["SerialConsoleAccessEnabled"] is False
+    assert ec2.disable_snapshot_block_public_access()["State"] == "unblocked"
+    assert ec2.disable_image_block_public_access()["ImageBlockPublicAccessState"] == "unblocked"
+    assert refusal(ec2.enable_image_block_public_access, ImageBlockPublicAccessState="block-new-sharing")[0] == (
+        "UnsupportedOperation"
+    )
     assert ec2.get_allowed_images_settings()["State"] == "disabled"
     credits = ec2.get_default_credit_specification(InstanceFamily="t3")["InstanceFamilyCreditSpecification"]
     assert credits == {"InstanceFamily": "t3", "CpuCredits": "unlimited"}

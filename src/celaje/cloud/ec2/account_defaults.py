@@ -39,6 +39,12 @@ def get_serial_console_access_status(call: Call, request: ec2.GetSerialConsoleAc
 
 
 @ACTIONS.action
+def disable_serial_console_access(call: Call, request: ec2.DisableSerialConsoleAccessRequestTypeDef) -> Answer:
+    """It is so."""
+    return {"SerialConsoleAccessEnabled": False}
+
+
+@ACTIONS.action
 def get_snapshot_block_public_access_state(
     call: Call, request: ec2.GetSnapshotBlockPublicAccessStateRequestTypeDef
 ) -> Answer:
@@ -47,11 +53,25 @@ def get_snapshot_block_public_access_state(
 
 
 @ACTIONS.action
+def disable_snapshot_block_public_access(
+    call: Call, request: ec2.DisableSnapshotBlockPublicAccessRequestTypeDef
+) -> Answer:
+    """It is so."""
+    return {"State": "unblocked"}
+
+
+@ACTIONS.action
 def get_image_block_public_access_state(
     call: Call, request: ec2.GetImageBlockPublicAccessStateRequestTypeDef
 ) -> Answer:
     """Images may be shared with everybody of this cloud."""
     return {"ImageBlockPublicAccessState": "unblocked", "ManagedBy": "account"}
+
+
+@ACTIONS.action
+def disable_image_block_public_access(call: Call, request: ec2.DisableImageBlockPublicAccessRequestTypeDef) -> Answer:
+    """It is so."""
+    return {"ImageBlockPublicAccessState": "unblocked"}
 
 
 @ACTIONS.action
