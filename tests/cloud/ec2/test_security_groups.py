@@ -246,3 +246,11 @@ def test_rules_are_looked_for_by_an_identifier_that_could_be_a_groups(ec2):
     unknown = [{"Name": "group-id", "Values": ["sg-005216b55886f0fdc"]}]
     assert described(Filters=unknown)["SecurityGroupRules"] == []
     assert described(Filters=[{"Name": "group-id", "Values": ["sg-*"]}])["SecurityGroupRules"]
+
+
+def test_rules_are_told_in_the_order_in_which_they_were_given(ec2, group):
+    given = [f"10.0.{number}.0/24" for number in (7, 3, 9, 1, 8, 2)]
+    permission = {**SSH, "IpRanges": [{"CidrIp": cidr} for cidr in given]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[permission])
+    [found] = inward(ec2, group)
+    assert [one["CidrIp"] for one in found["IpRanges"]] == given

@@ -149,7 +149,7 @@ def create_volume(call: Call, request: ec2.CreateVolumeRequestTypeDef) -> Answer
     )
     tags = tags_for(request.get("TagSpecifications"), "volume")
     set_tags(call.session, volume.id, "volume", call.account, call.region, tags)
-    return described(volume, None, tags)
+    return described(volume, None, tags) | {"Tags": answered_tags(tags)}  # as of a snapshot that is made
 
 
 @ACTIONS.action
