@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from celaje import __version__, bounded_log, durable_file, paths
 from celaje.cloud.authority.authority import PolicyAuthority
@@ -186,7 +187,10 @@ class Daemon:
         with self._stack:
             if self._reconciliation is not None:
                 self._reconciliation.close()
-            self._uses.step()
+            try:
+                self._uses.step()
+            except SQLAlchemyError as error:  # a full disk, say
+                log.warning("when keys were last used is not written down: %s", error)
 
 
 def _await_answer(address: str, port: int) -> None:

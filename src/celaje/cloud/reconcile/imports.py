@@ -226,7 +226,10 @@ class ImportsController:
         try:
             with open(path, "wb") as file:
                 if found.body is not None or found.encrypted:
-                    file.writelines(found.blocks(0, found.object.size))
+                    for block in found.blocks(0, found.object.size):
+                        if self._leaving:
+                            raise _Leaving
+                        file.write(block)
                 for source, offset, length in () if found.encrypted else found.pieces(0, found.object.size):
                     with open(source, "rb") as part:
                         while length:
