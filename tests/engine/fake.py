@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from celaje.engine.memory import GuestMemory
-from celaje.engine.protocol import Exit, Hypercall, Interrupted
+from celaje.engine.protocol import Exit, Hypercall, Interrupted, Recalled
 
 Step = Exit | Callable[["FakeHart"], Exit]
 
@@ -42,6 +42,7 @@ class FakeHart:
         self.translation_flushes = 0
         self.instruction_flushes = 0
         self.runs = 0
+        self.idle = True  # what it is when it is recalled
         self._condition = threading.Condition()
         self._interrupted = False
 
@@ -65,6 +66,9 @@ class FakeHart:
         with self._condition:
             self._interrupted = True
             self._condition.notify_all()
+
+    def recall(self) -> None:
+        self.script.insert(0, Recalled(self.idle))
 
     def set_line(self, line: int, level: bool) -> None:
         self.lines[line] = level

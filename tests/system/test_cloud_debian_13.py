@@ -31,7 +31,7 @@ TRUST = {
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 # What a program of an instance does that has no SDK: credentials of the role, and a request that curl signs.
-FETCH = """
+SIGNED = """
 set -eu
 imds=http://169.254.169.254/latest
 token=$(curl -sf -X PUT $imds/api/token -H "X-aws-ec2-metadata-token-ttl-seconds: 60")
@@ -42,9 +42,10 @@ signed() {
     curl -s --aws-sigv4 aws:amz:REGION:s3 --user "$(of AccessKeyId):$(of SecretAccessKey)" \\
         -H "X-Amz-Security-Token: $(of Token)" "$@"
 }
-signed -f http://169.254.169.250:PORT/BUCKET/told.txt
-signed -f -X PUT --data-binary "told from inside" http://169.254.169.250:PORT/BUCKET/answer.txt
+bucket=http://169.254.169.250:PORT/for-instances
 """
+FETCH = "signed -f $bucket/told.txt\n"
+ANSWER = "signed -o /dev/null -w '%{http_code}' -X PUT --data-binary 'told from inside' $bucket/answer.txt\n"
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
@@ -118,8 +119,12 @@ def test_debian_13_comes_up_as_on_ec2_and_reaches_s3_with_its_role(cloud: CloudH
     refused = ssh(key, instance, "curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/")
     assert refused == "401"
 
-    script = FETCH.replace("REGION", clouds.REGION).replace("PORT", str(cloud.port)).replace("BUCKET", "for-instances")
-    assert ssh(key, instance, script) == "told from outside\n"
+    signed = SIGNED.replace("REGION", clouds.REGION).replace("PORT", str(cloud.port))
+    assert ssh(key, instance, signed + FETCH) == "told from outside\n"
+    # The role may read and no more, until its policies say otherwise.
+    assert ssh(key, instance, signed + ANSWER) == "403"
+    cloud.client("iam").attach_role_policy(RoleName="reader", PolicyArn="arn:aws:iam::aws:policy/AmazonS3FullAccess")
+    assert ssh(key, instance, signed + ANSWER) == "200"
     assert s3.get_object(Bucket="for-instances", Key="answer.txt")["Body"].read() == b"told from inside"
 
     ec2.terminate_instances(InstanceIds=[instance])

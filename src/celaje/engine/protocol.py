@@ -108,6 +108,13 @@ class Watched:
     """The hart has stored to the doubleword that `Engine.watch` was given; the store is done, and more may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """`recall` was called; `idle` tells whether the hart has nothing to do but to wait for an interrupt."""
+
+    idle: bool
+
+
 Exit = (
     MmioRead
     | MmioWrite
@@ -120,6 +127,7 @@ Exit = (
     | Shutdown
     | Interrupted
     | Watched
+    | Recalled
 )
 
 
@@ -141,6 +149,11 @@ class Hart(Protocol):
 
     def interrupt(self) -> None:
         """Make `run` return Interrupted soon (or at its next call, if it is not running)."""
+
+    def recall(self) -> None:
+        """Make one of the next `run`s return Recalled: where the hart would wait for an interrupt, or else after some
+        ten thousand instructions. By the hart's own thread, between two runs; a second time before that counts as one.
+        """
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive interrupt line `line`; wakes a waiting hart.

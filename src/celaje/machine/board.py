@@ -25,6 +25,7 @@ from celaje.machine.devices.plic import Plic
 from celaje.machine.devices.rtc import Rtc
 from celaje.machine.devices.uart import Uart
 from celaje.machine.devices.vmgenid import GenerationIdentifier
+from celaje.machine.offers import Offers
 from celaje.machine.processor import ProcessorDescription
 from celaje.machine.verdict import Verdict
 from celaje.machine.virtio.device import VirtioDevice
@@ -99,6 +100,7 @@ class Board:
         self.engine = engine
         self.isa = isa or ProcessorDescription()
         self._wake = wake
+        self.offers = Offers()
         self.ram = GuestMemory(RAM_BASE, memory_size, contents)
         engine.add_memory(self.ram)
 
@@ -120,7 +122,7 @@ class Board:
             base = VIRTIO_BASE + slot * VIRTIO_STRIDE
             if slot < len(virtio):
                 interrupt = partial(self.plic.set_level, VIRTIO_INTERRUPT + slot)
-                self.virtio.append(VirtioMmio(virtio[slot], self.ram, interrupt))
+                self.virtio.append(VirtioMmio(virtio[slot], self.ram, interrupt, self.offers.make))
                 self.bus.add(base, self.virtio[-1])
             else:
                 self.bus.add(base, EmptySlot())

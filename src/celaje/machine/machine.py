@@ -20,7 +20,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from celaje.engine.protocol import Engine, Halt, Hart, Hypercall, Interrupted, MmioRead, MmioWrite, Shutdown, Watched
+from celaje.engine.protocol import (
+    Engine,
+    Halt,
+    Hart,
+    Hypercall,
+    Interrupted,
+    MmioRead,
+    MmioWrite,
+    Recalled,
+    Shutdown,
+    Watched,
+)
 from celaje.errors import UsageError
 from celaje.machine.board import Board
 from celaje.machine.boot.files import Files
@@ -461,9 +472,10 @@ class Machine:
 
     def _serve(self, hart: Hart, board: Board, states: HartStates, sbi: Sbi) -> None:
         """Run `hart` and answer its exits until it stops or the machine ends."""
-        bus, index = board.bus, hart.index
+        bus, index, offers = board.bus, hart.index, board.offers
+        offers.join()
         clock = time.perf_counter
-        reads = writes = calls = halts = interruptions = watched = 0
+        reads = writes = calls = recalls = halts = interruptions = watched = 0
         outside = 0.0
         left = clock()
         while self._verdict is None:
@@ -473,6 +485,8 @@ class Machine:
             if isinstance(event, MmioWrite):
                 writes += 1
                 bus.write(hart, event)
+                if offers:
+                    hart.recall()
             elif isinstance(event, MmioRead):
                 reads += 1
                 bus.read(hart, event)
@@ -481,6 +495,9 @@ class Machine:
                 sbi.call(hart)
                 if states.state(index) is HartState.STOPPED:
                     break
+            elif isinstance(event, Recalled):
+                recalls += 1
+                offers.take(event.idle)
             elif isinstance(event, Halt):
                 halts += 1
                 states.wait_for_wake(index, None)
@@ -499,7 +516,8 @@ class Machine:
                 self._end(Verdict(VerdictKind.DIED, reason=event.reason))
             else:
                 raise TypeError(f"a board cannot answer the exit {event!r}")
-        counted = {"mmio_write": writes, "mmio_read": reads, "hypercall": calls, "halt": halts}
+        offers.leave()
+        counted = {"mmio_write": writes, "mmio_read": reads, "hypercall": calls, "recalled": recalls, "halt": halts}
         counted |= {"interrupted": interruptions, "watched": watched}
         with self._end_lock:
             self._exits.update(counted)

@@ -17,6 +17,7 @@ from celaje.engine.protocol import (
     Interrupted,
     MmioRead,
     MmioWrite,
+    Recalled,
     Shutdown,
     SystemCall,
     Watched,
@@ -201,6 +202,20 @@ def test_a_timer_ends_a_wait(bench: Bench) -> None:
     bench.hart.set("mtimecmp", due)
     assert bench.hart.run() == Halt()
     assert bench.hart.get("x", A0) >= due
+
+
+def test_a_recalled_hart_comes_back_when_it_is_idle_or_else_soon(bench: Bench) -> None:
+    bench.put(BASE, i("addi", rd=A0, rs1=A0, imm=1), i("wfi"), i("addi", rd=A0, rs1=A0, imm=1), i("jal", rd=0, imm=0))
+    bench.hart.set("mie", 1 << MEI)
+    bench.hart.recall()
+    bench.hart.recall()
+    assert bench.hart.run() == Recalled(idle=True)
+    assert (bench.hart.get("x", A0), bench.hart.get("pc")) == (1, BASE + 8)
+    bench.hart.recall()
+    assert bench.hart.run() == Recalled(idle=False)
+    assert (bench.hart.get("x", A0), bench.hart.get("pc")) == (2, BASE + 12)
+    bench.hart.interrupt()
+    assert bench.hart.run() == Interrupted()
 
 
 def test_interrupt_ends_a_wait_and_a_run_that_has_not_begun(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from celaje.engine.protocol import Interrupted, MmioWrite
+from celaje.engine.protocol import Interrupted, MmioWrite, Recalled
 from tests.engine.translate.assembly import BASE, DEVICES, DONE, Guest
 
 MASK = (1 << 64) - 1
@@ -464,6 +464,35 @@ def test_wfi_wakes_when_the_clock_is_set_past_its_timer() -> None:
         guest.hart.set("mie", 1 << MTI)
         guest.hart.set("mtimecmp", 10_000 * TICKS_A_SECOND)
         assert woken_by(guest, lambda: guest.engine.set_time(20_000 * TICKS_A_SECOND)) == 1 << MTI
+
+
+def test_a_recalled_hart_comes_back_instead_of_sleeping_once() -> None:
+    with Guest(SLEEP) as guest:
+        guest.hart.set("mie", 1 << MEI)
+        guest.hart.recall()
+        guest.hart.recall()
+        assert guest.run() == Recalled(idle=True)
+        assert guest.x("s1") == 0
+        assert woken_by(guest, lambda: guest.hart.set_line(MEI, True)) == 1 << MEI
+
+
+def test_a_recalled_hart_that_is_busy_comes_back_soon_and_once() -> None:
+    with Guest(f"li a1, 1000000; busy: addi s0, s0, 1; bne s0, a1, busy; {DONE}") as guest:
+        guest.hart.recall()
+        assert guest.run() == Recalled(idle=False)
+        assert 0 < guest.x("s0") < 100_000
+        guest.result()
+        assert guest.x("s0") == 1_000_000
+
+
+def test_a_store_to_a_device_does_not_use_up_a_recall() -> None:
+    with Guest(f"li t0, {DEVICES}; sw t0, 0(t0); sw t0, 4(t0); wfi; {DONE}") as guest:
+        guest.hart.set("mie", 1 << MEI)
+        assert guest.run() == MmioWrite(DEVICES, 4, DEVICES)
+        guest.hart.recall()
+        assert guest.run() == MmioWrite(DEVICES + 4, 4, DEVICES)
+        guest.hart.recall()
+        assert guest.run() == Recalled(idle=True)
 
 
 def test_a_sleeping_hart_can_be_interrupted_and_sleeps_on() -> None:

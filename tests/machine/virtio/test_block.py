@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celaje.engine.memory import GuestMemory
+from celaje.machine import offers
+from celaje.machine.offers import BUSY_REQUESTS, Offers
 from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import BlockBackend, Buffers, RawFile
 from celaje.machine.virtio.device import FEATURE_RING_INDIRECT, FEATURE_VERSION_1
@@ -134,6 +136,145 @@ def slow(path: Path, memory: GuestMemory) -> Iterator[tuple[Disk, Slow]]:
     yield disk, backend
     backend.gate.set()
     disk.mmio.close()
+
+
+class Hart:
+    """A thread that runs a hart, as far as a disk sees it: it is offered what waits."""
+
+    def __init__(self, disk: Driver) -> None:
+        self.offers = Offers()
+        self.offers.join()
+        disk.mmio.offer = self.offers.make
+
+
+class Written:
+    """Notes which threads write."""
+
+    def __init__(self, backend: BlockBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[threading.Thread] = []
+        write = backend.write
+
+        def noted(buffers: Buffers, offset: int) -> None:
+            self.threads.append(threading.current_thread())
+            write(buffers, offset)
+
+        monkeypatch.setattr(backend, "write", noted)
+
+
+@pytest.fixture
+def written(slow: tuple[Disk, Slow], monkeypatch: pytest.MonkeyPatch) -> Written:
+    """After a first write, with which writes are expected."""
+    disk, backend = slow
+    disk.initialize(FLUSH)
+    assert disk.write_sectors(0, pattern(9)) == OK
+    return Written(backend, monkeypatch)
+
+
+def begin_write(disk: Disk, sector: int = 3) -> None:
+    """Offer a write and notify, and wait for nothing."""
+    disk.memory.write(DATA, pattern(7))
+    queue = disk.queues[0]
+    queue.offer(queue.chain(disk.buffers(OUT, sector, [(DATA, 512, 0)])))
+    disk.notify()
+
+
+def test_a_write_is_done_by_the_hart_that_asked_if_it_is_idle(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, backend = slow
+    hart = Hart(disk)
+    begin_write(disk)
+    assert hart.offers
+    assert not written.threads
+    hart.offers.take(idle=True)
+    disk.complete()
+    assert written.threads == [threading.current_thread()]
+    assert disk.memory.read(STATUS, 1)[0] == OK
+    stored = bytearray(512)
+    backend.readinto([memoryview(stored)], 3 * 512)
+    assert stored == pattern(7)
+
+
+def test_a_write_of_a_hart_that_is_busy_is_the_threads_and_so_are_the_next(
+    slow: tuple[Disk, Slow], written: Written
+) -> None:
+    disk, _ = slow
+    hart = Hart(disk)
+    begin_write(disk)
+    hart.offers.take(idle=False)
+    disk.complete()
+    for _ in range(BUSY_REQUESTS):
+        begin_write(disk)
+        assert not hart.offers
+        disk.complete()
+    assert threading.current_thread() not in written.threads
+    begin_write(disk)
+    assert hart.offers
+    hart.offers.take(idle=True)
+    disk.complete()
+
+
+def test_a_second_request_while_one_is_offered_wakes_the_thread(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, _ = slow
+    hart = Hart(disk)
+    begin_write(disk)
+    disk.notify()
+    disk.complete()
+    assert threading.current_thread() not in written.threads
+    hart.offers.take(idle=True)  # too late, and nothing is left to do
+    assert len(written.threads) == 1
+
+
+def test_what_may_take_its_time_is_no_idle_harts(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, backend = slow
+    hart = Hart(disk)
+    flushed: list[threading.Thread] = []
+    backend.flush = lambda: flushed.append(threading.current_thread())  # type: ignore[method-assign]  # noted
+    queue = disk.queues[0]
+    queue.offer(queue.chain(disk.buffers(DO_FLUSH)))
+    disk.notify()
+    hart.offers.take(idle=True)
+    disk.complete()
+    assert len(flushed) == 1
+    assert threading.current_thread() not in flushed
+
+
+def test_a_host_that_writes_slowly_is_waited_for_by_the_thread(
+    slow: tuple[Disk, Slow], written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, _ = slow
+    hart = Hart(disk)
+    monkeypatch.setattr(offers, "HART_SECONDS", -1.0)  # whatever it takes is too long
+    begin_write(disk)
+    hart.offers.take(idle=True)
+    disk.complete()
+    begin_write(disk)
+    assert not hart.offers
+    disk.complete()
+
+
+def test_what_is_offered_when_a_pause_begins_is_done_after_it(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, _ = slow
+    hart = Hart(disk)
+    begin_write(disk)
+    disk.mmio.pause()
+    hart.offers.take(idle=True)
+    assert not written.threads
+    disk.mmio.resume()
+    hart.offers.take(idle=True)
+    disk.complete()
+    assert len(written.threads) == 1
+
+
+def test_a_reset_forgets_what_is_offered(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, _ = slow
+    hart = Hart(disk)
+    begin_write(disk)
+    disk.initialize(FLUSH)
+    hart.offers.take(idle=True)
+    assert not written.threads
+    begin_write(disk)
+    hart.offers.take(idle=True)
+    disk.complete()
+    assert len(written.threads) == 1
 
 
 def test_the_configuration_describes_the_disk(disk: Disk) -> None:

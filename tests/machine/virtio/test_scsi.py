@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from celaje.engine.memory import GuestMemory
 from celaje.errors import InputError, NotFound
+from celaje.machine.offers import Offers
 from celaje.machine.virtio.scsi import (
     ABORT_TASK,
     ABORT_TASK_SET,
@@ -173,6 +174,58 @@ def test_a_read_brings_the_blocks_at_once_and_by_the_thread(adapter: Adapter, di
     disk.at_hand = False
     assert adapter.read_sectors(4, 2) == pattern(4, 2)
     assert disk.entered.is_set()
+
+
+def test_a_write_is_done_by_the_hart_that_asked_if_it_is_idle(adapter: Adapter, disk: MemoryDisk) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    adapter.submit(write(20), [(DATA, 512, 0)])
+    adapter.memory.write(DATA, pattern(7))
+    adapter.notify(REQUEST)
+    adapter.submit(write(21), [(DATA, 512, 0)], slot=1)
+    adapter.notify(REQUEST)
+    assert not disk.entered.is_set()
+    offers.take(idle=True)
+    assert disk.data[20 * 512 : 22 * 512] == pattern(7) * 2
+    assert len(adapter.complete(REQUEST, 2)) == 2
+    assert adapter.response() == adapter.response(1) == (OK, GOOD, 0, b"")
+
+
+@pytest.mark.parametrize("cdb", [SYNCHRONIZE, bytes([0x2A, 0x08]) + write(20)[2:]], ids=["flush", "durable write"])
+def test_what_may_take_its_time_is_no_idle_harts(adapter: Adapter, disk: MemoryDisk, cdb: bytes) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    assert adapter.do(cdb, [(DATA, 512, 0)] if cdb[0] == 0x2A else []) == (OK, GOOD)
+    assert disk.flushes == 1
+
+
+def test_a_busy_harts_write_is_its_disks_threads(adapter: Adapter, disk: MemoryDisk) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    adapter.submit(write(20), [(DATA, 512, 0)])
+    adapter.notify(REQUEST)
+    offers.take(idle=False)
+    adapter.complete(REQUEST)
+    assert adapter.do(write(21), [(DATA, 512, 0)]) == (OK, GOOD)  # not offered
+
+
+def test_a_pause_and_a_detach_do_not_wait_for_a_hart_to_be_idle(adapter: Adapter, disk: MemoryDisk) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    adapter.submit(write(20), [(DATA, 512, 0)])
+    adapter.notify(REQUEST)
+    adapter.mmio.pause()
+    adapter.complete(REQUEST)
+    adapter.mmio.resume()
+    adapter.submit(write(21), [(DATA, 512, 0)])
+    adapter.notify(REQUEST)
+    adapter.scsi.detach(0, patience=0)
+    adapter.complete(REQUEST)
+    offers.take(idle=True)  # of a disk that is gone
 
 
 def test_a_read_is_scattered_and_a_write_gathered(adapter: Adapter, disk: MemoryDisk) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from celaje.engine.evaluate.memory import Leave, MemoryAccess
 from celaje.engine.evaluate.reading import Library, Trap
 from celaje.engine.memory import GuestMemory
-from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Shutdown, SystemCall, Watched
+from celaje.engine.protocol import Exit, Fault, Halt, Hypercall, Interrupted, Recalled, Shutdown, SystemCall, Watched
 from celaje.isa.riscv import csr, trap
 from celaje.isa.riscv.instructions import RISCV
 from celaje.isa.riscv.privilege import ILLEGAL, INTERRUPTS, MTI, STI
@@ -100,6 +100,7 @@ class EvaluateHart(MemoryAccess):
         self._stop = False
         self._look = True  # something changed that may have made an interrupt due
         self._waits = False
+        self._recalled = False
         self._exit: Exit | None = None
         self._last_trap: tuple[int, ...] = ()
         self._same_traps = 0
@@ -113,6 +114,9 @@ class EvaluateHart(MemoryAccess):
                 left = self._turn()
             if left is not None:
                 return left
+            if self._recalled:
+                self._recalled, idle, self._waits = False, self._waits, False
+                return Recalled(idle)
             if self._waits:
                 self._waits = False
                 if not self._sleep():
@@ -131,6 +135,10 @@ class EvaluateHart(MemoryAccess):
         with self._woken:
             self._stop = True
             self._woken.notify_all()
+
+    def recall(self) -> None:
+        """Come back when idle, or after this turn."""
+        self._recalled = True
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive an interrupt line."""

@@ -11,7 +11,9 @@ from celaje.engine.translate.decoding import LAST_HALFWORD, decode, decode_here,
 from celaje.engine.translate.handlers import ATTRIBUTES, CONVENTION, PARAMETERS, HandlerReading
 from celaje.engine.translate.layout import (
     CONTEXT_SUPERVISOR,
+    EXIT_BUSY,
     EXIT_FAULT,
+    EXIT_IDLE,
     EXIT_INTERRUPTED,
     EXIT_NONE,
     EXIT_SHUTDOWN,
@@ -196,6 +198,12 @@ def events(h: HandlerReading) -> None:
         later = (interrupted.select(leaving, 0) & ~(1 << 8 * REQUEST_EXIT)).text  # one reason at a time
         h.line(f"atomicrmw or ptr {h.address_of('request')}, i64 {later} seq_cst")
         h.end("ret void")
+    recall = h.read("recall")
+    with h.when(recall.ne(0)):
+        h.write("recall", recall - 1)
+        with h.when(recall.eq(1)):
+            h.write("exit", EXIT_BUSY)
+            h.end("ret void")
     with h.when(h.read("flat").eq(0)):
         h.call(update_pending)
         take, number = h.call(choose_interrupt)
@@ -272,6 +280,10 @@ def sleep(h: HandlerReading) -> None:
         h.call(update_pending)
         with h.when(request.ne(0) | (h.read("pending") & h.read("mie")).ne(0)):
             h.tail("@events")
+        with h.when(h.read("recall").ne(0)):
+            h.write("recall", 0)
+            h.write("exit", EXIT_IDLE)
+            h.end("ret void")
         ticks = h.call(ticks_to_sleep)[0]
         h.write("timespec", ticks.divided_unsigned(TICKS_A_SECOND), 0)
         h.write("timespec", ticks.remainder_unsigned(TICKS_A_SECOND) * 100, 1)

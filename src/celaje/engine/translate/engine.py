@@ -20,6 +20,7 @@ from celaje.engine.protocol import (
     Interrupted,
     MmioRead,
     MmioWrite,
+    Recalled,
     Shutdown,
     SystemCall,
     Watched,
@@ -29,8 +30,10 @@ from celaje.engine.translate.layout import (
     BLOCK_BYTES,
     CONTEXTS_OFFSET,
     DECODED_PAGE_BYTES,
+    EXIT_BUSY,
     EXIT_FAULT,
     EXIT_HYPERCALL,
+    EXIT_IDLE,
     EXIT_INTERRUPTED,
     EXIT_MMIO_READ,
     EXIT_MMIO_WRITE,
@@ -44,6 +47,7 @@ from celaje.engine.translate.layout import (
     MMIO_NONE,
     PAGE_STRIDE,
     PLACES,
+    RECALL_LOOKS,
     REQUEST_EXIT,
     REQUEST_INSTRUCTIONS,
     REQUEST_LINES,
@@ -99,6 +103,7 @@ class TranslateHart:
         self._mmio_value = self._scalar("mmio_value")
         self._running = self._scalar("running")
         self._wake = self._scalar("wake")
+        self._recall = self._scalar("recall")
         self._wake_address = ctypes.c_void_p(self._block + PLACES["wake"].offset)
         self._request = (ctypes.c_uint8 * 8).from_address(self._block + PLACES["request"].offset)
         self._arena_area, arena = _anonymous((arena_pages + 2) * PAGE_STRIDE)
@@ -170,6 +175,8 @@ class TranslateHart:
             return MmioRead(self._address.value, self._size.value)
         if reason == EXIT_HYPERCALL:
             return Hypercall()
+        if reason in (EXIT_IDLE, EXIT_BUSY):
+            return Recalled(reason == EXIT_IDLE)
         if reason == EXIT_INTERRUPTED:
             return Interrupted()
         if reason == EXIT_SYSTEM_CALL:
@@ -202,6 +209,10 @@ class TranslateHart:
     def interrupt(self) -> None:
         """Make `run` return Interrupted."""
         self._ask(REQUEST_EXIT)
+
+    def recall(self) -> None:
+        """Come back when idle, or soon."""
+        self._recall.value = 1 + RECALL_LOOKS
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive an interrupt line."""

@@ -50,10 +50,11 @@ CONTEXTS = 5
 MEMORY_SLOTS = 8
 LARGE_REGIONS = 4
 QUANTUM = 8192  # instructions between two looks at the world
+RECALL_LOOKS = 4  # after so many a hart that was recalled comes back, however busy
 
 # why `run` came back (field `exit`)
 EXIT_NONE, EXIT_MMIO_READ, EXIT_MMIO_WRITE, EXIT_HYPERCALL, EXIT_SYSTEM_CALL = 0, 1, 2, 3, 4
-EXIT_FAULT, EXIT_INTERRUPTED, EXIT_SHUTDOWN, EXIT_WATCHED = 5, 6, 7, 8
+EXIT_FAULT, EXIT_INTERRUPTED, EXIT_SHUTDOWN, EXIT_WATCHED, EXIT_IDLE, EXIT_BUSY = 5, 6, 7, 8, 9, 10
 
 # field `mmio`: nothing; answered; refused
 MMIO_NONE, MMIO_DONE, MMIO_FAILED = 0, 1, 2
@@ -65,6 +66,7 @@ ENGINE_FIELDS = (
     StateField("delta", 64),  # guest address of an operation = (its address >> 3) + delta
     StateField("request", 64),
     StateField("wake", 32),  # futex: 1 when a sleeping hart shall look up
+    StateField("recall", 64),  # looks at the world until the hart is to come back, or 0: it is not
     StateField("honoured", 32),  # counts the looks at `request`, for those who wait for one
     StateField("retired_base", 64),  # instructions retired = retired_base - remaining
     StateField("remaining", 64),

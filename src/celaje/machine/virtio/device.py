@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from celaje.machine.bus import SavedState
+from celaje.machine.offers import Work
 from celaje.machine.virtio.queue import MalformedQueue, Queue
 
 FEATURE_RING_INDIRECT = 1 << 28
@@ -24,10 +25,13 @@ FEATURE_RING_RESET = 1 << 40
 
 
 class Transport(Protocol):
-    """What carries a device. All three may be called from any thread, also under the device's lock."""
+    """What carries a device. All may be called from any thread, also under the device's lock."""
 
     def interrupt(self) -> None:
         """Buffers were given back and the driver wants to know."""
+
+    def offer(self, work: Work, /) -> bool:
+        """Offer `work` to the hart that is notifying the device (offers.py). False: it is not taken."""
 
     def configuration_changed(self) -> None:
         """What `configuration` returns is not what it was."""

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 from celaje.machine.bus import SavedState
 from celaje.machine.memory_map import Memory
+from celaje.machine.offers import Work
 from celaje.machine.virtio.device import (
     FEATURE_RING_EVENT_INDEX,
     FEATURE_RING_INDIRECT,
@@ -114,12 +115,19 @@ class VirtioMmio:
 
     size = 0x1000
 
-    def __init__(self, device: VirtioDevice, memory: Memory, set_interrupt: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        device: VirtioDevice,
+        memory: Memory,
+        set_interrupt: Callable[[bool], None],
+        offer: Callable[[Work], bool] = lambda work: False,
+    ) -> None:
         self.device = device
         self.memory = memory
         self.failure: str | None = None
         """Why the device needs a reset, for a person; None if it does not."""
         self._set_interrupt = set_interrupt
+        self.offer = offer
         self._registers = threading.Lock()
         self._interrupts = threading.Lock()
         self._status = 0

@@ -15,7 +15,7 @@ or removes that target and nothing else.
 Where commands are performed. Each disk has a thread of its own, so that one that waits for its storage holds up nobody
 else, and takes one command at a time. A notification comes on a hart's thread, which hands the commands out; those that
 touch no storage, and reads which the backend promises not to wait for, end there and then if the disk has nothing else
-to do (the reasons and figures are those of `block`).
+to do (the reasons and figures are those of `block`), and writes where the hart has nothing else to do.
 
 Locks. Queues, events and who does what are kept under the device's lock; a command is performed outside of it. A pause,
 a reset and `detach` wait on a condition of that lock until no command is in hand.
@@ -32,10 +32,14 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from celaje.errors import InputError, NotFound
 from celaje.machine.bus import SavedState
+from celaje.machine.offers import HART_SECONDS
 from celaje.machine.virtio import scsi_command as scsi
 from celaje.machine.virtio.block_backend import BlockBackend, total
 from celaje.machine.virtio.device import VirtioDevice, refuse_unknown, saved_number, saved_numbers
@@ -116,9 +120,9 @@ class VirtioScsi(VirtioDevice):
         self._changed = threading.Condition(self.lock)
         """A disk came to rest, or was flushed, or the driver is gone."""
         self._to_wake: list[Unit] = []
+        """Disks that were handed commands and sleep; woken when a notification is served, and the lock free."""
         self._expecting: Unit | None = None
         """The disk whose thread served the last command that was handed to an idle one."""
-        """Disks that were handed commands and sleep; woken when a notification is served, and the lock free."""
         self._events: deque[tuple[int, int, int]] = deque()
         self._events_missed = False
         self._set_sizes(CDB_SIZE, SENSE_SIZE)
@@ -193,6 +197,7 @@ class VirtioScsi(VirtioDevice):
             if told and not unit.disk.backend.read_only:
                 self._changed.wait_for(lambda: unit.flushed or self.queues[REQUEST] is None, patience)
             del self._units[target]
+            unit.doorbell.ring()  # what waits for a hart to be idle waits no longer
             self._changed.wait_for(lambda: unit.idle)
             thread = self._threads.pop(target)
         _end(unit, thread)
@@ -268,6 +273,26 @@ class VirtioScsi(VirtioDevice):
             self.serve_guarded(index)
             woken, self._to_wake = self._to_wake, []
         for unit in woken:
+            if not self._offer(unit):
+                unit.doorbell.ring()
+
+    def _offer(self, unit: Unit) -> bool:
+        """Offer a disk's write to the hart for when it is idle. False: it is the thread's."""
+        if len(unit.waiting) != 1 or not _is_short_write(unit.waiting[0]):
+            return False
+        return unit.experience.worth_offering() and self.transport.offer(partial(self._take_up, unit))
+
+    def _take_up(self, unit: Unit, idle: bool) -> None:
+        """What became of the offer, on a hart's thread."""
+        if not idle:
+            unit.experience.was_busy()
+            unit.doorbell.ring()
+            return
+        before = time.perf_counter()
+        ends = before + HART_SECONDS
+        self._serve_waiting(unit, lambda request: _is_short_write(request) and time.perf_counter() < ends)
+        unit.experience.took(time.perf_counter() - before)
+        if unit.waiting:
             unit.doorbell.ring()
 
     def serve(self, index: int, queue: Queue) -> None:
@@ -358,20 +383,27 @@ class VirtioScsi(VirtioDevice):
         """A disk's thread."""
         while True:
             unit.doorbell.wait()
-            with self.lock:
-                request = self._next(unit)
-            while request is not None:
-                outcome = _perform(unit.disk, request)
-                with self.lock:
-                    following = self._next(unit)
-                    self._performed(unit, request, outcome)
-                    request = following
+            self._serve_waiting(unit, lambda request: True)
             if unit.ended:
                 return
 
-    def _next(self, unit: Unit) -> Request | None:
+    def _serve_waiting(self, unit: Unit, takes: Callable[[Request], bool]) -> None:
+        """Perform the commands that wait, up to one that `takes` does not. A thread that finds another at it returns:
+        the other will look for more."""
+        with self.lock:
+            if unit.current is not None:
+                return
+            request = self._next(unit, takes)
+        while request is not None:
+            outcome = _perform(unit.disk, request)
+            with self.lock:
+                following = self._next(unit, takes)
+                self._performed(unit, request, outcome)
+                request = following
+
+    def _next(self, unit: Unit, takes: Callable[[Request], bool]) -> Request | None:
         """Put the next command in hand. With the lock held."""
-        unit.current = unit.waiting.popleft() if unit.waiting else None
+        unit.current = unit.waiting.popleft() if unit.waiting and takes(unit.waiting[0]) else None
         if unit.current is None:
             self._changed.notify_all()
         return unit.current
@@ -461,6 +493,8 @@ class VirtioScsi(VirtioDevice):
         """When this returns no command is waiting or in hand, until `resume`. May nest."""
         super().pause()
         with self.lock:
+            for unit in self._units.values():
+                unit.doorbell.ring()  # what waits for a hart to be idle waits no longer
             self._changed.wait_for(lambda: all(unit.idle for unit in self._units.values()))
 
     def forget_queue(self, index: int) -> None:
@@ -537,6 +571,13 @@ class VirtioScsi(VirtioDevice):
             units[target].disk.attend(Sense(key, code, qualifier))
         self._events = deque((event, target, reason) for event, target, reason in events)
         self._events_missed = bool(saved_number(state, "events_missed", 2))
+
+
+def _is_short_write(request: Request) -> bool:
+    """Whether a command does no more than to put a mebibyte or less into the host's page cache."""
+    cdb = request.cdb
+    durable = cdb[0] != scsi.WRITE_6 and cdb[1] & scsi.FLAG_FUA
+    return cdb[0] & 0x1F == scsi.WRITE_6 and request.length <= INLINE_BYTES and not durable
 
 
 def _is_first_unit(lun: bytes) -> bool:

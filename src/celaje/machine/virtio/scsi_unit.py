@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from celaje.machine.offers import Experience
 from celaje.machine.virtio.device import Doorbell
 from celaje.machine.virtio.queue import Chain, Queue
 from celaje.machine.virtio.scsi_disk import ScsiDisk
@@ -42,6 +43,8 @@ class Unit:
     current: Request | None = None
     tasks: list[Task] = field(default_factory=list)
     doorbell: Doorbell = field(default_factory=Doorbell)
+    experience: Experience = field(default_factory=Experience)
+    """Of offers to harts."""
     leaving: bool = False
     flushed: bool = False
     """Flushed since it is leaving."""
