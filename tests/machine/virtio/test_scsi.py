@@ -24,7 +24,6 @@ from celaje.machine.virtio.scsi import (
     EVENT,
     FEATURE_CHANGE,
     FEATURE_HOTPLUG,
-    MAX_EVENTS,
     NEXUS_RESET,
     QUERY_TASK,
     QUERY_TASK_SET,
@@ -33,6 +32,7 @@ from celaje.machine.virtio.scsi import (
     UNIT_RESET,
     VirtioScsi,
 )
+from celaje.machine.virtio.scsi_events import MAX_EVENTS
 from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver
 from tests.machine.virtio.memory_disk import MemoryDisk, pattern
 

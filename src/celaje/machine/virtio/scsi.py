@@ -9,7 +9,6 @@ or removes that target and nothing else.
                | sense sense_size | data in ... |                                                device writes
     control    | type le32 | subtype le32 | lun 8 | id le64 |, answered by | response |             0, task management
                | type le32 | lun 8 | events le32 |, answered by | events le32 | response |          1 and 2
-    event      | event le32 | lun 8 | reason le32 |
     lun        | 1 | target | 0 or 0x40 | unit | 0 0 0 0 |
 
 Where commands are performed. Each disk has a thread of its own, so that one that waits for its storage holds up nobody
@@ -47,6 +46,16 @@ from celaje.machine.virtio.framing import cut_front, cut_front_windows, scatter
 from celaje.machine.virtio.queue import Chain, MalformedQueue, Queue
 from celaje.machine.virtio.scsi_command import Overrun, Sense
 from celaje.machine.virtio.scsi_disk import Outcome, ScsiDisk, perform_absent
+from celaje.machine.virtio.scsi_events import (
+    EVENT_PARAMETER_CHANGE,
+    EVENT_SIZE,
+    EVENT_TRANSPORT_RESET,
+    MAX_EVENTS,
+    REASON_CAPACITY,
+    RESET_REMOVED,
+    RESET_RESCAN,
+    Events,
+)
 from celaje.machine.virtio.scsi_notice import perform_notice
 from celaje.machine.virtio.scsi_unit import Request, Task, Unit
 
@@ -72,17 +81,6 @@ RESPONSE_SUCCEEDED = 10
 RESPONSE_REJECTED = 11
 RESPONSE_INCORRECT_LUN = 12
 
-EVENT_NONE = 0
-EVENT_TRANSPORT_RESET = 1
-EVENT_PARAMETER_CHANGE = 3
-EVENTS_MISSED = 1 << 31
-RESET_RESCAN = 1
-RESET_REMOVED = 2
-REASON_CAPACITY = 0x2A | 0x09 << 8
-EVENT_SIZE = 16
-MAX_EVENTS = 64
-"""Events kept for a driver that has offered no buffer; of one more it is only told that it missed some."""
-
 CDB_SIZE = 32
 SENSE_SIZE = 96
 SIZE_LIMIT = 256
@@ -101,7 +99,6 @@ PATIENCE = 1.0
 # num_queues, seg_max, max_sectors, cmd_per_lun, event_info_size, sense_size, cdb_size, max_channel, max_target, max_lun
 _configuration = struct.Struct("<IIIIIIIHHI").pack
 _response = struct.Struct("<IIHBB").pack
-_event = struct.Struct("<I8sI").pack
 _task = struct.Struct("<I8s8s").unpack
 
 
@@ -123,8 +120,7 @@ class VirtioScsi(VirtioDevice):
         """Disks that were handed commands and sleep; woken when a notification is served, and the lock free."""
         self._expecting: Unit | None = None
         """The disk whose thread served the last command that was handed to an idle one."""
-        self._events: deque[tuple[int, int, int]] = deque()
-        self._events_missed = False
+        self._events = Events()
         self._set_sizes(CDB_SIZE, SENSE_SIZE)
 
     def _set_sizes(self, cdb: int, sense: int) -> None:
@@ -236,31 +232,9 @@ class VirtioScsi(VirtioDevice):
         queue = self.queues[EVENT]
         if queue is None or not self.negotiated & feature:
             return False
-        if len(self._events) < MAX_EVENTS:
-            self._events.append((event, target, reason))
-        else:
-            self._events.clear()
-            self._events_missed = True
+        self._events.note(event, target, reason)
         self.serve_guarded(EVENT)
         return True
-
-    def _send_events(self, queue: Queue) -> None:
-        while self._events_missed or self._events:
-            chain = queue.pop()
-            if chain is None:
-                if queue.rearm():
-                    continue
-                return
-            if chain.readable or total(chain.writable) < EVENT_SIZE:
-                raise MalformedQueue(f"an event buffer that is no {EVENT_SIZE} bytes to write")
-            if self._events_missed:
-                data = _event(EVENTS_MISSED | EVENT_NONE, bytes(8), 0)
-                self._events_missed = False
-            else:
-                event, target, reason = self._events.popleft()
-                data = _event(event, bytes([1, target, 0, 0, 0, 0, 0, 0]), reason)
-            scatter(cut_front_windows(chain.writable, EVENT_SIZE), data)
-            queue.push(chain, EVENT_SIZE)
 
     # --- what the driver asks ---
 
@@ -278,7 +252,7 @@ class VirtioScsi(VirtioDevice):
 
     def _offer(self, unit: Unit) -> bool:
         """Offer a disk's write to the hart for when it is idle. False: it is the thread's."""
-        if len(unit.waiting) != 1 or not _is_short_write(unit.waiting[0]):
+        if len(unit.waiting) != 1 or not unit.waiting[0].is_write_of(INLINE_BYTES):
             return False
         return unit.experience.worth_offering() and self.transport.offer(partial(self._take_up, unit))
 
@@ -290,7 +264,7 @@ class VirtioScsi(VirtioDevice):
             return
         before = time.perf_counter()
         ends = before + HART_SECONDS
-        self._serve_waiting(unit, lambda request: _is_short_write(request) and time.perf_counter() < ends)
+        self._serve_waiting(unit, lambda request: request.is_write_of(INLINE_BYTES) and time.perf_counter() < ends)
         unit.experience.took(time.perf_counter() - before)
         if unit.waiting:
             unit.doorbell.ring()
@@ -302,7 +276,7 @@ class VirtioScsi(VirtioDevice):
             for chain in queue.chains():
                 self._control(queue, chain)
         else:
-            self._send_events(queue)
+            self._events.send(queue)
         if queue.interrupt_due():
             self.transport.interrupt()
 
@@ -316,11 +290,11 @@ class VirtioScsi(VirtioDevice):
             elif chain.readable and chain.writable:
                 self._give_back(request, RESPONSE_FAILURE)  # both ways: FEATURE_INOUT is not offered
             elif not _is_first_unit(request.lun):
-                self._finish(request, _perform(None, request))
+                self._finish(request, request.perform(None))
             elif not unit.idle:
                 self._enqueue(unit, request)
             elif unit.disk.at_once(request.cdb):
-                self._finish(request, _perform(unit.disk, request))
+                self._finish(request, request.perform(unit.disk))
             elif 0 < request.length <= budget and unit.disk.read_at_once(request.cdb, chain.writable):
                 budget -= request.length
                 self._give_back(request, RESPONSE_OK, transferred=request.length)
@@ -395,7 +369,7 @@ class VirtioScsi(VirtioDevice):
                 return
             request = self._next(unit, takes)
         while request is not None:
-            outcome = _perform(unit.disk, request)
+            outcome = request.perform(unit.disk)
             with self.lock:
                 following = self._next(unit, takes)
                 self._performed(unit, request, outcome)
@@ -503,8 +477,7 @@ class VirtioScsi(VirtioDevice):
             for unit in self._units.values():
                 unit.tasks.clear()
         elif index == EVENT:
-            self._events.clear()
-            self._events_missed = False
+            self._events.forget()
         else:
             for unit in self._units.values():
                 unit.waiting.clear()
@@ -541,8 +514,8 @@ class VirtioScsi(VirtioDevice):
                 for sense in unit.disk.attentions
                 for number in (unit.target, sense.key, sense.code, sense.qualifier)
             ],
-            "events": [number for event in self._events for number in event],
-            "events_missed": int(self._events_missed),
+            "events": [number for event in self._events.waiting for number in event],
+            "events_missed": int(self._events.missed),
         }
 
     def restore(self, state: SavedState) -> None:
@@ -569,31 +542,13 @@ class VirtioScsi(VirtioDevice):
             unit.disk.attentions.clear()
         for target, key, code, qualifier in attentions:
             units[target].disk.attend(Sense(key, code, qualifier))
-        self._events = deque((event, target, reason) for event, target, reason in events)
-        self._events_missed = bool(saved_number(state, "events_missed", 2))
-
-
-def _is_short_write(request: Request) -> bool:
-    """Whether a command does no more than to put a mebibyte or less into the host's page cache."""
-    cdb = request.cdb
-    durable = cdb[0] != scsi.WRITE_6 and cdb[1] & scsi.FLAG_FUA
-    return cdb[0] & 0x1F == scsi.WRITE_6 and request.length <= INLINE_BYTES and not durable
+        self._events.waiting = deque((event, target, reason) for event, target, reason in events)
+        self._events.missed = bool(saved_number(state, "events_missed", 2))
 
 
 def _is_first_unit(lun: bytes) -> bool:
     """Whether a LUN structure of a known target names unit 0, by peripheral or by flat addressing (SAM-5, 4.7)."""
     return lun[2] in (0, 0x40) and not lun[3]
-
-
-def _perform(disk: ScsiDisk | None, request: Request) -> Outcome | None:
-    """Perform a request; None if its buffers are too short. `disk`: None where the target has no such unit."""
-    chain = request.chain
-    try:
-        if disk is None:
-            return perform_absent(request.cdb, chain.writable)
-        return disk.perform(request.cdb, chain.readable, chain.writable)
-    except Overrun:
-        return None
 
 
 def _end(unit: Unit, thread: threading.Thread) -> None:

@@ -6,9 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from celaje.machine.offers import Experience
+from celaje.machine.virtio import scsi_command as scsi
 from celaje.machine.virtio.device import Doorbell
 from celaje.machine.virtio.queue import Chain, Queue
-from celaje.machine.virtio.scsi_disk import ScsiDisk
+from celaje.machine.virtio.scsi_command import Overrun
+from celaje.machine.virtio.scsi_disk import Outcome, ScsiDisk, perform_absent
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +24,22 @@ class Request:
     cdb: bytes
     response: list[memoryview]
     length: int
+
+    def is_write_of(self, most: int) -> bool:
+        """Whether it does no more than to put up to `most` bytes into the host's page cache."""
+        cdb = self.cdb
+        durable = cdb[0] != scsi.WRITE_6 and cdb[1] & scsi.FLAG_FUA
+        return cdb[0] & 0x1F == scsi.WRITE_6 and self.length <= most and not durable
+
+    def perform(self, disk: ScsiDisk | None) -> Outcome | None:
+        """Do it; None if its buffers are too short. `disk`: None where the target has no such unit."""
+        chain = self.chain
+        try:
+            if disk is None:
+                return perform_absent(self.cdb, chain.writable)
+            return disk.perform(self.cdb, chain.readable, chain.writable)
+        except Overrun:
+            return None
 
 
 @dataclass(slots=True, eq=False)
