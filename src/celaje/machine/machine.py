@@ -492,6 +492,8 @@ class Machine:
                 bus.read(hart, event)
             elif isinstance(event, Hypercall):
                 calls += 1
+                if offers:
+                    offers.take(idle=False)  # the call may wait: a hart suspends itself by one
                 sbi.call(hart)
                 if states.state(index) is HartState.STOPPED:
                     break

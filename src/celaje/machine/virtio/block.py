@@ -165,8 +165,13 @@ class VirtioBlock(VirtioDevice):
         """Offer what is in the queue to the hart for when it is idle. False: it is the thread's."""
         if self._offered:  # and not taken yet: this hart has other things to do than to wait
             return False
-        self._offered = self._experience.worth_offering() and self.transport.offer(self._take_up)
-        return self._offered
+        if not self._experience.worth_offering():
+            return False
+        self._offered = True  # before it is: another hart may take it up at once
+        made = self.transport.offer(self._take_up)
+        if not made:
+            self._offered = False
+        return made
 
     def _take_up(self, idle: bool) -> None:
         """What became of the offer, on a hart's thread."""

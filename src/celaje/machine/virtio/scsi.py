@@ -245,16 +245,17 @@ class VirtioScsi(VirtioDevice):
             expecting.doorbell.ring()  # most likely it is this disk's turn again: its thread wakes up meanwhile
         with self.lock:
             self.serve_guarded(index)
-            woken, self._to_wake = self._to_wake, []
-        for unit in woken:
-            if not self._offer(unit):
+            woken = [(unit, self._worth_offering(unit)) for unit in self._to_wake]
+            self._to_wake.clear()
+        for unit, offered in woken:
+            if not (offered and self.transport.offer(partial(self._take_up, unit))):
                 unit.doorbell.ring()
+                self._expecting = unit
 
-    def _offer(self, unit: Unit) -> bool:
-        """Offer a disk's write to the hart for when it is idle. False: it is the thread's."""
-        if len(unit.waiting) != 1 or not unit.waiting[0].is_write_of(INLINE_BYTES):
-            return False
-        return unit.experience.worth_offering() and self.transport.offer(partial(self._take_up, unit))
+    def _worth_offering(self, unit: Unit) -> bool:
+        """Whether a disk that was handed commands offers them to the hart, for when it is idle. With the lock held."""
+        short = len(unit.waiting) == 1 and unit.waiting[0].is_write_of(INLINE_BYTES)
+        return short and unit.experience.worth_offering()
 
     def _take_up(self, unit: Unit, idle: bool) -> None:
         """What became of the offer, on a hart's thread."""
@@ -327,7 +328,6 @@ class VirtioScsi(VirtioDevice):
             raise MalformedQueue(f"more than {QUEUE_SIZE} commands wait, and the queue has no more descriptors")
         if unit.idle:
             self._to_wake.append(unit)
-            self._expecting = unit
         unit.waiting.append(request)
 
     def _finish(self, request: Request, outcome: Outcome | None) -> None:
