@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import boto3
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from celaje.cloud.authority.identities import canonical_user
 from celaje.cloud.s3.grants import ALL_USERS
@@ -529,3 +532,84 @@ def test_who_began_an_upload_may_list_its_parts_and_abort_it(bucket, s3, owner, 
     theirs.abort_multipart_upload(**names)
     assert [each["UploadId"] for each in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [own["UploadId"]]
     assert refusal(ada.client("s3").abort_multipart_upload, **own)[0] == "AccessDenied"
+
+
+def test_versions_are_named_to_conditions_however_they_are_named_in_a_request(owner, s3, bucket, ada):
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    kept, other = (s3.put_object(Bucket=bucket, Key="book", Body=b"kept")["VersionId"] for _ in range(2))
+    of_kept = {"StringEquals": {"s3:VersionId": kept}}
+    ada.may(allow("s3:*"), deny(["s3:GetObjectVersion", "s3:DeleteObjectVersion"], Condition=of_kept))
+    mine = ada.client("s3")
+    denied(mine.get_object, Bucket=bucket, Key="book", VersionId=kept)
+    for version, code in ((kept, "AccessDenied"), (other, "")):
+        source = {"Bucket": bucket, "Key": "book", "VersionId": version}
+        if code:
+            denied(mine.copy_object, Bucket=bucket, Key="copy", CopySource=source)
+        else:
+            mine.copy_object(Bucket=bucket, Key="copy", CopySource=source)
+        each = {"Key": "book", "VersionId": version}
+        answer = mine.delete_objects(Bucket=bucket, Delete={"Objects": [each]})
+        assert [error["Code"] for error in answer.get("Errors", [])] == ([code] if code else [])
+    assert s3.get_object(Bucket=bucket, Key="book", VersionId=kept)["Body"].read() == b"kept"
+
+
+def test_copies_do_not_tell_which_objects_there_are_not(s3, bucket, stranger):
+    opened(s3, bucket)
+    other = stranger.client("s3")
+    other.create_bucket(Bucket=f"{bucket}-mine")
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(granting(bucket, {"AWS": stranger.arn})))
+    copied = {"Bucket": f"{bucket}-mine", "Key": "copy", "TaggingDirective": "REPLACE"}
+    other.copy_object(**copied, CopySource=f"{bucket}/book")
+    denied(other.get_object, Bucket=bucket, Key="missing")
+    denied(other.copy_object, **copied, CopySource=f"{bucket}/missing")
+    lists = granting(bucket, {"AWS": stranger.arn}, "s3:ListBucket", "")
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(granting(bucket, {"AWS": stranger.arn}), lists))
+    assert refusal(other.copy_object, **copied, CopySource=f"{bucket}/missing")[0] == "NoSuchKey"
+
+
+def test_what_takes_an_objects_place_is_asked_for_itself(s3, bucket, stranger):
+    """Between the question and the answer another object may have the key, of which more was not to be had."""
+    written(s3, bucket)
+    listing = granting(bucket, {"AWS": stranger.arn}, "s3:ListBucket", "")
+    tagged = {"StringEquals": {"s3:ExistingObjectTag/open": "yes"}}
+    reading = granting(bucket, {"AWS": stranger.arn}, path="/tagged", Condition=tagged)
+    s3.put_bucket_policy(Bucket=bucket, Policy=document(listing, reading))
+    other = stranger.client("s3")
+    over = threading.Event()
+
+    def read(key: str) -> set[str]:
+        found = set()
+        while not over.is_set():
+            try:
+                found.add(other.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+            except ClientError as error:
+                found.add(error.response["Error"]["Code"])
+        return found
+
+    keys = ("tagged", "listed", "gone")
+    with concurrent.futures.ThreadPoolExecutor(2 * len(keys)) as pool:
+        reading_now = [pool.submit(read, key) for key in keys * 2]
+        for _ in range(60):
+            s3.put_object(Bucket=bucket, Key="tagged", Body=b"secret", Tagging="open=no")
+            s3.put_object(Bucket=bucket, Key="listed", Body=b"secret")
+            s3.put_object(Bucket=bucket, Key="gone", Body=b"secret")
+            s3.put_object(Bucket=bucket, Key="tagged", Body=b"public", Tagging="open=yes")
+            s3.put_object(Bucket=bucket, Key="listed", Body=b"public", ACL="public-read")
+            s3.delete_object(Bucket=bucket, Key="gone")
+        over.set()
+        found = set().union(*(each.result() for each in reading_now))
+    assert found <= {"public", "AccessDenied", "NoSuchKey"}
+    assert "public" in found
+
+
+def test_a_list_is_given_to_the_object_that_was_looked_at(s3, bucket, served_cloud):
+    """Who may change the list of an object of theirs may not change that of the next one."""
+    store = served_cloud.store
+    written(s3, bucket)
+    there = store.buckets.get(bucket)
+    looked = store.objects.find(there, b"book")
+    s3.put_object(Bucket=bucket, Key="book", Body=b"another")
+    assert store.objects.change(there, looked, lambda old: old).result() is False
+    now = store.objects.find(there, b"book")
+    s3.put_object_tagging(Bucket=bucket, Key="book", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    assert store.objects.change(there, now, lambda old: old).result() is True

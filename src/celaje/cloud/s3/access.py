@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from celaje.cloud.authority.identities import canonical_user
 from celaje.cloud.aws.action import Call
@@ -18,13 +19,16 @@ from celaje.cloud.s3.names import is_bucket_name
 from celaje.cloud.s3.permissions import actions_of, facts_of
 from celaje.cloud.s3.public_policies import is_public
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.records import Bucket, StoredObject
+from celaje.cloud.s3.store.objects import Opened
+from celaje.cloud.s3.store.records import Attributes, Bucket, StoredObject
 from celaje.cloud.s3.store.refusals import access_denied, no_such_bucket
 from celaje.cloud.s3.store.versions import NULL
 
 # What an account's own root may whatever the policy says: otherwise nobody could mend it.
 _MENDING = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
-_READING = ("GetObject", "HeadObject", "GetObjectAttributes")
+_TRIES = 16  # of a change to an object that is replaced again and again
+Found = TypeVar("Found", StoredObject, Opened)
+Find = Callable[[ObjectStore, Bucket, Mapping[str, object]], Found]
 # Operations on objects that are the bucket's owner's to do, whoever put the object.
 _OF_BUCKET_OWNER = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
 
@@ -52,14 +56,71 @@ def bucket_of(store: ObjectStore, call: Call, request: Mapping[str, object]) -> 
     if _is_owners(call, bucket) and (not bucket.settings.policy or call.operation in _MENDING):
         return bucket
     key = None if request.get("Key") is None else str(request["Key"])
-    reads = key is not None and call.operation in _READING
-    if reads and _object(store, bucket, key, request.get("VersionId")) is None:
-        assert key is not None
-        _hide_what_is_missing(store, call, bucket, key, request)
-        return bucket
     for action in actions_of(call.operation, request):
         require(store, call, bucket, action, key, request)
     return bucket
+
+
+def object_of(
+    store: ObjectStore, call: Call, request: Mapping[str, object], find: Find[Found]
+) -> tuple[Bucket, Found]:
+    """The bucket of a request, and the object in it that the request is about, with which whoever calls may do what
+    the request asks. It is that very object that is asked for: what its key has a moment later may be somebody else's.
+    As `bucket_of`, and what `find` raises."""
+    bucket = bucket_to_look_in(store, call, request)
+    actions = tuple(actions_of(call.operation, request))
+    return bucket, may_have(store, call, bucket, actions, request, lambda: find(store, bucket, request))
+
+
+def may_have(
+    store: ObjectStore,
+    call: Call,
+    bucket: Bucket,
+    actions: Sequence[str],
+    request: Mapping[str, object],
+    find: Callable[[], Found],
+) -> Found:
+    """What `find` finds in the bucket, if whoever calls may do all `actions` with it. AccessDenied, and what `find`
+    raises: of an object that is not there, to whoever may know."""
+    key = str(request["Key"])
+    if _is_owners(call, bucket) and not bucket.settings.policy:
+        return find()
+    try:
+        found = find()
+    except AwsError:
+        _require_of_missing(store, call, bucket, actions, key, request)
+        raise
+    try:
+        there = found if isinstance(found, StoredObject) else found.object
+        for action in actions:
+            decision, question = _decided(store, call, bucket, action, key, request, None, lambda: there)
+            if not decision.allowed:
+                raise _refusal(call, bucket, question, decision)
+    except BaseException:
+        if isinstance(found, Opened):
+            found.close()
+        raise
+    return found
+
+
+def change_object(
+    store: ObjectStore,
+    call: Call,
+    request: Mapping[str, object],
+    find: Find[StoredObject],
+    changed: Callable[[Bucket, StoredObject], Callable[[Attributes], Attributes]],
+) -> tuple[Bucket, StoredObject]:
+    """As `object_of`, and give that very object other attributes: what `changed` says becomes of those that it has.
+    Where another has taken its place meanwhile, that one is asked for."""
+    for _ in range(_TRIES):
+        bucket, found = object_of(store, call, request, find)
+        if store.objects.change(bucket, found, changed(bucket, found)).result():
+            return bucket, found
+    raise AwsError(
+        "OperationAborted",
+        "A conflicting conditional operation is currently in progress against this resource. Please try again.",
+        409,
+    )
 
 
 def bucket_to_look_in(store: ObjectStore, call: Call, request: Mapping[str, object]) -> Bucket:
@@ -128,11 +189,16 @@ def _decided(
     key: str | None,
     request: Mapping[str, object],
     version: str | None,
+    there: Callable[[], StoredObject | None] | None = None,
 ) -> tuple[Decision, Question]:
+    """`there`: the object in question; None: what is looked up when something asks for it."""
     settings = bucket.settings
     arn = f"arn:aws:s3:::{bucket.name}"
-    lookup = partial(_object, store, bucket, key, request.get("VersionId") if version is None else version)
+    wanted = request.get("VersionId") if version is None else version
+    lookup = there or partial(_object, store, bucket, key, wanted)
     facts = facts_of(request) | {"s3:resourceaccount": (bucket.account,)}
+    if version is not None:
+        facts["s3:versionid"] = (version,)
     question = Question(
         action, arn if key is None else f"{arn}/{key}", facts, None if key is None else partial(_tags, lookup)
     )
@@ -198,18 +264,18 @@ def _object(store: ObjectStore, bucket: Bucket, key: str | None, version: object
     return None if found is None or found.marker else found
 
 
-def _tags(lookup: partial[StoredObject | None]) -> Mapping[str, str]:
+def _tags(lookup: Callable[[], StoredObject | None]) -> Mapping[str, str]:
     found = lookup()
     return {} if found is None else dict(found.attributes.tags)
 
 
-def _hide_what_is_missing(
-    store: ObjectStore, call: Call, bucket: Bucket, key: str, request: Mapping[str, object]
+def _require_of_missing(
+    store: ObjectStore, call: Call, bucket: Bucket, actions: Sequence[str], key: str, request: Mapping[str, object]
 ) -> None:
-    """Of an object that is not there, who may list its name in the bucket is told so; everybody else is refused. To
-    read it must be allowed as well, or might be by its list, if lists count."""
-    for action in actions_of(call.operation, request):
-        decision, question = _decided(store, call, bucket, action, key, request, None)
+    """Of an object that is not there, who may list its name in the bucket is told so; everybody else is refused. What
+    is asked for must be allowed as well, or might be by its list, if lists count."""
+    for action in actions:
+        decision, question = _decided(store, call, bucket, action, key, request, None, lambda: None)
         if decision.denied or not (decision.allowed or grants.counts(bucket.settings)):
             raise _refusal(call, bucket, question, decision)
     if not permits(store, call, bucket, "s3:ListBucket", key):

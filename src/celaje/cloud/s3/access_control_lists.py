@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,11 +10,10 @@ import msgspec
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import grants
-from celaje.cloud.s3.access import bucket_of
-from celaje.cloud.s3.names import key_of
+from celaje.cloud.s3.access import bucket_of, change_object, object_of
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.records import Bucket
-from celaje.cloud.s3.versions import found_object, wanted_version
+from celaje.cloud.s3.store.records import Attributes, Bucket, StoredObject
+from celaje.cloud.s3.versions import found_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -41,26 +41,24 @@ class AclActions:
         return {}
 
     def get_object_acl(self, call: Call, request: s3.GetObjectAclRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found = found_object(self._store, bucket, request)
+        bucket, found = object_of(self._store, call, request, found_object)
         own = found.attributes.grants if grants.counts(bucket.settings) else None
         return grants.answered(grants.owner_of_object(bucket, found.attributes), own)
 
     def put_object_acl(self, call: Call, request: s3.PutObjectAclRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        _refuse_uncounted(bucket, request.get("ACL"))
-        found = found_object(self._store, bucket, request)
-        owner = grants.owner_of_object(bucket, found.attributes)
-        given = grants.requested(call, request, owner, bucket.account)
-        if given is None:
-            raise AwsError("MissingSecurityHeader", "Your request was missing a required header")
-        grants.refuse_public(bucket.settings, given)
-        if grants.counts(bucket.settings):
-            version = wanted_version(bucket, request.get("VersionId"))
+        def changed(bucket: Bucket, found: StoredObject) -> Callable[[Attributes], Attributes]:
+            _refuse_uncounted(bucket, request.get("ACL"))
+            owner = grants.owner_of_object(bucket, found.attributes)
+            given = grants.requested(call, request, owner, bucket.account)
+            if given is None:
+                raise AwsError("MissingSecurityHeader", "Your request was missing a required header")
+            grants.refuse_public(bucket.settings, given)
+            if not grants.counts(bucket.settings):
+                return lambda old: old
             kept = None if given == grants.owners(owner) else given
-            self._store.objects.change(
-                bucket, key_of(request["Key"]), lambda old: msgspec.structs.replace(old, grants=kept), version
-            ).result()
+            return lambda old: msgspec.structs.replace(old, grants=kept)
+
+        change_object(self._store, call, request, found_object, changed)
         return {}
 
 

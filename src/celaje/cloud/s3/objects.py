@@ -15,7 +15,9 @@ from celaje.cloud.s3.access import (
     bucket_of,
     bucket_to_look_in,
     found_bucket,
+    may_have,
     moment,
+    object_of,
     refuse_unimplemented,
     require,
 )
@@ -143,8 +145,7 @@ class ObjectActions:
     # --- get ---
 
     def get_object(self, call: Call, request: s3.GetObjectRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        opened = opened_object(self._store, bucket, request)
+        bucket, opened = object_of(self._store, call, request, opened_object)
         try:
             conditions.check_reading(request, opened.object)
             span = wanted_span(opened.object, request.get("Range"), request.get("PartNumber"))
@@ -155,15 +156,13 @@ class ObjectActions:
             raise
 
     def head_object(self, call: Call, request: s3.HeadObjectRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found = found_object(self._store, bucket, request)
+        bucket, found = object_of(self._store, call, request, found_object)
         conditions.check_reading(request, found)
         span = wanted_span(found, request.get("Range"), request.get("PartNumber"))
         return described(bucket, found, span, request, calendar_of(call))
 
     def get_object_attributes(self, call: Call, request: s3.GetObjectAttributesRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found = found_object(self._store, bucket, request)
+        bucket, found = object_of(self._store, call, request, found_object)
         attributes = found.attributes
         wanted = request["ObjectAttributes"]
         answer: dict[str, object] = {
@@ -261,16 +260,16 @@ def opened_source(
     owner = request.get("ExpectedSourceBucketOwner")
     bucket = found_bucket(store, name, None if owner is None else str(owner))
     action = "s3:GetObject" if version is None else "s3:GetObjectVersion"
-    require(store, call, bucket, action, key.decode(), {}, version)
-    opened = store.objects.open(bucket, key, wanted_version(bucket, version))
-    if opened.object.marker:
-        raise invalid_request(
-            "The source of a copy request may not specifically refer to a delete marker by version id."
-        )
-    try:
+    asked = {"Key": key.decode(), "VersionId": version}
+    opened = may_have(
+        store, call, bucket, (action,), asked, lambda: store.objects.open(bucket, key, wanted_version(bucket, version))
+    )
+    with contextlib.closing(opened):
+        if opened.object.marker:
+            raise invalid_request(
+                "The source of a copy request may not specifically refer to a delete marker by version id."
+            )
         yield bucket, opened
-    finally:
-        opened.close()
 
 
 def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *, to_itself: bool) -> Attributes:

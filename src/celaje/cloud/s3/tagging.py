@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
-from celaje.cloud.s3.access import bucket_of
-from celaje.cloud.s3.names import key_of
+from celaje.cloud.s3.access import bucket_of, change_object, object_of
 from celaje.cloud.s3.store.object_store import ObjectStore
-from celaje.cloud.s3.store.records import Bucket, StoredObject
-from celaje.cloud.s3.versions import answered_version, found_object, wanted_version
+from celaje.cloud.s3.store.records import Attributes, Bucket, StoredObject
+from celaje.cloud.s3.versions import answered_version, found_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import type_defs as s3
@@ -40,20 +42,21 @@ class TaggingActions:
         return {}
 
     def get_object_tagging(self, call: Call, request: s3.GetObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found = found_object(self._store, bucket, request)
+        bucket, found = object_of(self._store, call, request, found_object)
         return {"TagSet": tags.answered(found.attributes.tags), "VersionId": answered_version(bucket, found)}
 
     def put_object_tagging(self, call: Call, request: s3.PutObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        given = tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_OBJECT)
-        found = self._tag(bucket, request["Key"], request.get("VersionId"), given)
-        return {"VersionId": answered_version(bucket, found)}
+        return self._tag(
+            call, request, lambda: tags.of_members(request["Tagging"].get("TagSet", ()), tags.MOST_OF_OBJECT)
+        )
 
     def delete_object_tagging(self, call: Call, request: s3.DeleteObjectTaggingRequestTypeDef) -> Answer:
-        bucket = bucket_of(self._store, call, request)
-        found = self._tag(bucket, request["Key"], request.get("VersionId"), ())
-        return {"VersionId": answered_version(bucket, found)}
+        return self._tag(call, request, lambda: ())
 
-    def _tag(self, bucket: Bucket, key: str, version: str | None, given: tags.Tags) -> StoredObject:
-        return self._store.objects.tag(bucket, key_of(key), given, wanted_version(bucket, version)).result()
+    def _tag(self, call: Call, request: Mapping[str, object], given: Callable[[], tags.Tags]) -> Answer:
+        def changed(bucket: Bucket, found: StoredObject) -> Callable[[Attributes], Attributes]:
+            wanted = given()
+            return lambda old: msgspec.structs.replace(old, tags=wanted)
+
+        bucket, found = change_object(self._store, call, request, found_object, changed)
+        return {"VersionId": answered_version(bucket, found)}

@@ -27,7 +27,7 @@ from celaje.cloud.s3.store.records import (
     encode,
     packed,
 )
-from celaje.cloud.s3.store.refusals import is_marker, no_such_bucket, no_such_key, no_such_version
+from celaje.cloud.s3.store.refusals import no_such_bucket, no_such_key, no_such_version
 from celaje.cloud.s3.store.versions import COLUMNS, Standing, stored
 
 Condition = Callable[[StoredObject | None], None]
@@ -423,33 +423,35 @@ class Objects:
 
         return self._commit.submit(work, self.settled((), going))
 
-    def tag(
-        self, bucket: Bucket, key: bytes, tags: tuple[tuple[str, str], ...], version: str | None = None
-    ) -> Pending[StoredObject]:
-        """Give an object these tags and no others. NoSuchKey; NoSuchVersion; MethodNotAllowed for a delete marker."""
-        return self.change(bucket, key, lambda old: msgspec.structs.replace(old, tags=tags), version)
-
     def change(
-        self, bucket: Bucket, key: bytes, change: Callable[[Attributes], Attributes], version: str | None = None
-    ) -> Pending[StoredObject]:
-        """Give an object other attributes: what `change` makes of those that it has. The refusals of `tag`."""
+        self, bucket: Bucket, looked: StoredObject, change: Callable[[Attributes], Attributes]
+    ) -> Pending[bool]:
+        """Give an object that was looked at other attributes: what `change` makes of those that it has. Whether it was
+        there still; what has replaced it stays as it is."""
 
-        def work(connection: sqlite3.Connection) -> StoredObject:
-            at = bucket.number, key
-            found = _in(connection, bucket, key) if version is None else versions.named(connection, at, version)
-            if found is None:
-                raise no_such_key(key) if version is None else no_such_version(key, version)
-            if found.marker:
-                raise is_marker()
-            new = replace(found, attributes=change(found.attributes))
+        def work(connection: sqlite3.Connection) -> bool:
+            at = bucket.number, looked.key
+            found = versions.named(connection, at, looked.version)
+            if found is None or not _is_same(found, looked):
+                return False
+            attributes = encode(change(found.attributes))
             for table in ("objects", "versions"):
                 connection.execute(
                     f"UPDATE {table} SET attributes = ? WHERE bucket = ? AND key = ? AND rank = ?",
-                    (encode(new.attributes), *at, found.rank),
+                    (attributes, *at, found.rank),
                 )
-            return new
+            return True
 
         return self._commit.submit(work)
+
+
+def _is_same(one: StoredObject, other: StoredObject) -> bool:
+    """Whether a key (or a version of it) has what it had, whatever was said of that since."""
+
+    def identity(found: StoredObject) -> tuple[object, ...]:
+        return found.rank, found.modified, found.etag, found.segments, found.body, found.attributes.owner, found.marker
+
+    return identity(one) == identity(other)
 
 
 def _in(connection: sqlite3.Connection, bucket: Bucket, key: bytes) -> StoredObject | None:
