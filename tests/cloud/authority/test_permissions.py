@@ -142,6 +142,24 @@ def test_groups_give_what_they_have_to_their_members(owner, ada):
     assert refusal(ec2.describe_vpcs)[0] == DENIED
 
 
+def test_who_hands_out_rights_below_a_boundary_takes_none_away(owner, ada):
+    """A delegated administrator's policy, as in AWS's guide: conditions look at the boundary that a user has."""
+    boundary = ada.iam.create_policy(PolicyName="most", PolicyDocument=document(allow("ec2:*")))["Policy"]["Arn"]
+    below = {"StringEquals": {"iam:PermissionsBoundary": boundary}}
+    handing = ["iam:CreateUser", "iam:PutUserPolicy", "iam:DeleteUserPermissionsBoundary"]
+    ada.may(allow(handing, Condition=below), deny("iam:DeleteUserPermissionsBoundary", Condition=below))
+    mine = ada.client("iam")
+    own = {"PolicyName": "own", "PolicyDocument": document(allow("*"))}
+    assert refusal(mine.create_user, UserName="bob")[0] == "AccessDenied"
+    mine.create_user(UserName="bob", PermissionsBoundary=boundary)
+    mine.put_user_policy(UserName="bob", **own)
+    ada.iam.create_user(UserName="eve")
+    for name in ("eve", "ada", "nobody"):
+        assert refusal(mine.put_user_policy, UserName=name, **own)[0] == "AccessDenied"
+    code, message = refusal(mine.delete_user_permissions_boundary, UserName="bob")
+    assert (code, "with an explicit deny" in message) == ("AccessDenied", True)
+
+
 def test_a_boundary_bounds_and_gives_nothing(owner, ada):
     policy = ada.iam.create_policy(PolicyName="bound", PolicyDocument=document(allow("ec2:DescribeVpcs")))["Policy"]
     ada.may(allow("ec2:*"))

@@ -13,9 +13,9 @@ from sqlalchemy import select
 from celaje.cloud.authority.facts import requested_tags
 from celaje.cloud.authority.identities import identity_tags
 from celaje.cloud.aws.action import Call
-from celaje.cloud.aws.question import Fact, Question
+from celaje.cloud.aws.question import Fact, Question, Values
 from celaje.cloud.state.accounts import AccessKey
-from celaje.cloud.state.roles import Group, Identity, InstanceProfile, Role, User
+from celaje.cloud.state.roles import Boundary, Group, Identity, InstanceProfile, Role, User
 
 # In the order in which a request that names several is asked for one: a member is added to a group.
 _ENTITIES: dict[str, tuple[str, type[Identity]]] = {
@@ -120,5 +120,12 @@ def _question(
         path = str(members.get("Path") or "/")
         return Question(action, f"arn:aws:iam::{call.account}:{word}{path}{name}", facts)
     arn = f"arn:aws:iam::{found.account}:{word}{found.path}{found.name}"
-    return Question(action, arn, facts, partial(identity_tags, call.session, found.id))
+    # The boundary that a request gives, else the one that the user or role has.
+    known: dict[str, Fact] = {"iam:permissionsboundary": partial(_boundary, call, found.id), **facts}
+    return Question(action, arn, known, partial(identity_tags, call.session, found.id))
+
+
+def _boundary(call: Call, holder: str) -> Values:
+    bounded = call.session.get(Boundary, holder)
+    return None if bounded is None else (bounded.arn,)
 
