@@ -157,3 +157,25 @@ def test_a_simulation_is_as_large_as_it_can_be_carried_out(owner):
     assert simulated(1, 100, 1000) == ""
     assert simulated(1, 4000, 1000) == "InvalidInput"
     assert simulated(3, 4000, 1) == "InvalidInput"
+
+
+def test_what_is_kept_of_a_bucket_in_memory_is_bounded(owner, bucket):
+    s3 = owner.client("s3")
+    rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": [f"https://{number}.example"]} for number in range(100)]
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+    rules[0]["AllowedOrigins"] = [f"https://{number}.example" for number in range(6000)]
+    assert refusal(s3.put_bucket_cors, Bucket=bucket, CORSConfiguration={"CORSRules": rules})[0] == "InvalidRequest"
+    for place in ({"Prefix": "p" * 1025}, {"Filter": {"Prefix": "p" * 1025}}):
+        rule = {"ID": "x", "Status": "Enabled", "Expiration": {"Days": 1}, **place}
+        lifecycle = {"Rules": [rule]}
+        assert (
+            refusal(s3.put_bucket_lifecycle_configuration, Bucket=bucket, LifecycleConfiguration=lifecycle)[0]
+            == "InvalidRequest"
+        )
+    grantee = {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}
+    listed = [{"Grantee": grantee, "Permission": "READ"}] * 20_000
+    s3.put_bucket_ownership_controls(
+        Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+    )
+    policy = {"Grants": listed, "Owner": {"ID": "x"}}
+    assert refusal(s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy=policy)[0] == "MalformedACLError"

@@ -58,7 +58,6 @@ _IAM_PATHS = (
     "report/",
     "access-report/",
 )
-_DEEPEST = 40
 # What is known of a request to S3. A denial under a condition that nothing is known of would never hold.
 _S3_KEYS = (
     "delimiter", "locationconstraint", "max-keys", "prefix", "requestobjecttagkeys", "resourceaccount", "tlsversion",

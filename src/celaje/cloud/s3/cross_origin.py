@@ -9,7 +9,8 @@ requests that prove nothing (`celaje up --auth open`) are refused to every page,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE")
 _MOST_RULES = 100
 _LONGEST_ID = 255
+_LONGEST = 64 << 10  # characters of a configuration, which is kept in memory
 _VARY = ("Vary", "Origin, Access-Control-Request-Headers, Access-Control-Request-Method")
 
 Headers = list[tuple[str, str]]
@@ -49,7 +51,10 @@ class CorsActions:
                 "The XML you provided was not well-formed or did not validate against our published schema: a CORS"
                 f" configuration has 1 to {_MOST_RULES} rules",
             )
-        self._store.buckets.set(bucket, cors=tuple(_rule(each) for each in given)).result()
+        rules = tuple(_rule(each) for each in given)
+        if sum(map(len, itertools.chain.from_iterable(map(_texts, rules)))) > _LONGEST:
+            raise invalid_request(f"A CORS configuration has at most {_LONGEST} characters")
+        self._store.buckets.set(bucket, cors=rules).result()
         return {}
 
     def get_bucket_cors(self, call: Call, request: s3.GetBucketCorsRequestTypeDef) -> Answer:
@@ -187,6 +192,10 @@ def _rule(given: s3.CORSRuleTypeDef | s3.CORSRuleOutputTypeDef) -> CorsRule:
         max_age=given.get("MaxAgeSeconds"),
         identifier=given.get("ID"),
     )
+
+
+def _texts(rule: CorsRule) -> Iterator[str]:
+    return itertools.chain(rule.origins, rule.methods, rule.headers, rule.exposed, (rule.identifier or "",))
 
 
 def _forbidden(reason: str, method: str, kind: str) -> AwsError:

@@ -111,6 +111,12 @@ def requested(call: Call, request: Mapping[str, object], owner: str, bucket_owne
         raise AwsError("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
     if name is not None:
         return canned(str(name), owner, bucket_owner)
+    whole = request.get("AccessControlPolicy")
+    given = whole.get("Grants") if isinstance(whole, Mapping) and not headers else None
+    members = given if isinstance(given, list) else []
+    # Before each of them is looked up.
+    if len(members) + sum(text.count(",") + 1 for _, text in headers) > MOST_GRANTS:
+        raise AwsError("MalformedACLError", f"An access control list has at most {MOST_GRANTS} grants")
     found: list[Grant] = []
     for member, text in headers:
         for each in text.split(","):
@@ -118,15 +124,9 @@ def requested(call: Call, request: Mapping[str, object], owner: str, bucket_owne
             if match is None:
                 raise invalid_argument(member, text[:200], "Argument format not recognized")
             found.append(_grant(call, match[1], match[2], _HEADERS[member]))
-    whole = request.get("AccessControlPolicy")
-    if isinstance(whole, Mapping) and not headers:
-        given = whole.get("Grants")
-        for one in given if isinstance(given, list) else ():
-            found.append(_member(call, one))
-    elif not headers:
+    if not headers and not isinstance(whole, Mapping):
         return None
-    if len(found) > MOST_GRANTS:
-        raise AwsError("MalformedACLError", f"An access control list has at most {MOST_GRANTS} grants")
+    found += [_member(call, one) for one in members]
     return tuple(dict.fromkeys(found))
 
 

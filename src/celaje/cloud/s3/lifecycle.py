@@ -17,7 +17,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import bucket_of, moment
 from celaje.cloud.s3.expiry import DAY
-from celaje.cloud.s3.names import of_header
+from celaje.cloud.s3.names import LONGEST_KEY, of_header
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.records import LifecycleFilter, LifecycleRule
 from celaje.cloud.s3.store.refusals import invalid_request
@@ -154,7 +154,7 @@ def _filter(given: Mapping[str, object]) -> LifecycleFilter:
     if (found is None) == (given.get("Prefix") is None):
         raise _malformed("a rule has either a Filter or a Prefix")
     if found is None:
-        return LifecycleFilter("Prefix", str(given["Prefix"]))
+        return LifecycleFilter("Prefix", _text(given))
     named = [member for member in _MATCHERS if found.get(member) is not None]
     if len(named) > 1:
         raise _malformed("a Filter has one of Prefix, Tag, ObjectSizeGreaterThan, ObjectSizeLessThan and And")
@@ -178,6 +178,8 @@ def _checked(wanted: LifecycleFilter) -> LifecycleFilter:
 
 def _text(members: Mapping[str, object]) -> str | None:
     prefix = members.get("Prefix")
+    if prefix is not None and len(str(prefix).encode()) > LONGEST_KEY:
+        raise invalid_request(f"The maximum size of a prefix is {LONGEST_KEY}")
     return None if prefix is None else str(prefix)
 
 
