@@ -179,3 +179,13 @@ def test_what_is_kept_of_a_bucket_in_memory_is_bounded(owner, bucket):
     )
     policy = {"Grants": listed, "Owner": {"ID": "x"}}
     assert refusal(s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy=policy)[0] == "MalformedACLError"
+
+
+@pytest.mark.parametrize("tag", ["a=%01", "%00=b", "a=b%0Ac", "a%26b=c", "a=%F0%9F%98%80"])
+def test_no_tag_makes_an_answer_that_nobody_can_read(owner, bucket, tag):
+    s3 = owner.client("s3")
+    assert refusal(s3.put_object, Bucket=bucket, Key="tagged", Body=b"", Tagging=tag)[0] == "InvalidTag"
+    s3.put_object(Bucket=bucket, Key="tagged", Body=b"", Tagging="%C3%A9t%C3%A9+1=a.b:c/d=e%2Bf-g@h_%E7%8C%AB")
+    assert s3.get_object_tagging(Bucket=bucket, Key="tagged")["TagSet"] == [
+        {"Key": "été 1", "Value": "a.b:c/d=e+f-g@h_猫"}
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -29,13 +30,18 @@ def checked(tags: Iterable[tuple[str, str]], most: int) -> Tags:
     if len({key for key, _ in result}) < len(result):
         raise AwsError("InvalidTag", "Cannot provide multiple Tags with the same key")
     for key, value in result:
-        if not 0 < len(key) <= _LONGEST_KEY:
+        if not 0 < len(key) <= _LONGEST_KEY or not _is_text(key):
             raise AwsError("InvalidTag", "The TagKey you have provided is invalid", 400, {"TagKey": key[:200]})
-        if len(value) > _LONGEST_VALUE:
+        if len(value) > _LONGEST_VALUE or not _is_text(value):
             raise AwsError("InvalidTag", "The TagValue you have provided is invalid", 400, {"TagKey": key})
         if key.lower().startswith("aws:"):
             raise AwsError("InvalidTag", "System tags cannot be added/updated by requester", 400, {"TagKey": key})
     return result
+
+
+def _is_text(text: str) -> bool:
+    """Letters, numbers and separators of any script, and some others. What XML cannot carry is not among them."""
+    return all(each.isalnum() or each in "_.:/=+-@" or unicodedata.category(each) == "Zs" for each in text)
 
 
 def of_header(text: str | None) -> Tags:
