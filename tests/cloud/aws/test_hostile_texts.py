@@ -189,3 +189,11 @@ def test_no_tag_makes_an_answer_that_nobody_can_read(owner, bucket, tag):
     assert s3.get_object_tagging(Bucket=bucket, Key="tagged")["TagSet"] == [
         {"Key": "été 1", "Value": "a.b:c/d=e+f-g@h_猫"}
     ]
+
+
+def test_a_filter_is_no_longer_than_what_it_looks_at(owner):
+    ec2 = owner.client("ec2")
+    for value in ("*" + "a" * 1024, "?" * 1_000_000):
+        asked = [{"Name": "instance-type", "Values": ["t3.nano", value]}]
+        assert refusal(ec2.describe_instance_types, Filters=asked)[0] == "InvalidParameterValue"
+    assert ec2.describe_instance_types(Filters=[{"Name": "instance-type", "Values": ["*" * 1000 + "3.nano"]}])

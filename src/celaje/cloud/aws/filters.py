@@ -28,6 +28,7 @@ from celaje.cloud.aws.scalars import write_iso
 Item = TypeVar("Item")
 Fact = str | int | float | bool | datetime.datetime | None
 VALUES = 200  # of all filters of one request, as at AWS
+LONGEST_VALUE = 1024  # characters: each is held against each item; nothing that filters look at is longer
 
 
 class Filters(Generic[Item]):
@@ -55,12 +56,14 @@ class Filters(Generic[Item]):
         not have, FilterLimitExceeded for more than 200 values."""
         if not filters:
             return lambda item: True
-        tests = [self._test(given) for given in filters]
         if sum(len(_values(given)) for given in filters) > VALUES:
             raise AwsError(
                 "FilterLimitExceeded",
                 f"The maximum number of filter values specified on a single call is {VALUES}",
             )
+        if any(len(value) > LONGEST_VALUE for given in filters for value in _values(given)):
+            raise AwsError("InvalidParameterValue", f"A filter value has at most {LONGEST_VALUE} characters")
+        tests = [self._test(given) for given in filters]
         return lambda item: all(test(item) for test in tests)
 
     def wanted(self, filters: Sequence[Mapping[str, object]] | None, name: str) -> list[str] | None:
