@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     have `cpu_overcommit` vCPUs for each CPU of the host: those that idle cost nothing.
 
     `lifecycle_day_seconds` is how long a day is in the lifecycle rules of S3's buckets: less, and one can watch.
+    `encrypt_new_buckets`: what is put into S3's buckets made from then on is encrypted at rest unasked, as AWS has it.
     """
 
     regions: dict[str, tuple[str, ...]] = msgspec.field(
@@ -38,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_overcommit: float = 1.0
     cpu_overcommit: float = 64.0
     lifecycle_day_seconds: float = 86_400.0
+    encrypt_new_buckets: bool = False
 
 
 def cloud_directory() -> Path:

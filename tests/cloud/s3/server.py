@@ -46,7 +46,7 @@ class Keys:
 class Served:
     """A store at `home`, served while the block runs; `store` instead of the usual one there."""
 
-    def __init__(self, home: Path, store: ObjectStore | None = None) -> None:
+    def __init__(self, home: Path, store: ObjectStore | None = None, settings: Settings | None = None) -> None:
         self.home = home
         self.store = store or home_store(home)
         self._database = Database(home / "cloud" / "state.sqlite3")
@@ -58,7 +58,11 @@ class Served:
                     session.add(Account(id=number, name=number, created=now))
         dispatcher = Dispatcher(self._database, lambda controller: None, PolicyAuthority(self._database))
         gateway = Gateway(
-            Registry([s3_actions(self.store)]), dispatcher, Keys(), Settings(), cross_origin=BucketCors(self.store)
+            Registry([s3_actions(self.store)]),
+            dispatcher,
+            Keys(),
+            settings or Settings(),
+            cross_origin=BucketCors(self.store),
         )
         listener = bound("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from celaje.cloud.s3.store.receive import LARGEST_ROW
+from celaje.cloud.settings import Settings
 from tests.cloud.s3.conftest import client_of
 from tests.cloud.s3.refusals import refused
 from tests.cloud.s3.server import Served
@@ -317,3 +318,18 @@ def test_keys_of_others_are_refused_by_name(client: S3Client, bucket: str) -> No
     with refused("ServerSideEncryptionConfigurationNotFoundError"):
         client.get_bucket_encryption(Bucket=bucket)
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
+
+
+def test_a_cloud_may_encrypt_what_is_put_into_new_buckets_unasked(tmp_path: Path) -> None:
+    with Served(tmp_path, settings=Settings(encrypt_new_buckets=True)) as served:
+        client = client_of(served.endpoint)
+        client.create_bucket(Bucket="a-bucket")
+        assert client.get_bucket_encryption(Bucket="a-bucket")["ServerSideEncryptionConfiguration"] == BY_DEFAULT
+        body = text(100_000)
+        assert client.put_object(Bucket="a-bucket", Key="key", Body=body)["ServerSideEncryption"] == "AES256"
+        assert not on_disk(tmp_path, body)
+        with refused("InvalidRequest", 400):  # what nobody asked for is no change
+            client.copy_object(Bucket="a-bucket", Key="key", CopySource="a-bucket/key")
+        client.delete_bucket_encryption(Bucket="a-bucket")
+        assert client.get_bucket_encryption(Bucket="a-bucket")["ServerSideEncryptionConfiguration"] == BY_DEFAULT
+        client.close()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import bucket_of, moment, owner_of, refuse_unimplemented, require_of_account
 from celaje.cloud.s3.attributes import refuse_other_features
+from celaje.cloud.s3.encryption import first_encryption
 from celaje.cloud.s3.names import is_bucket_name
 from celaje.cloud.s3.public_access import first_settings
 from celaje.cloud.s3.store.object_store import ObjectStore
@@ -43,7 +46,7 @@ class BucketActions:
         if len(self._store.buckets.of(call.account)) >= MOST_BUCKETS:
             raise AwsError("TooManyBuckets", "You have attempted to create more buckets than allowed")
         try:
-            settings = first_settings(call, request)
+            settings = msgspec.structs.replace(first_settings(call, request), encryption=first_encryption(call))
             # Serially with whatever closes the account: it sees this bucket, or this sees that it is closed.
             with call.writing():
                 self._store.buckets.create(name, call.account, region, given, settings).result()

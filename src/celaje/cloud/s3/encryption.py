@@ -3,7 +3,8 @@
 Here it is SSE-S3 (`AES256`, keys that the store manages, `store/encryption.py`). Keys of KMS and of customers are
 refused by name. S3 encrypts whatever it is given since January 2023; here an object is encrypted if its client asks for
 it or its bucket has a configuration, and only of such an object an answer says so. GetBucketEncryption of a bucket that
-was never given one is answered as S3 answered it until then.
+was never given one is answered as S3 answered it until then. With `encrypt_new_buckets` in the cloud's settings each
+new bucket has one, as at S3.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def wanted_encryption(bucket: Bucket, request: Mapping[str, object]) -> str:
     if asked != AES_256:
         raise invalid_argument(HEADER, str(asked)[:100], "The encryption method specified is not supported")
     return AES_256
+
+
+def first_encryption(call: Call) -> BucketEncryption | None:
+    """What a bucket has whose owner has said nothing."""
+    return BucketEncryption(unasked=True) if call.settings.encrypt_new_buckets else None
 
 
 def answered_encryption(attributes: Attributes) -> dict[str, str]:
@@ -119,5 +125,5 @@ class EncryptionActions:
 
     def delete_bucket_encryption(self, call: Call, request: s3.DeleteBucketEncryptionRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
-        self._store.buckets.set(bucket, encryption=None).result()
+        self._store.buckets.set(bucket, encryption=first_encryption(call)).result()
         return {}

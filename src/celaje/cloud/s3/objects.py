@@ -100,7 +100,8 @@ class ObjectActions:
             named = "?versionId=" in str(request["CopySource"])
             to_itself = (source.number, found.key) == (bucket.number, key) and not named
             # S3 takes any of these for a change, the storage class that the object has as well.
-            changes = bool(bucket.settings.encryption) or any(
+            by_default = bucket.settings.encryption
+            changes = (by_default is not None and not by_default.unasked) or any(
                 request.get(member) is not None
                 for member in ("StorageClass", "ServerSideEncryption", "WebsiteRedirectLocation")
             )

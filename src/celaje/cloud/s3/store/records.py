@@ -66,11 +66,13 @@ class LifecycleRule(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class BucketEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
     """How new objects of a bucket are encrypted whose client says nothing. `bucket_key` is kept as it was given: it
-    saves requests to KMS, of which there are none. `blocked`: kinds of encryption that the bucket takes no more."""
+    saves requests to KMS, of which there are none. `blocked`: kinds of encryption that the bucket takes no more.
+    `unasked`: its owner did not ask for it, the cloud's settings did."""
 
     algorithm: str = "AES256"
     bucket_key: bool | None = None
     blocked: tuple[str, ...] = ()
+    unasked: bool = False
 
 
 class BucketSettings(msgspec.Struct, frozen=True, omit_defaults=True):
