@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from celaje.cloud.s3.store.receive import LARGEST_ROW
 from celaje.cloud.settings import Settings
@@ -186,6 +187,21 @@ def test_the_parts_of_an_encrypted_upload_are_encrypted_and_copied_parts_too(hom
         client.close()
 
 
+def test_how_an_object_is_encrypted_is_told_and_not_asked(served: Served, bucket: str) -> None:
+    client = client_of(served.endpoint)
+    client.put_object(Bucket=bucket, Key="key", Body=b"text", ServerSideEncryption="AES256")
+
+    def ask(params: dict[str, dict[str, str]], **_: object) -> None:
+        params["headers"]["x-amz-server-side-encryption"] = "AES256"
+
+    client.meta.events.register("before-call.s3", ask)
+    with refused("InvalidArgument", 400):
+        client.get_object(Bucket=bucket, Key="key")
+    with refused("400", 400):
+        client.head_object(Bucket=bucket, Key="key")
+    client.close()
+
+
 def test_each_version_is_kept_as_it_was_put(client: S3Client, bucket: str) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     bodies = [text(size, size) for size in (10, 100_000, 20, 200_000)]
@@ -299,9 +315,6 @@ def test_keys_of_others_are_refused_by_name(client: S3Client, bucket: str) -> No
         client.create_multipart_upload(Bucket=bucket, Key="key", ServerSideEncryption="aws:kms:dsse")
     with refused("InvalidArgument", 400):
         client.put_object(Bucket=bucket, Key="key", Body=b"", ServerSideEncryption="AES256", SSEKMSKeyId="a-key")
-    with refused("NotImplemented", 501):
-        key = os.urandom(32)
-        client.put_object(Bucket=bucket, Key="key", Body=b"", SSECustomerAlgorithm="AES256", SSECustomerKey=key)  # type: ignore[arg-type]
     rules: list[tuple[str, dict[str, object]]] = [
         ("NotImplemented", {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}),
         ("MalformedXML", {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES512"}}),
@@ -333,3 +346,93 @@ def test_a_cloud_may_encrypt_what_is_put_into_new_buckets_unasked(tmp_path: Path
         client.delete_bucket_encryption(Bucket="a-bucket")
         assert client.get_bucket_encryption(Bucket="a-bucket")["ServerSideEncryptionConfiguration"] == BY_DEFAULT
         client.close()
+
+
+KEY, OTHER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}, bytes(32)
+SOURCE = {f"CopySource{name}": value for name, value in KEY.items()}
+
+
+def test_what_a_client_has_the_key_of_is_read_with_that_key_alone(home: Path) -> None:
+    with Served(home) as served:
+        client = client_of(served.endpoint)
+        client.create_bucket(Bucket="a-bucket")
+        for number, size in enumerate(SIZES):
+            body, names = text(size, number), {"Bucket": "a-bucket", "Key": str(number)}
+            put = client.put_object(**names, Body=body, **KEY)  # type: ignore[arg-type]
+            assert (put["SSECustomerAlgorithm"], "ServerSideEncryption" in put) == ("AES256", False)
+            got = client.get_object(**names, **KEY)  # type: ignore[arg-type]
+            assert (got["Body"].read(), got["SSECustomerKeyMD5"]) == (body, put["SSECustomerKeyMD5"])
+            assert client.head_object(**names, **KEY)["ContentLength"] == size  # type: ignore[arg-type]
+            for ask in (client.get_object, client.head_object):
+                code = "InvalidRequest" if ask == client.get_object else "400"
+                with refused(code, 400):
+                    ask(**names)  # type: ignore[operator]  # methods of two types
+                code = "AccessDenied" if ask == client.get_object else "403"
+                with refused(code, 403):
+                    ask(**names, SSECustomerAlgorithm="AES256", SSECustomerKey=OTHER)  # type: ignore[operator]
+            assert not on_disk(home, body)
+        assert not key_file(home).exists()  # the store needs none of its own
+        client.put_object(Bucket="a-bucket", Key="plain", Body=b"plain")
+        with refused("InvalidRequest", 400):
+            client.get_object(Bucket="a-bucket", Key="plain", **KEY)  # type: ignore[arg-type]
+        client.close()
+    files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    for secret in (bytes(range(32)), base64.b64encode(bytes(range(32))), bytes(range(32)).hex().encode()):
+        assert not any(secret in content for content in files)
+    with Served(home) as served:
+        client = client_of(served.endpoint)
+        span = {"Bucket": "a-bucket", "Key": str(len(SIZES) - 1), "Range": "bytes=100001-200000"}
+        assert client.get_object(**span, **KEY)["Body"].read() == text(SIZES[-1], len(SIZES) - 1)[100001:200001]  # type: ignore[arg-type]
+        client.close()
+
+
+def test_copies_and_parts_have_the_keys_that_their_requests_say(client: S3Client, bucket: str) -> None:
+    first, last = text(5 * MEBIBYTE, 1), text(99, 2)
+    client.put_object(Bucket=bucket, Key="source", Body=first, **KEY)  # type: ignore[arg-type]
+    source = {"Bucket": bucket, "Key": "source"}
+    with refused("InvalidRequest", 400):
+        client.copy_object(Bucket=bucket, Key="copy", CopySource=source)  # type: ignore[arg-type]
+    copied = client.copy_object(Bucket=bucket, Key="copy", CopySource=source, ServerSideEncryption="AES256", **SOURCE)  # type: ignore[arg-type]
+    assert copied["ServerSideEncryption"] == "AES256"
+    assert client.get_object(Bucket=bucket, Key="copy")["Body"].read() == first
+    upload = client.create_multipart_upload(Bucket=bucket, Key="key", **KEY)  # type: ignore[arg-type]
+    names = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
+    for more in ({}, {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": OTHER}):
+        with refused("InvalidRequest", 400):
+            client.upload_part(**names, PartNumber=1, Body=b"x", **more)  # type: ignore[arg-type]
+    one = client.upload_part_copy(**names, PartNumber=1, CopySource=source, **KEY, **SOURCE)["CopyPartResult"]  # type: ignore[arg-type]
+    two = client.upload_part(**names, PartNumber=2, Body=last, **KEY)  # type: ignore[arg-type]
+    whole = {"Parts": [{"PartNumber": 1, "ETag": one["ETag"]}, {"PartNumber": 2, "ETag": two["ETag"]}]}
+    wrong = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": OTHER}
+    with refused("InvalidRequest", 400):
+        client.complete_multipart_upload(**names, MultipartUpload=whole, **wrong)  # type: ignore[arg-type]
+    client.complete_multipart_upload(**names, MultipartUpload=whole, **KEY)  # type: ignore[arg-type]
+    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last  # type: ignore[arg-type]
+    with refused("AccessDenied", 403):
+        client.get_object(Bucket=bucket, Key="key", SSECustomerAlgorithm="AES256", SSECustomerKey=OTHER)
+    itself = client.copy_object(Bucket=bucket, Key="key", CopySource=f"{bucket}/key", **KEY, **SOURCE)  # type: ignore[arg-type]
+    assert itself["SSECustomerAlgorithm"] == "AES256"
+    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last  # type: ignore[arg-type]
+
+
+def test_keys_that_cannot_be_are_refused_and_so_are_all_where_a_bucket_takes_none(
+    client: S3Client, bucket: str
+) -> None:
+    encoded, md5 = (base64.b64encode(each).decode() for each in (bytes(range(32)), hashlib.md5(bytes(32)).digest()))
+    for given in (
+        {"SSECustomerAlgorithm": "AES128", "SSECustomerKey": bytes(32)},
+        {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(31)},
+        {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": encoded, "SSECustomerKeyMD5": md5},
+        {"SSECustomerAlgorithm": "AES256"},
+        {**KEY, "ServerSideEncryption": "AES256"},
+    ):
+        with pytest.raises(ClientError) as caught:
+            client.put_object(Bucket=bucket, Key="key", Body=b"", **given)  # type: ignore[arg-type]
+        assert caught.value.response["Error"]["Code"] in ("InvalidArgument", "InvalidEncryptionAlgorithmError")
+        assert "AQIDBAUG" not in str(caught.value.response)  # no answer repeats a key
+    rule = {**BY_DEFAULT["Rules"][0], "BlockedEncryptionTypes": {"EncryptionType": ["SSE-C"]}}
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
+    assert client.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"] == [rule]
+    with refused("AccessDenied", 403):
+        client.put_object(Bucket=bucket, Key="key", Body=b"", **KEY)  # type: ignore[arg-type]
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)

@@ -20,7 +20,8 @@ _Check = Callable[[Any, str, list[Violation]], None]
 # InvalidStorageClass, …), which only the action can give. AWS has no processors of riscv64.
 OPEN_ENUMERATIONS = frozenset(
     "InstanceType ResourceType VolumeType StorageClass BucketLocationConstraint ObjectStorageClass MetadataDirective "
-    "TaggingDirective EncodingType ChecksumAlgorithm AccountAttributeName ArchitectureValues".split()
+    "TaggingDirective EncodingType ChecksumAlgorithm AccountAttributeName ArchitectureValues "
+    "ServerSideEncryption".split()
 )
 # Texts that S3 decodes before it looks at them: `bucket%2Fkey` names a key as well, which only the action sees.
 _ENCODED = frozenset(["CopySource", "RenameSource"])

@@ -33,8 +33,6 @@ _KEPT = (
 _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
 _UNIMPLEMENTED = (
-    "SSECustomerAlgorithm",
-    "SSECustomerKey",
     "SSEKMSEncryptionContext",
     "ObjectLockMode",
     "ObjectLockRetainUntilDate",
@@ -42,14 +40,12 @@ _UNIMPLEMENTED = (
     "ObjectLockEventHold",
     "ObjectLockEventHoldDurationDays",
     "ObjectLockEventHoldDurationYears",
-    "CopySourceSSECustomerAlgorithm",
-    "CopySourceSSECustomerKey",
     "WriteOffsetBytes",
 )
 
 
 def refuse_other_features(request: Mapping[str, object]) -> None:
-    """NotImplemented for encryption with keys of others, and for locks."""
+    """NotImplemented for encryption with keys of KMS, and for locks."""
     refuse_unimplemented(request, _UNIMPLEMENTED)
     if request.get("BucketKeyEnabled"):  # a key of KMS
         refuse_unimplemented(request, ("BucketKeyEnabled",))
@@ -166,7 +162,7 @@ def described(
         "ContentRange": span.header,
         "VersionId": answered_version(bucket, found),
         "Expiration": expiration_told(bucket, found, calendar) if request.get("VersionId") is None else None,
-        **answered_encryption(attributes),
+        **answered_encryption(attributes, request),
     }
     if attributes.storage_class != "STANDARD":
         answer["StorageClass"] = attributes.storage_class

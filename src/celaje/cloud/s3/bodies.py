@@ -11,6 +11,7 @@ from celaje.cloud.aws.streams import FileRange, FileRanges, Pieces, RequestBody,
 from celaje.cloud.s3.attributes import default_algorithm
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, Algorithm
+from celaje.cloud.s3.store.encryption import NONE, Encryption
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.objects import Opened
 from celaje.cloud.s3.store.receive import ROOM, Received
@@ -51,7 +52,7 @@ def receive(
     algorithm: Algorithm | None,
     *,
     part: bool = False,
-    encryption: str = "",
+    encryption: Encryption = NONE,
 ) -> Received:
     """Take a body in, with a checksum: of `algorithm`, else of the one that the client sent, else the usual one. What
     the client promised of it is verified before this returns. `encryption`: how it is kept. AwsError; KeyUnusable."""
@@ -79,9 +80,9 @@ def claimed_algorithm(body: RequestBody) -> Algorithm | None:
 
 def answer_body(opened: Opened, span: Span) -> ResponseBody:
     """The bytes of a span, and the object is closed when they are sent. OSError; KeyUnusable."""
-    if opened.body is not None:
+    if (body := opened.body) is not None:
         opened.close()
-        return opened.body[span.start : span.start + span.length]
+        return body[span.start : span.start + span.length]
     if opened.encrypted:
         return _Decrypted(opened, span)
     pieces = list(opened.pieces(span.start, span.length))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import conditions
@@ -23,7 +21,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, claimed_algorithm, receive, request_body
 from celaje.cloud.s3.conditions import plain_etag, quoted
-from celaje.cloud.s3.encryption import answered_encryption, wanted_encryption
+from celaje.cloud.s3.encryption import answered_encryption, client_key_of, encrypted_so, of_part, wanted_encryption
 from celaje.cloud.s3.expiry import abortion_told, calendar_of, expiration_told
 from celaje.cloud.s3.grants import initiator_of
 from celaje.cloud.s3.names import key_of
@@ -55,7 +53,7 @@ class MultipartActions:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
         attributes = owned(call, bucket, attributes_of(request), request)
-        attributes = msgspec.structs.replace(attributes, encryption=wanted_encryption(bucket, request))
+        attributes = encrypted_so(attributes, wanted_encryption(bucket, request))
         declared = declared_algorithm(request)
         kind = request.get("ChecksumType")
         if kind is not None and declared is None:
@@ -71,7 +69,7 @@ class MultipartActions:
             "Key": request["Key"],
             "UploadId": upload.identifier,
             **abortion_told(bucket, upload, calendar_of(call)),
-            **answered_encryption(attributes),
+            **answered_encryption(attributes, request),
             **declared_checksum(plan),
         }
 
@@ -82,13 +80,14 @@ class MultipartActions:
         upload = self._upload(bucket, request)
         body = request_body(request.get("Body", b""))
         _check_algorithm(upload, declared_algorithm(request) or claimed_algorithm(body))
-        kept = upload.plan.attributes
+        encryption = of_part(upload, request)
         algorithm = ALGORITHMS[upload.plan.algorithm]
-        received = receive(self._store, body, algorithm, part=True, encryption=kept.encryption)
+        received = receive(self._store, body, algorithm, part=True, encryption=encryption)
         self._store.uploads.put_part(upload, number, received).result()
         sent = {ALGORITHMS[name].member: value for name, value in body.claimed.items() if name in ALGORITHMS}
+        encrypted = answered_encryption(upload.plan.attributes, request)
         own = answered_checksum(received.checksum, kind=False) if upload.plan.declared else {}
-        return {"ETag": quoted(received.md5.hex()), **answered_encryption(kept), **sent, **own}
+        return {"ETag": quoted(received.md5.hex()), **encrypted, **sent, **own}
 
     def upload_part_copy(self, call: Call, request: s3.UploadPartCopyRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
@@ -96,7 +95,7 @@ class MultipartActions:
         number = _checked_number(request["PartNumber"])
         upload = self._upload(bucket, request)
         algorithm = ALGORITHMS[upload.plan.algorithm]
-        encryption = upload.plan.attributes.encryption
+        encryption = of_part(upload, request)
         with opened_source(self._store, call, request) as (_, opened):
             conditions.check_source(request, opened.object)
             source = opened.object.version
@@ -114,7 +113,7 @@ class MultipartActions:
         return {
             "CopyPartResult": {"ETag": quoted(part.etag), "LastModified": moment(part.modified), **checksum},
             "CopySourceVersionId": source or None,
-            **answered_encryption(upload.plan.attributes),
+            **answered_encryption(upload.plan.attributes, request),
         }
 
     def complete_multipart_upload(self, call: Call, request: s3.CompleteMultipartUploadRequestTypeDef) -> Answer:
@@ -135,6 +134,8 @@ class MultipartActions:
         identifier = request["UploadId"]
         try:
             upload = self._store.uploads.get(bucket, key, identifier)
+            if client_key_of(request) is not None:
+                of_part(upload, request)  # it is not needed, but if it is given it is the right one
             found = self._store.uploads.complete(
                 bucket,
                 upload,
@@ -155,7 +156,7 @@ class MultipartActions:
             "ETag": quoted(found.etag),
             "VersionId": found.version or None,
             "Expiration": expiration_told(bucket, found, calendar_of(call)),
-            **answered_encryption(found.attributes),
+            **answered_encryption(found.attributes, {}),  # it tells nothing of a client's key
             **answered_checksum(found.attributes.checksum),
         }
 

@@ -31,7 +31,7 @@ from celaje.cloud.s3.attributes import (
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
 from celaje.cloud.s3.conditions import quoted
-from celaje.cloud.s3.encryption import answered_encryption, wanted_encryption
+from celaje.cloud.s3.encryption import answered_encryption, key_for, wanted_encryption
 from celaje.cloud.s3.expiry import calendar_of, expiration_told
 from celaje.cloud.s3.grants import of_new_object
 from celaje.cloud.s3.names import copy_source, key_of
@@ -75,7 +75,7 @@ class ObjectActions:
             "ETag": quoted(received.md5.hex()),
             "VersionId": new.version or None,
             "Expiration": expiration_told(bucket, new, calendar_of(call)),
-            **answered_encryption(new.attributes),
+            **answered_encryption(new.attributes, request),
             **answered_checksum(received.checksum),
         }
 
@@ -103,7 +103,7 @@ class ObjectActions:
             by_default = bucket.settings.encryption
             changes = (by_default is not None and not by_default.unasked) or any(
                 request.get(member) is not None
-                for member in ("StorageClass", "ServerSideEncryption", "WebsiteRedirectLocation")
+                for member in ("StorageClass", "ServerSideEncryption", "SSECustomerKey", "WebsiteRedirectLocation")
             )
             attributes = _copied_attributes(request, found.attributes, to_itself=to_itself and not changes)
             attributes = owned(call, bucket, attributes, request)
@@ -121,7 +121,7 @@ class ObjectActions:
             "VersionId": new.version or None,
             "CopySourceVersionId": found.version or None,
             "Expiration": expiration_told(bucket, new, calendar_of(call)),
-            **answered_encryption(new.attributes),
+            **answered_encryption(new.attributes, request),
         }
 
     def _require_tags(
@@ -148,6 +148,7 @@ class ObjectActions:
     def get_object(self, call: Call, request: s3.GetObjectRequestTypeDef) -> Answer:
         bucket, opened = object_of(self._store, call, request, opened_object)
         try:
+            opened.client_key = key_for(opened.object.attributes, request)
             conditions.check_reading(request, opened.object)
             span = wanted_span(opened.object, request.get("Range"), request.get("PartNumber"))
             answer = described(bucket, opened.object, span, request, calendar_of(call))
@@ -158,6 +159,7 @@ class ObjectActions:
 
     def head_object(self, call: Call, request: s3.HeadObjectRequestTypeDef) -> Answer:
         bucket, found = object_of(self._store, call, request, found_object)
+        key_for(found.attributes, request)
         conditions.check_reading(request, found)
         span = wanted_span(found, request.get("Range"), request.get("PartNumber"))
         return described(bucket, found, span, request, calendar_of(call))
@@ -165,6 +167,7 @@ class ObjectActions:
     def get_object_attributes(self, call: Call, request: s3.GetObjectAttributesRequestTypeDef) -> Answer:
         bucket, found = object_of(self._store, call, request, found_object)
         attributes = found.attributes
+        key_for(attributes, request)
         wanted = request["ObjectAttributes"]
         answer: dict[str, object] = {
             "LastModified": moment(found.modified),
@@ -270,6 +273,7 @@ def opened_source(
             raise invalid_request(
                 "The source of a copy request may not specifically refer to a delete marker by version id."
             )
+        opened.client_key = key_for(opened.object.attributes, request, "CopySource")
         yield bucket, opened
 
 

@@ -81,6 +81,7 @@ _FACTS = {
     "ObjectOwnership": "s3:x-amz-object-ownership",
     "Prefix": "s3:prefix",
     "ServerSideEncryption": "s3:x-amz-server-side-encryption",
+    "SSECustomerAlgorithm": "s3:x-amz-server-side-encryption-customer-algorithm",
     "StorageClass": "s3:x-amz-storage-class",
     "VersionId": "s3:versionid",
 }

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from celaje.cloud.s3.store.checksums import ALGORITHMS
-from celaje.cloud.s3.store.encryption import AES_256
+from celaje.cloud.s3.store.encryption import AES_256, NONE, Encryption
 from celaje.cloud.s3.store.object_store import ObjectStore
 from celaje.cloud.s3.store.receive import LARGEST_ROW
 from celaje.cloud.s3.store.records import Attributes, Bucket, UploadPlan
@@ -37,8 +37,8 @@ def body(number: int) -> bytes:
     return b"%012d" % number + chance.randbytes(size)
 
 
-def encryption(number: int) -> str:
-    return AES_256 if number % 3 == 0 else ""
+def encryption(number: int) -> Encryption:
+    return Encryption(AES_256) if number % 3 == 0 else NONE
 
 
 def put(store: ObjectStore, bucket: Bucket, number: int) -> None:
@@ -47,7 +47,7 @@ def put(store: ObjectStore, bucket: Bucket, number: int) -> None:
         return
     content = body(number)
     if number % 7 == 0:
-        plan = UploadPlan(Attributes(encryption=encryption(number)), "CRC32", False)
+        plan = UploadPlan(Attributes(encryption=encryption(number).name), "CRC32", False)
         upload = store.uploads.begin(bucket, key(number), plan).result()
         receiver = store.receiver(ALGORITHMS["CRC32"], part=True, encryption=encryption(number))
         receiver.take(content)

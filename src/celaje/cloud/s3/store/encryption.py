@@ -1,29 +1,36 @@
-"""Encryption at rest with keys that the store manages: what S3 calls SSE-S3 and `AES256`.
+"""Encryption at rest: with keys that the store manages (what S3 calls SSE-S3 and `AES256`), or with a client's own
+(SSE-C).
 
 Each body, of an object or of a part, has a random data key of its own, which encrypts nothing else, so that its counter
 may begin at zero and a range is read from where it begins. The data key stands before the body, wrapped with the
 store's master key: a body needs no row to be read, may have a second name, and is a part of an object like any other.
 
     body     76 bytes of head, then as many bytes as the plain text has, AES-256 in counter mode (NIST SP 800-38A)
-    head      0  8   "CelajeE1"
-              8  8   the master key's id
+    head      0  8   "CelajeE1", or "CelajeC1" for a key of a client's
+              8  8   the master key's id; zeros
              16 12   nonce
-             28 48   data key and tag: AES-256-GCM (NIST SP 800-38D) under the master key, bytes 0 to 15 authenticated
+             28 48   data key and tag: AES-256-GCM (NIST SP 800-38D) under the master key, or the client's; bytes 0 to
+                     15 are authenticated
 
 The master key is a file, made at the first need: durable first, then known by a row of the database, then used. So a
 key that is gone or another one is noticed before anything is put or read with it, and a new one is never made in place
 of one that objects need. The tag tells a head that was altered. Bytes of a body are as those of any other: who can
 write to the store's files can alter them. What this keeps is that nobody reads bodies who has the files without the
 key: a copy of `contents` and `objects.sqlite3`, or a disk that was thrown away after the key was destroyed.
+
+A client's key is kept nowhere. An object has a salted HMAC of it, by which another key is told from the right one also
+where nothing is read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import os
 import re
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -40,11 +47,16 @@ from celaje.errors import HostError
 AES_256 = "AES256"
 """S3's name of it, in headers and in an object's attributes."""
 
+CUSTOMER = "SSE-C"
+"""In the attributes of an object that is encrypted with a key of its client's."""
+
 FILE_NAME = "master-key"
 HEAD = 76
 """Bytes before a body."""
 
 _MAGIC = b"CelajeE1"
+_OF_CLIENT = b"CelajeC1" + bytes(8)
+_SALT = 16
 _NONCE = 12
 _KEY = 32
 _UNWRAPPED = slice(0, 16)
@@ -60,11 +72,26 @@ class KeyUnusable(HostError):
     """The master key is lost, altered, another one, or not private; or a body's head is not what was written."""
 
 
-class BodyCipher:
-    """Encrypts one body, from its first byte to its last. `head` goes before it."""
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How a body is to be kept: `name` as an object's attributes have it, "" for as it is. `key`: the client's."""
 
-    def __init__(self, head: bytes, key: bytes) -> None:
+    name: str = ""
+    key: bytes | None = field(default=None, repr=False)
+
+
+NONE = Encryption()
+BY_STORE = Encryption(AES_256)
+
+
+class BodyCipher:
+    """Encrypts one body, from its first byte to its last. `head` goes before it. `check`: what knows a client's key
+    again (`is_key`)."""
+
+    def __init__(self, name: str, head: bytes, key: bytes, check: bytes = b"") -> None:
+        self.name = name
         self.head = head
+        self.check = check
         self._encryptor = _counter(key, 0).encryptor()
 
     def next(self, block: Block) -> bytes:
@@ -105,15 +132,22 @@ class MasterKey:
         self._key: bytes | None = None
         self._identity: tuple[int, int] | None = None
 
-    def cipher(self) -> BodyCipher:
+    def cipher(self, encryption: Encryption = BY_STORE) -> BodyCipher:
         """For a new body. Makes the master key if there never was one. KeyUnusable; OSError."""
-        master = self._for_writing()
+        if encryption.key is not None:
+            wrapping, known, check = encryption.key, _OF_CLIENT, check_of(encryption.key)
+        else:
+            wrapping, check = self._for_writing(), b""
+            known = _MAGIC + _id(wrapping)
         key, nonce = os.urandom(_KEY), os.urandom(_NONCE)
-        known = _MAGIC + _id(master)
-        return BodyCipher(known + nonce + AESGCM(master).encrypt(nonce, key, known), key)
+        return BodyCipher(encryption.name, known + nonce + AESGCM(wrapping).encrypt(nonce, key, known), key, check)
 
-    def body_key(self, head: bytes) -> BodyKey:
-        """Of the body after `head`. KeyUnusable."""
+    def body_key(self, head: bytes, client: bytes | None = None) -> BodyKey:
+        """Of the body after `head`; `client`: the key of its client's. KeyUnusable."""
+        if head.startswith(_OF_CLIENT):
+            if client is None:
+                raise KeyUnusable("an object is encrypted with its client's key (SSE-C), which nobody else has")
+            return self._unwrapped(head, client)
         master = self._known()
         if len(head) != HEAD or not head.startswith(_MAGIC):
             raise KeyUnusable("an encrypted body of the object store does not begin as it was written: it is damaged")
@@ -122,14 +156,17 @@ class MasterKey:
                 f"a body of the object store is encrypted with the master key {head[8:16].hex()}, and {self._path} is"
                 f" {_id(master).hex()}; put that key's file back from a copy"
             )
+        return self._unwrapped(head, master)
+
+    def _unwrapped(self, head: bytes, wrapping: bytes) -> BodyKey:
         try:
-            return BodyKey(AESGCM(master).decrypt(head[_NONCE_AT], head[_WRAPPED_AT], head[_UNWRAPPED]))
+            return BodyKey(AESGCM(wrapping).decrypt(head[_NONCE_AT], head[_WRAPPED_AT], head[_UNWRAPPED]))
         except InvalidTag:
             raise KeyUnusable("the key of an encrypted body of the object store was altered: it is damaged") from None
 
-    def plain(self, stored: bytes) -> bytes:
+    def plain(self, stored: bytes, client: bytes | None = None) -> bytes:
         """A body that is in one piece with its head. KeyUnusable."""
-        return self.body_key(stored[:HEAD]).next(memoryview(stored)[HEAD:])
+        return self.body_key(stored[:HEAD], client).next(memoryview(stored)[HEAD:])
 
     # --- the file ---
 
@@ -191,6 +228,17 @@ class MasterKey:
                     self._files.unlink(self._path.with_name(name))
         text = f"celaje-s3-master-key 1 {_id(key).hex()} {key.hex()}\n"
         publish(self._files, self._path, [text.encode()])
+
+
+def check_of(key: bytes) -> bytes:
+    """What knows a client's key again, and from which nobody finds it: a salt, and the HMAC-SHA-256 of it."""
+    salt = os.urandom(_SALT)
+    return salt + hmac.digest(key, salt, "sha256")
+
+
+def is_key(check: bytes, key: bytes) -> bool:
+    """Whether it is the client's key that `check` was made of."""
+    return hmac.compare_digest(hmac.digest(key, check[:_SALT], "sha256"), check[_SALT:])
 
 
 def _id(key: bytes) -> bytes:

@@ -16,7 +16,7 @@ from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm, Hash
 from celaje.cloud.s3.store.chunk_bucket import ChunkBucket
 from celaje.cloud.s3.store.contents import Contents, Reaper
 from celaje.cloud.s3.store.database import Database
-from celaje.cloud.s3.store.encryption import MasterKey
+from celaje.cloud.s3.store.encryption import CUSTOMER, NONE, Encryption, MasterKey
 from celaje.cloud.s3.store.group_commit import GroupCommit
 from celaje.cloud.s3.store.objects import Objects, Opened
 from celaje.cloud.s3.store.receive import Received, Receiver
@@ -99,14 +99,14 @@ class ObjectStore:
         *,
         part: bool = False,
         fed: Hasher | None = None,
-        encryption: str = "",
+        encryption: Encryption = NONE,
     ) -> Receiver:
-        """What takes an object's (or a part's) body in. `encryption`: AES256, or "" for none. KeyUnusable."""
-        cipher = self._master_key.cipher() if encryption else None
+        """What takes an object's (or a part's) body in. KeyUnusable."""
+        cipher = self._master_key.cipher(encryption) if encryption.name else None
         return Receiver(self.contents, self._files, algorithm, always_file=part, fed=fed, cipher=cipher)
 
     def again(
-        self, opened: Opened, algorithm: Algorithm, *, part: bool = False, encryption: str = ""
+        self, opened: Opened, algorithm: Algorithm, *, part: bool = False, encryption: Encryption = NONE
     ) -> Received:
         """The body of an object once more, to put it under another key.
 
@@ -115,11 +115,11 @@ class ObjectStore:
         """
         found = opened.object
         known = found.attributes.checksum
-        as_it_is = found.attributes.encryption == encryption and not found.attributes.parts
+        as_it_is = found.attributes.encryption == encryption.name != CUSTOMER and not found.attributes.parts
         if len(found.segments) == 1 and as_it_is and known and known.algorithm == algorithm.name:
             shared = self.contents.share(found.segments[0].content)
             if shared is not None:
-                return Received(found.size, bytes.fromhex(found.etag), known, shared, encryption=encryption)
+                return Received(found.size, bytes.fromhex(found.etag), known, shared, encryption=encryption.name)
         return self.range_again(opened, 0, found.size, algorithm, part=part, encryption=encryption)
 
     def range_again(
@@ -130,7 +130,7 @@ class ObjectStore:
         algorithm: Algorithm,
         *,
         part: bool = False,
-        encryption: str = "",
+        encryption: Encryption = NONE,
     ) -> Received:
         """The same of a range within it, read and hashed."""
         receiver = self.receiver(algorithm, part=part, encryption=encryption)

@@ -42,16 +42,25 @@ _TRIES = 16  # a row that is replaced again and again between a look at it and a
 class Opened:
     """An object that is being read. What it has stays as it is, whatever happens to its key, until `close`.
 
-    `encrypted`: its files are; `blocks` gives what clients put. `body` never is.
+    `encrypted`: its files are; `blocks` and `body` give what clients put. `client_key`: what whoever reads an object
+    of SSE-C has to give first.
     """
 
     def __init__(self, found: StoredObject, body: bytes | None, contents: Contents, master_key: MasterKey) -> None:
         self.object = found
-        self.body = body
         self.encrypted = body is None and bool(found.attributes.encryption)
+        self.client_key: bytes | None = None
+        self._body = body
         self._contents = contents
         self._master_key = master_key
         self._pinned = [each.content for each in found.segments]
+
+    @property
+    def body(self) -> bytes | None:
+        """All of it, where it is small; None where it is in files. KeyUnusable."""
+        if self._body is None or not self.object.attributes.encryption or not self._body:
+            return self._body
+        return self._master_key.plain(self._body, self.client_key)
 
     def pieces(self, start: int, length: int) -> Iterator[tuple[Path, int, int]]:
         """(file, offset, length) of a range of the body that is in files, in order, as they are: not of an encrypted
@@ -62,14 +71,15 @@ class Opened:
 
     def blocks(self, start: int, length: int) -> Iterator[Block]:
         """The bytes of a range within the object, at most a mebibyte at a time. OSError; KeyUnusable."""
-        if self.body is not None:
-            yield self.body[start : start + length]
+        if (body := self.body) is not None:
+            yield body[start : start + length]
             return
         for content, offset, count in self._spans(start, length):
             if not self.encrypted:
                 yield from self._contents.blocks(content, offset, count)
                 continue
-            key = self._master_key.body_key(b"".join(self._contents.blocks(content, 0, HEAD)))
+            head = b"".join(self._contents.blocks(content, 0, HEAD))
+            key = self._master_key.body_key(head, self.client_key)
             key.begin(offset)
             for block in self._contents.blocks(content, HEAD + offset, count):
                 yield key.next(block)
@@ -150,10 +160,8 @@ class Objects:
             if found.body is None:
                 return Opened(found, b"", self._contents, self._master_key)
             row = self._database.reader.execute(_BODY, (found.body,)).fetchone()
-            encrypted = bool(found.attributes.encryption)
-            if row is not None and len(row[0]) == found.size + (HEAD if encrypted else 0):
-                body = self._master_key.plain(row[0]) if encrypted else row[0]
-                return Opened(found, body, self._contents, self._master_key)
+            if row is not None and len(row[0]) == found.size + (HEAD if found.attributes.encryption else 0):
+                return Opened(found, row[0], self._contents, self._master_key)
         raise StoreFailed(errno.EIO, f"the object {key!r} is replaced faster than it can be read, or its body is lost")
 
     def _pinned(self, bucket: Bucket, key: bytes, version: str | None) -> StoredObject | None:
@@ -268,7 +276,7 @@ class Objects:
 
         NoSuchBucket, if it has been deleted meanwhile, and what `condition` raises.
         """
-        attributes = msgspec.structs.replace(attributes, encryption=received.encryption)
+        attributes = msgspec.structs.replace(attributes, encryption=received.encryption, check=received.check)
         segments = () if received.content is None else (Segment(received.content, received.size),)
         new = StoredObject(
             key, received.size, etag or received.md5.hex(), time.time_ns() // 1_000_000, attributes, segments

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from celaje.cloud.s3.store.checksums import Algorithm, Hasher, encoded
 from celaje.cloud.s3.store.contents import Contents
-from celaje.cloud.s3.store.encryption import AES_256, BodyCipher
+from celaje.cloud.s3.store.encryption import BodyCipher
 from celaje.cloud.s3.store.records import Checksum
 from celaje.disk.files import Files, write_fully
 
@@ -38,8 +38,8 @@ _SPARE_ROOMS = 12  # that are kept for the next bodies: new memory is cleared by
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A body that is durable in a file (`content`), or small and in memory (`body`). MD5 as 16 bytes. `encryption`: of
-    what is in the file or in memory, as an object's attributes have it; sizes, MD5 and checksum are of the plain text.
+    """A body that is durable in a file (`content`), or small and in memory (`body`). MD5 as 16 bytes. `encryption` and
+    `check`: of what is in the file or in memory, as an object's attributes have them; all else is of the plain text.
     """
 
     size: int
@@ -48,6 +48,7 @@ class Received:
     content: bytes | None = None
     body: bytes | None = None
     encryption: str = ""
+    check: bytes = b""
 
 
 def _nothing() -> None:
@@ -285,8 +286,8 @@ class Receiver:
 
     def _received(self, content: bytes | None = None, body: bytes | None = None) -> Received:
         checksum = Checksum(self._algorithm.name, encoded(self._hasher.digest()))
-        encryption = "" if self._cipher is None else AES_256
-        return Received(self.size, self._md5.digest(), checksum, content, body, encryption)
+        encryption, check = ("", b"") if self._cipher is None else (self._cipher.name, self._cipher.check)
+        return Received(self.size, self._md5.digest(), checksum, content, body, encryption, check)
 
     def _end_workers(self) -> None:
         """End every thread; then raise what one of them raised."""

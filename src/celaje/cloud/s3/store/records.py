@@ -140,7 +140,7 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     `headers`: content-type and the like, by their names in lower case. `metadata`: x-amz-meta-…, without that prefix.
     `parts` and `upload`: of an object that was put together from parts. `owner`: the account that it belongs to, "" for
     the bucket's; `grants`: its access control list, None where its owner alone has something. `encryption`: of its
-    bodies at rest, "" for none (encryption.py).
+    bodies at rest, "" for none, and `check` of the key that its client has for it (encryption.py).
     """
 
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -153,6 +153,7 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     owner: str = ""
     grants: tuple[Grant, ...] | None = None
     encryption: str = ""
+    check: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
