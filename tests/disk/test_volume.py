@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from celaje.disk.chunk_store import CHUNK
+from celaje.disk.cluster_map import CLUSTER, LARGE
 from celaje.disk.files import WRITE
 from celaje.disk.volume import Volume
 from celaje.disk.volumes import SnapshotSource, VolumeInUse, VolumeStore
@@ -326,6 +327,39 @@ def test_what_nobody_wrote_is_gone_over_in_runs_and_what_was_written_chunk_by_ch
             after += count
         assert after == cut.chunks == (1 << 40) // CHUNK
         cut.close()
+
+
+def test_a_volume_that_becomes_a_very_large_one_is_what_it_was(tmp_path: Path) -> None:
+    """From 256 GiB on, the map in memory is another kind of thing; a snapshot is being taken meanwhile."""
+    store, small, large = VolumeStore(tmp_path), LARGE * CLUSTER - CHUNK, LARGE * CLUSTER + (1 << 30)
+    store.create("data", size=small)
+    with contextlib.closing(store.open("data")) as volume:
+        put(volume, 3 * CHUNK, b"first" * 1000)
+        task = store.snapshots.begin(volume)
+        volume.grow(large)
+        put(volume, 3 * CHUNK, b"later" * 1000)
+        put(volume, large - 4096, b"end" * 1000)
+        volume.flush()
+        before = task.run()
+        after = store.snapshot(volume)
+    with contextlib.closing(store.open("data")) as volume:
+        assert get(volume, 3 * CHUNK, 5000) == b"later" * 1000
+        put(volume, 9 * CHUNK, b"more")
+        last = store.snapshot(volume)
+        volume.grow(large + (1 << 30))
+        put(volume, large, b"beyond")
+    for snapshot, first, end, more in (
+        (before, b"first", None, b"\0\0\0\0"),
+        (after, b"later", b"end", b"\0\0\0\0"),
+        (last, b"later", b"end", b"more"),
+    ):
+        made = store.create(source=SnapshotSource(snapshot.id))
+        with contextlib.closing(store.open(made.name)) as volume:
+            assert volume.size == (small if end is None else large)
+            assert get(volume, 3 * CHUNK, 5000) == first * 1000
+            assert get(volume, 9 * CHUNK, 4) == more
+            if end is not None:
+                assert get(volume, large - 4096, 3000) == end * 1000
 
 
 def test_one_snapshot_at_a_time(store: VolumeStore) -> None:

@@ -16,10 +16,11 @@
     3  dirty   likewise. Which of both a write gives alternates with each snapshot: while one is being taken, what was
                dirty at its instant can be told from what was written since
 
-Numbers are little-endian. A byte a cluster costs 256 KiB for each GiB of volume, and is worth it twice. To look up a
-run is one `find`. And every byte stands for itself: the data of a cluster is durable before its byte is written, so a
-map of which a loss of power has left any mixture of old and new bytes is a true map, which lacks only writes that were
-not acknowledged. That takes the place of a two-phase write with checksums.
+Numbers are little-endian. A byte a cluster costs 256 KiB for each GiB of volume (of a volume of 256 GiB or more: for
+each GiB that anything was written to), and is worth it twice. To look up a run is one `find`. And every byte stands for
+itself: the data of a cluster is durable before its byte is written, so a map of which a loss of power has left any
+mixture of old and new bytes is a true map, which lacks only writes that were not acknowledged. That takes the place of
+a two-phase write with checksums.
 
 One state is not so innocent. A clean cluster that was overwritten in place, with its byte still saying clean, would be
 taken from the baseline by the next snapshot. To make the byte dirty before every such write would cost a sync each.
@@ -34,6 +35,7 @@ import zlib
 from pathlib import Path
 
 from celaje.disk.files import CREATE, Files, opened, read_fully, write_fully
+from celaje.disk.sparse_bytes import SparseBytes
 from celaje.errors import InputError
 
 CLUSTER = 4096
@@ -51,6 +53,8 @@ _crc = struct.Struct("<I")
 _in_use = struct.Struct("<I")
 _CRC_OFFSET = 48
 _IN_USE_OFFSET = 52
+LARGE = 1 << 26
+"""Clusters from which on their states are SparseBytes, where each look costs a little more."""
 _LOAD = 1 << 20
 
 _known = bytes((ABSENT, CLEAN, DIRTY, DIRTY_TOO))
@@ -67,6 +71,9 @@ def create_map(files: Files, path: Path, volume: str) -> None:
         files.fdatasync(fd)
 
 
+States = bytearray | SparseBytes
+
+
 class ClusterMap:
     """The map in the file `fd`, which it takes over. InputError if it is none, or another volume's.
 
@@ -80,7 +87,7 @@ class ClusterMap:
         self._where = where
         self.changed: set[int] = set()
         self.lazy: set[int] = set()
-        self.states = bytearray(clusters)
+        self.states: States = bytearray(clusters) if clusters < LARGE else SparseBytes(clusters)
         self.in_use = self._read_header(volume)
         self._load()
         self.begun = self.in_use
@@ -177,8 +184,15 @@ class ClusterMap:
             self.begun = False
 
     def grow(self, clusters: int) -> None:
-        """Add absent clusters at the end."""
-        self.states.extend(bytes(clusters - len(self.states)))
+        """Add absent clusters at the end. `states` may be another object then."""
+        known, more = self.states, clusters - len(self.states)
+        if isinstance(known, SparseBytes):
+            known.extend(more)
+        elif clusters < LARGE:
+            known.extend(bytes(more))
+        else:
+            self.states = SparseBytes(clusters)
+            self.states[: len(known)] = known
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from celaje.disk.chunk_store import CHUNK
-from celaje.disk.cluster_map import CLUSTER
+from celaje.disk.cluster_map import CLUSTER, States
 from celaje.disk.files import CREATE, Files, aside, read_fully, write_fully
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Cut:
         volume: Volume,
         files: Files,
         lock: threading.Lock,
-        states: bytearray,
+        states: States,
         counted: bytes,
         for_snapshot: bool,
     ) -> None:

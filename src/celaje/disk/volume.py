@@ -31,7 +31,7 @@ import msgspec
 
 from celaje.disk.base import Base, ManifestBase
 from celaje.disk.chunk_store import CHUNK, ZERO_NAME
-from celaje.disk.cluster_map import ABSENT, CLEAN, CLUSTER, DIRTY, DIRTY_TOO, PAGE, PAGE_SHIFT, ClusterMap
+from celaje.disk.cluster_map import ABSENT, CLEAN, CLUSTER, DIRTY, DIRTY_TOO, PAGE, PAGE_SHIFT, ClusterMap, States
 from celaje.disk.cut import Cut
 from celaje.disk.description import FILE_NAME, VolumeDescription, checked_size
 from celaje.disk.files import (
@@ -91,7 +91,7 @@ class Volume:
         self._files = files
         self._head = head
         self._map = states
-        self._states = states.states
+        self._states: States = states.states
         self._preadv = files.preadv
         self._pwritev = files.pwritev
         self._lock = threading.Lock()
@@ -398,6 +398,7 @@ class Volume:
             self._files.fdatasync(self._head)
             self._describe(msgspec.structs.replace(self.description, size=size))
             self._map.grow(-(-size // CLUSTER))
+            self._states = self._map.states
             self._whole = self._whole and len(self._states) == -(-self.size // CLUSTER)
             self.size = size
 
@@ -528,11 +529,12 @@ class Volume:
     def _turn(self, old: int, new: int) -> None:
         """Let every cluster of one state have another, a page of the map at a time so that no write waits for long."""
         table = bytes.maketrans(bytes((old,)), bytes((new,)))
-        states, at = self._states, 0
-        while (at := states.find(old, at)) >= 0:
+        at = 0
+        while (at := self._states.find(old, at)) >= 0:
             first = at >> PAGE_SHIFT << PAGE_SHIFT
-            end = min(first + PAGE, len(states))
             with self._lock:
+                states = self._states  # another one, perhaps, since the volume has grown
+                end = min(first + PAGE, len(states))
                 states[first:end] = states[first:end].translate(table)
                 self._map.note_lazily(first, end)
             at = end

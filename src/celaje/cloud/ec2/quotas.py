@@ -16,7 +16,7 @@ from celaje.cloud.state.volumes import Volume, VolumeModification
 
 VOLUMES = 5_000
 # GiB of all volumes together, and of snapshots that are being written block by block. Whoever has a volume open, a
-# machine or the daemon, holds 256 KiB a GiB of it in memory (disk/cluster_map.py), whether anything is in it or not.
+# machine or the daemon, holds 256 KiB a GiB of it in memory (disk/cluster_map.py), and a manifest of it has 64 KiB.
 STORAGE = 16 << 10
 SNAPSHOTS = 10_000
 KEY_PAIRS = 5_000
