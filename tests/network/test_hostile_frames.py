@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celaje.network import icmp, ipv6
+from celaje.network.forwarding import Plan
 from celaje.network.network import NetworkConfig
+from celaje.network.subnet import Subnet
+from celaje.network.topology import AccessRule, NatGateway, Route, SubnetPlan, Topology
+from celaje.network.topology_plan import plan_of
 from tests.network.conversation import (
     ACK,
     DNS,
@@ -182,3 +186,80 @@ def test_random_requests_to_the_networks_services_never_raise(query: bytes, opti
     world.network.deliver(a.interface, FAR, a.address, 1, [discovery.ljust(8, b"\0")])
     world.network.unreachable(a.interface, discovery, 1)
     a.hears_messages()
+
+
+_ADDRESSES = ("10.77.1.5", "10.77.2.5", "10.77.3.5", "10.77.9.9")
+_TARGETS = st.sampled_from(["local", "internet", "nowhere", "nat:n", "nat:none"]) | st.sampled_from(_ADDRESSES).map(
+    lambda address: f"address:{address}"
+)
+_ROUTES = st.lists(
+    st.tuples(st.sampled_from(["0.0.0.0/0", "10.77.0.0/16", "10.77.2.0/24", "93.184.0.0/16"]), _TARGETS), max_size=4
+).map(lambda found: tuple(Route(*one) for one in dict(found).items()))
+_RULES = st.lists(
+    st.builds(
+        AccessRule,
+        st.sampled_from(["in", "out"]),
+        st.booleans(),
+        st.sampled_from(["0.0.0.0/0", "10.77.1.0/24"]),
+        st.sampled_from([None, 1, 6, 17]),
+    ),
+    max_size=4,
+).map(tuple)
+_PLANS = st.builds(
+    lambda tables, lists, public: plan_of(
+        Topology(
+            blocks=("10.77.0.0/16",),
+            subnets=tuple(SubnetPlan(f"10.77.{number}.0/24", f"t{number}", f"l{number}") for number in (1, 2, 3)),
+            route_tables={f"t{number + 1}": routes for number, routes in enumerate(tables)},
+            access_lists={f"l{number + 1}": rules for number, rules in enumerate(lists)},
+            gateways={"n": NatGateway("10.77.3.0/24", "10.77.3.9", public)},
+        )
+    ),
+    st.tuples(_ROUTES, _ROUTES, _ROUTES),
+    st.tuples(_RULES, _RULES, _RULES),
+    st.sampled_from([None, "127.64.0.1"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            _PLANS | st.none(),
+            st.integers(0, 21),
+            st.lists(MUTATION, max_size=2),
+            st.booleans(),
+            st.sampled_from([None, "127.64.0.5"]),
+        ),
+        min_size=1,
+        max_size=15,
+    ),
+    st.booleans(),
+)
+def test_in_a_planned_network_nothing_raises_and_only_what_is_from_its_own_address_goes_out(
+    conversation: list[tuple[Plan | None, int, list[tuple[str, int, int]], bool, str | None]], checked: bool
+) -> None:
+    world = World(NetworkConfig(flows=8))
+    a, b, c = (
+        world.machine(name, subnet=Subnet(0x0A4D0000 | number << 8, 24), address=0x0A4D0005 | number << 8)
+        for name, number in (("a", 1), ("b", 2), ("c", 3))
+    )
+    for one in (a, b, c):
+        world.network.set_source_dest_check(one.interface, checked)
+    router = world.network._router.mac
+    said = [frame[:12] + router + frame[18:] for frame in frames(a, b)]
+    for plan, which, mutations, mend, public in conversation:
+        if plan is not None:
+            world.network.set_plan(plan)
+        world.network.set_public_address(a.interface, public)
+        a.says(mutated(said[which], mutations, mend))
+        b.says(b.tcp(a, 22, 40000, SYN | ACK)[:12] + router + b.tcp(a, 22, 40000, SYN | ACK)[18:])
+        for out in world.outside.hears():
+            assert out.source in (a.address, b.address)
+        world.network.deliver(a.interface, FAR, a.address, 17, [struct.pack(">HHHH", 53, 1000, 8, 0)])
+        for one in (a, b, c):
+            for heard in one.hears_messages():
+                assert heard[12:18] in (one.mac, b"\xff" * 6) or heard[12:14] == b"\x33\x33"
+        world.passes(0.5)
+    for one in (a, b, c):
+        assert len(one.interface.flows) <= 8

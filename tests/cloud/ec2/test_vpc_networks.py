@@ -555,6 +555,7 @@ def test_a_vpcs_guests_are_told_the_options_that_it_is_associated_with(ec2: Any,
     [
         ("domain-name", ["a..b"]),
         ("domain-name", ["a.example", "b.example"]),
+        ("domain-name", [" ".join(["corp.example"] * 19)]),
         ("domain-name-servers", ["10.0.0.1"] * 5),
         ("domain-name-servers", ["AmazonProvidedDNS", "10.0.0.1"]),
         ("ntp-servers", ["AmazonProvidedDNS"]),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from celaje.cloud.ebs.written_blocks import hidden_volume
 from celaje.cloud.ec2 import images, snapshot_copies, snapshots, volume_attachments, volumes
 from celaje.cloud.reconcile.snapshots import SnapshotsController
 from celaje.cloud.reconcile.volumes import GIB, ChunksController, VolumesController
@@ -18,6 +21,7 @@ from celaje.cloud.state.images import Image, rebooted_for
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.volumes import Volume, VolumeAttachment
+from celaje.disk.files import HostFiles
 from celaje.disk.volumes import VolumeStore
 from celaje.errors import NotFound
 from tests.cloud.ec2.acting import NOW, OWNER, Actor
@@ -99,6 +103,24 @@ def test_a_volume_of_a_snapshot_has_what_the_snapshot_had(world: World) -> None:
     second = world.volume(SnapshotId=snapshot, Size=2)
     assert world.content(second).rstrip(b"\0") == b"before"
     assert world.store.describe(second).size == 2 * GIB
+
+
+class SmallFiles(HostFiles):
+    """A host whose file system takes no file of more than two gibibytes, as ext4 takes none of 16 TiB."""
+
+    def truncate(self, fd: int, length: int) -> None:
+        if length > 2 * GIB:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        super().truncate(fd, length)
+
+
+def test_a_volume_for_which_the_host_has_no_files_is_an_error_and_not_creating_for_ever(
+    world: World, tmp_path: Path
+) -> None:
+    world.store = VolumeStore(tmp_path, files=SmallFiles())
+    world.again()
+    assert world.state(world.volume(Size=3)) == "error"
+    assert world.state(world.volume(Size=2)) == "available"
 
 
 def test_a_file_that_was_made_before_the_kill_is_the_volumes(world: World) -> None:
@@ -269,6 +291,22 @@ def test_at_an_instance_whose_machine_is_just_being_started_again_nothing_is_not
     become("stopped")
     assert attachment() is None
     assert world.state(volume) == "available"
+
+
+def test_the_volume_by_way_of_which_a_snapshot_was_made_before_the_kill_goes(world: World) -> None:
+    source = world.snapshot(world.volume())
+    asked = {"SourceSnapshotId": source, "SourceRegion": "us-east-1"}
+    copied = str(world.act(snapshot_copies.copy_snapshot, **asked)["SnapshotId"])
+    world.store.snapshots.copy(source, copied)
+    world.store.create(size=GIB, identifier=hidden_volume(copied))
+    world.again()
+
+    def completed() -> bool:
+        with world.database.read() as session:
+            return session.get_one(Snapshot, copied).state == "completed"
+
+    world.settle(completed)
+    assert hidden_volume(copied) not in world.store.names()
 
 
 def test_a_volume_of_a_snapshot_whose_manifest_is_gone_is_an_error_and_no_hang(world: World) -> None:

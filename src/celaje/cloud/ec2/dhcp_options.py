@@ -30,6 +30,7 @@ DHCP_OPTIONS = Kind(
 NETWORKS_OWN = "AmazonProvidedDNS"
 _SERVERS = {"domain-name-servers": 4, "ntp-servers": 4, "netbios-name-servers": 4}  # how many there may be
 _NODE_TYPES = ("1", "2", "4", "8")
+_LONGEST_SEARCH = 255  # bytes of a DHCP option, in which each name has two beside its own
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"(?=.{{1,200}}$){_LABEL}(\.{_LABEL})*")
 
@@ -124,6 +125,8 @@ def _checked(key: str, values: Sequence[str]) -> list[str]:
         names = values[0].split()
         if len(values) > 1 or not names or not all(_DOMAIN.fullmatch(name) for name in names):
             raise _invalid(key, "it must be one domain's name")
+        if sum(len(name) + 2 for name in names) > _LONGEST_SEARCH:
+            raise _invalid(key, f"its names have more than the {_LONGEST_SEARCH} bytes that guests can be told")
     elif key == "netbios-node-type":
         if len(values) > 1 or values[0] not in _NODE_TYPES:
             raise _invalid(key, f"it must be one of {', '.join(_NODE_TYPES)}")

@@ -141,13 +141,13 @@ class SnapshotsController:
                 self._copy_blocks(snapshot)
             else:
                 self._copy_volume(snapshot)
+        if snapshot.origin in ("copy", BLOCKS):  # before it is completed: nobody looks for its volume afterwards
+            self._written.forget(snapshot.id)
         with self._database.write() as session:
             row = session.get(Snapshot, snapshot.id)
             if row is not None and row.state == "pending":
                 row.state, row.progress, row.problem = "completed", 100, ""
                 row.completed = datetime.datetime.now(datetime.UTC)
-        if snapshot.origin == BLOCKS:
-            self._written.forget(snapshot.id)
 
     def _copy_blocks(self, snapshot: Snapshot) -> None:
         """Of the volume that the blocks were written to; where none were, of one that is made now."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import logging
 from collections.abc import Callable, Iterable
 
@@ -128,6 +129,11 @@ class VolumesController:
                 self._store.create(size=volume.size * GIB, source=source, identifier=identifier)
             except (NotFound, ImageError) as error:
                 self._fail(identifier, str(error))
+                return
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                self._fail(identifier, f"the host's file system takes no file of {volume.size} GiB")
                 return
         with self._database.write() as session:
             volume = session.get_one(Volume, identifier)
