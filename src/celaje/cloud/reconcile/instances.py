@@ -134,25 +134,26 @@ class InstancesController:
             left = self._pressed.get(row.id, 0.0) + PRESS_AGAIN_SECONDS - time.monotonic()
             if left > 0:
                 return left
-        if step is not Step.GIVE_UP and not self._retries.due(row.id):
+        attempt = f"{row.id} {row.wanted}"  # that it cannot start delays no termination
+        if step is not Step.GIVE_UP and not self._retries.due(attempt):
             return None
         with self._changing:
             self._busy.add(row.id)
-        self._pool.submit(self._take, step, row.id)
+        self._pool.submit(self._take, step, row.id, attempt)
         return None
 
-    def _take(self, step: Step, instance: str) -> None:
-        """One step, in a thread of the pool."""
+    def _take(self, step: Step, instance: str, attempt: str) -> None:
+        """One step, in a thread of the pool; `attempt` is what is tried again later if it fails."""
         try:
             self._steps[step](instance)
         except Exception as error:  # a mistake with one instance must not end the thread that serves others
             if not isinstance(error, CelajeError | OSError):
                 log.exception("%s: a mistake in celaje itself at: %s", instance, step.value)
-            pause = self._retries.failed(instance)
+            pause = self._retries.failed(attempt)
             log.warning("%s: cannot %s: %s; tried again in %.1f s", instance, step.value, error, pause)
             self._note_failure(instance, str(error))
         else:
-            self._retries.succeeded(instance)
+            self._retries.succeeded(attempt)
         finally:
             with self._changing:
                 self._busy.discard(instance)
