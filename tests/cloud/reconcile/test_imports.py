@@ -330,6 +330,7 @@ def test_an_account_with_many_imports_does_not_keep_others_waiting(
         ({"Format": "RAW"}, "MissingParameter"),
         ({"Format": "RAW", "Url": "https://example.com/disk"}, "InvalidParameter"),
         ({"Format": "RAW", "UserBucket": {"S3Bucket": "b"}}, "MissingParameter"),
+        ({"Format": "RAW", "UserBucket": {"S3Bucket": "bucket", "S3Key": "k" * 1025}}, "InvalidParameter"),
     ],
 )
 def test_what_is_no_disk_is_refused_at_once(ec2: Any, container: dict[str, Any], code: str) -> None:

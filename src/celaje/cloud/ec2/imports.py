@@ -36,6 +36,7 @@ FORMATS = ("RAW", "QCOW2")
 ACTIVE = "active"
 AT_ONCE = 20  # of an account in a region
 _URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.{1,1024})", re.DOTALL)
+_BUCKET_BYTES, _KEY_BYTES = 63, 1024
 _OF_SNAPSHOTS, _OF_IMAGES = "import-snap", "import-ami"
 
 
@@ -52,6 +53,8 @@ def _place(container: Mapping[str, Any]) -> tuple[str, str]:
         raise AwsError(
             "MissingParameter", "A disk container needs either a Url or a UserBucket with S3Bucket and S3Key"
         )
+    if len(name) > _BUCKET_BYTES or len(key.encode()) > _KEY_BYTES:
+        raise AwsError("InvalidParameter", "S3Bucket and S3Key are longer than names of buckets and objects can be")
     return str(name), str(key)
 
 
