@@ -5,8 +5,8 @@
 Instances of a cloud in a network namespace of its own, three in one VPC of two subnets and one in another VPC, with a
 program that sends and takes (guest/linux/stream.c). Beyond a pair of devices is another namespace with a server: the
 far side, reached by the sender through an internet gateway or a NAT gateway, as the route that it then has says. Ways
-take turns; the ratios are of neighbours in time. Times are of the sender's clock, from its first byte until the other
-end says that it has all.
+take turns; the ratios are of neighbours in time. Times are of the sender's clock, from when a quarter is sent until the
+other end says that it has all: TCP has found out by then how fast it may be.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 POOL = "10.98.0.0/24"  # public addresses
 PORT = 5001
-BYTES = 128 << 20
-WARM_UP = 16 << 20
+BYTES = 256 << 20
+WARM_UP = 64 << 20
 SUBNET, ROUTED, OTHER = "inside one subnet", "from subnet to subnet", "to another VPC by public addresses"
 GATEWAY, NAT = "out by an internet gateway", "out by a NAT gateway"
 WAYS = (SUBNET, ROUTED, OTHER, GATEWAY, NAT)

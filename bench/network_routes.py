@@ -1,8 +1,9 @@
-"""How much of the throughput inside one subnet is left from subnet to subnet, and through a NAT gateway:
+"""How much of the throughput inside one subnet is left from subnet to subnet, through a NAT gateway, and to another
+network by public addresses:
 `python -m bench.network_routes [SECONDS] [ROUNDS]`.
 
 Guests are tests/network/guest.py, a process each; what is outside is a server on the host's loopback, by an address of
-its own. The three ways take turns; medians of the rounds are told, with the processor time that celaje-net spent on
+its own. The ways take turns; medians of the rounds are told, with the processor time that celaje-net spent on
 each gigabyte.
 """
 
@@ -27,6 +28,7 @@ from celaje.network.topology import AccessRule, NatGateway, Route, SubnetPlan, T
 from tests.network.attached_guest import AttachedGuest
 
 SETTINGS = NetworkSettings(name="bench", planned=True, mtu=9001)
+OTHER_SETTINGS = NetworkSettings(name="bench-other", planned=True, mtu=9001)
 OPEN = (SecurityGroup("open", (Rule("in", "any"), Rule("out", "any"))),)
 OUTSIDE, PORT = "203.0.113.5", 5001
 PIECE = bytes(1 << 16)
@@ -34,26 +36,37 @@ TOPOLOGY = Topology(
     blocks=("10.77.0.0/16",),
     subnets=(SubnetPlan("10.77.1.0/24", "private", "all"), SubnetPlan("10.77.2.0/24", "public", "all")),
     route_tables={
-        "private": (Route("10.77.0.0/16", "local"), Route("0.0.0.0/0", "nat:nat-1")),
+        "private": (
+            Route("10.77.0.0/16", "local"),
+            Route("0.0.0.0/0", "nat:nat-1"),
+            Route("127.64.0.0/10", "internet"),
+        ),
         "public": (Route("10.77.0.0/16", "local"), Route("0.0.0.0/0", "internet")),
     },
     access_lists={"all": (AccessRule("in", True), AccessRule("out", True))},
     gateways={"nat-1": NatGateway("10.77.2.0/24", "10.77.2.200", "127.64.0.7")},
 )
-WAYS = {"inside one subnet": "10.77.1.6", "from subnet to subnet": "10.77.2.7", "through a NAT gateway": OUTSIDE}
+OTHER, NAT = "to another network by public addresses", "through a NAT gateway"
+WAYS = {
+    "inside one subnet": "10.77.1.6",
+    "from subnet to subnet": "10.77.2.7",
+    OTHER: "127.64.0.28",
+    NAT: OUTSIDE,
+}
 
 
-def request(address: str, port: int) -> Attach:
+def request(address: str, port: int, network: NetworkSettings = SETTINGS) -> Attach:
     """A machine at `address`, for which the host's `port` is outside."""
     number = address.rpartition(".")[2]
     return Attach(
-        network=SETTINGS,
+        network=network,
         interface=f"m{number}",
         host_name=f"m{number}",
         mac=f"52:54:00:00:00:0{number}",
         subnet=f"{address.rpartition('.')[0]}.0/24",
         address=address,
         groups=OPEN,
+        public_address=f"127.64.0.{20 + int(number)}",
         services=(Service(OUTSIDE, PORT, "127.0.0.1", port),),
     )
 
@@ -123,18 +136,21 @@ def main() -> None:
     os.environ.update(XDG_RUNTIME_DIR=directory, CELAJE_HOME=f"{directory}/home", CELAJE_CACHE=f"{directory}/cache")
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    client.set_topology("bench", TOPOLOGY)
+    for network in (SETTINGS, OTHER_SETTINGS):
+        client.set_topology(network.name, TOPOLOGY)
     counts: dict[str, Synchronized[int]] = {way: multiprocessing.Value("q", 0, lock=False) for way in WAYS}
     pipes, guests = [], []
-    for address, body in (("10.77.1.6", receiver), ("10.77.2.7", receiver), ("10.77.1.5", sender)):
+    receivers = {"10.77.1.6": "inside one subnet", "10.77.2.7": "from subnet to subnet", "10.77.2.8": OTHER}
+    for address in (*receivers, "10.77.1.5"):
         pipe, far = multiprocessing.Pipe()
-        way = next((name for name, to in WAYS.items() if to == address), None)
-        words = (request(address, port), counts[way], far) if way else (request(address, port), far)
+        way = receivers.get(address)
+        attach = request(address, port, OTHER_SETTINGS if way == OTHER else SETTINGS)
+        body, words = (receiver, (attach, counts[way], far)) if way else (sender, (attach, far))
         guests.append(multiprocessing.Process(target=body, args=words))
         guests[-1].start()
         pipe.recv()
         pipes.append(pipe)
-    threading.Thread(target=serve, args=(listener, counts["through a NAT gateway"]), daemon=True).start()
+    threading.Thread(target=serve, args=(listener, counts[NAT]), daemon=True).start()
     process = client.statistics("bench").process
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     costs: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -163,7 +179,8 @@ def main() -> None:
             guest.join(5)
             guest.terminate()
         listener.close()
-        client.stop("bench")
+        for network in (SETTINGS, OTHER_SETTINGS):
+            client.stop(network.name)
 
 
 if __name__ == "__main__":

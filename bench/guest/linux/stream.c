@@ -2,7 +2,7 @@
  * Bytes through a TCP connection, from guest to guest or to anybody who takes them as this does:
  *
  *     stream serve PORT                takes what comes, one connection after the other
- *     stream send ADDRESS PORT BYTES   reports how long it took until the other end had it all
+ *     stream send ADDRESS PORT BYTES   reports how long the last three quarters took until the other end had it all
  *
  * The sender says in 8 bytes, little-endian, how many follow; the receiver answers with one once it has them.
  */
@@ -108,11 +108,12 @@ static void send(const char *to, u64 port, u64 count)
     must(call(SYS_connect, connection, (i64)address, sizeof address) == 0, "connect");
     for (int i = 0; i < 8; i++)
         said[i] = (unsigned char)(count >> 8 * i);
-    u64 began = ticks();
     must(call(SYS_write, connection, (i64)said, sizeof said) == sizeof said, "write");
-    put(connection, count);
+    put(connection, count / 4); /* TCP finds out how fast it may be */
+    u64 began = ticks();
+    put(connection, count - count / 4);
     must(call(SYS_read, connection, (i64)said, 1) == 1, "read");
-    report("stream", count, ticks() - began, 0);
+    report("stream", count - count / 4, ticks() - began, 0);
 }
 
 int main(int count, char **words)
