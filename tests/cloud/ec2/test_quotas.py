@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 
 from celaje.cloud.ec2 import quotas
+from tests.cloud.ec2.test_instances import AMI, _images
 from tests.cloud.ec2.test_key_pairs import ED25519
 from tests.cloud.served import REGION, refusal
+
+__all__ = ["_images"]
 
 
 def test_an_account_that_makes_things_in_a_loop_is_stopped_and_others_are_not(ec2, served_cloud, monkeypatch):
@@ -24,6 +27,11 @@ def test_an_account_that_makes_things_in_a_loop_is_stopped_and_others_are_not(ec
     assert refusal(ec2.create_key_pair, KeyName="two", KeyType="ed25519")[0] == "ResourceLimitExceeded"
     code, _ = refusal(ec2.create_network_interface, SubnetId=subnet["SubnetId"])
     assert code == "NetworkInterfaceLimitExceeded"
+    launch = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.nano"}
+    assert refusal(ec2.run_instances, **launch)[0] == "NetworkInterfaceLimitExceeded"
+    monkeypatch.setattr(quotas, "NETWORK_INTERFACES", 2)
+    assert refusal(ec2.run_instances, **launch)[0] == "VolumeLimitExceeded"
+    assert ec2.describe_instances()["Reservations"] == []
 
 
 def test_an_account_has_so_many_images(ec2, monkeypatch):

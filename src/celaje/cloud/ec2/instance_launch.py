@@ -22,6 +22,7 @@ from celaje.cloud.ec2.launch_network import LaunchNetwork, chosen_networks
 from celaje.cloud.ec2.launch_refusals import refuse_what_is_not_here
 from celaje.cloud.ec2.launch_templates import with_template
 from celaje.cloud.ec2.metadata_options import launch_options
+from celaje.cloud.ec2.network_interface_actions import refuse_another
 from celaje.cloud.ec2.placement import require_room
 from celaje.cloud.ec2.private_addresses import add_secondary
 from celaje.cloud.ec2.profiles import find_profile
@@ -237,6 +238,7 @@ def _plugged(call: Call, network: LaunchNetwork, instance: str, card: int) -> Ne
     if network.interface is not None:
         interface = call.session.get_one(NetworkInterface, network.interface)
     else:
+        refuse_another(call)
         interface = network_interfaces.allocate(
             call.session,
             account=call.account,

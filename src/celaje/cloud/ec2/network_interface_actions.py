@@ -55,6 +55,12 @@ def checked_description(text: str | None) -> str:
     return text or ""
 
 
+def refuse_another(call: Call) -> None:
+    """AwsError NetworkInterfaceLimitExceeded if the caller has as many interfaces as there may be."""
+    most = quotas.NETWORK_INTERFACES
+    refuse_beyond(call.session, call, NetworkInterface, most, "network interfaces", "NetworkInterfaceLimitExceeded")
+
+
 _NOT_HERE = ("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv6Addresses", "Ipv6AddressCount")
 
 
@@ -70,8 +76,7 @@ def create_network_interface(call: Call, request: ec2.CreateNetworkInterfaceRequ
     groups = checked_groups(call.session, call.account, call.region, subnet.vpc, request.get("Groups") or ())
     said = said_addresses(request.get("PrivateIpAddress"), request.get("PrivateIpAddresses") or (), request)
     tags = tags_for(request.get("TagSpecifications"), "network-interface")
-    most = quotas.NETWORK_INTERFACES
-    refuse_beyond(call.session, call, NetworkInterface, most, "network interfaces", "NetworkInterfaceLimitExceeded")
+    refuse_another(call)
     interface = allocate(
         call.session,
         account=call.account,

@@ -106,6 +106,7 @@ def add(
                 f"Volume of {size}GiB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size}GiB",
             )
     performance = volume_kinds.checked(kind or volume_kinds.DEFAULT, size, iops, throughput)
+    refuse_beyond(call.session, call, Volume, quotas.VOLUMES, "volumes", "VolumeLimitExceeded")
     quotas.refuse_storage_beyond(call, size)
     volume = Volume(
         id=new_id("vol"),
@@ -136,7 +137,6 @@ def create_volume(call: Call, request: ec2.CreateVolumeRequestTypeDef) -> Answer
     zone = request.get("AvailabilityZone")
     if not zone and request.get("AvailabilityZoneId"):
         raise AwsError("MissingParameter", "Name the zone by AvailabilityZone; zone ids are not taken here.")
-    refuse_beyond(call.session, call, Volume, quotas.VOLUMES, "volumes", "VolumeLimitExceeded")
     given = request.get("SnapshotId")
     volume = add(
         call,
