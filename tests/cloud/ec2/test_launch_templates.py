@@ -265,3 +265,24 @@ def test_a_versions_image_is_told_by_its_parameters_name_or_as_it_is_now(served_
     assert run(ec2, asked)["ImageId"] == identifier
     with served_cloud.database.write() as session:
         session.delete(session.get_one(Image, identifier))
+
+
+def test_versions_of_all_templates_are_told_only_by_their_aliases(ec2: Any) -> None:
+    made(ec2, "one")
+    assert len(ec2.describe_launch_template_versions(Versions=["$Latest"])["LaunchTemplateVersions"]) == 1
+    for asked, code in (({}, "MissingParameter"), ({"Versions": ["1"]}, "InvalidParameterValue")):
+        found, message = refusal(ec2.describe_launch_template_versions, **asked)
+        assert found == code
+        assert "for all your launch templates, for \u2018--versions\u2019 specify" in message
+
+
+def test_a_version_that_there_is_not_becomes_no_default(ec2: Any) -> None:
+    made(ec2, "one")
+    assert refusal(ec2.modify_launch_template, LaunchTemplateName="one", DefaultVersion="2") == (
+        "InvalidLaunchTemplateId.VersionNotFound",
+        "The launch template version 2 is not found for the specified launch template.",
+    )
+    both = {"LaunchTemplateId": "lt-00000000000000000", "LaunchTemplateName": "one", "DefaultVersion": "1"}
+    assert refusal(ec2.modify_launch_template, **both)[1].startswith("Either provide launch template ID or")
+    [template] = ec2.describe_launch_templates()["LaunchTemplates"]
+    assert template["DefaultVersionNumber"] == 1

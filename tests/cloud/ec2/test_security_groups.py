@@ -100,7 +100,7 @@ def test_a_rule_in_the_members_of_old_is_one_of_the_new(ec2, group):
         ({**SSH, "IpRanges": [{"CidrIp": "10.0.0.0/33"}]}, "InvalidParameterValue", "is malformed"),
         ({**SSH, "IpRanges": [{"CidrIp": "::/0"}]}, "InvalidParameterValue", "is malformed"),
         ({**SSH, "Ipv6Ranges": [{"CidrIpv6": "10.0.0.0/8"}]}, "InvalidParameterValue", "is malformed"),
-        ({"IpProtocol": "tcp", "IpRanges": ANYWHERE}, "InvalidParameterValue", "both from and to ports"),
+        ({"IpProtocol": "tcp", "IpRanges": ANYWHERE}, "InvalidParameterValue", "both from and to"),
         ({**SSH, "ToPort": 21, "IpRanges": ANYWHERE}, "InvalidParameterValue", "(22-21)"),
         ({**SSH, "ToPort": 65536, "IpRanges": ANYWHERE}, "InvalidParameterValue", "65536"),
         ({"IpProtocol": "gopher", "IpRanges": ANYWHERE}, "InvalidParameterValue", "gopher"),
@@ -254,3 +254,27 @@ def test_rules_are_told_in_the_order_in_which_they_were_given(ec2, group):
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[permission])
     [found] = inward(ec2, group)
     assert [one["CidrIp"] for one in found["IpRanges"]] == given
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "message"),
+    [
+        ({"FromPort": 1, "ToPort": 2, "CidrIpv4": "2.3.4.5/32"}, "InvalidParameterValue", "'null' for protocol"),
+        ({"IpProtocol": "udp", "ToPort": 2, "CidrIpv4": "2.3.4.5/32"}, "InvalidParameterValue", "both from and to"),
+        ({"IpProtocol": "udp", "FromPort": 1, "ToPort": 2}, "MissingParameter", "exactly one of: cidrIp"),
+        (
+            {"IpProtocol": "udp", "FromPort": 1, "ToPort": 2, "CidrIpv4": "2.3.4.5/32", "CidrIpv6": "2001:db8::/32"},
+            "InvalidParameterCombination", "Only one of cidrIp",
+        ),
+    ],
+)  # fmt: skip
+def test_a_rule_is_replaced_by_a_whole_one_only(ec2, group, rule, code, message):
+    ec2.authorize_security_group_ingress(GroupId=group, CidrIp="0.0.0.0/0", **SSH)
+    [before] = inward(ec2, group)
+    of_group = [{"Name": "group-id", "Values": [group]}]
+    found = ec2.describe_security_group_rules(Filters=of_group)["SecurityGroupRules"][0]
+    update = [{"SecurityGroupRuleId": found["SecurityGroupRuleId"], "SecurityGroupRule": rule}]
+    told = refusal(ec2.modify_security_group_rules, GroupId=group, SecurityGroupRules=update)
+    assert told[0] == code
+    assert message in told[1]
+    assert inward(ec2, group) == [before]

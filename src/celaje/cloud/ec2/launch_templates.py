@@ -199,11 +199,22 @@ def create_launch_template_version(call: Call, request: ec2.CreateLaunchTemplate
 @ACTIONS.action
 def modify_launch_template(call: Call, request: ec2.ModifyLaunchTemplateRequestTypeDef) -> Answer:
     """Which version is the default."""
+    if request.get("LaunchTemplateId") and request.get("LaunchTemplateName"):
+        raise AwsError(
+            "InvalidParameterCombination",
+            "Either provide launch template ID or launch template name to modify the template.",
+        )
     template = chosen(call, request)
     wanted = request.get("DefaultVersion")
     if not wanted:
         raise AwsError("MissingParameter", "The request must contain the parameter SetDefaultVersion")
-    template.default_version = version_of(call, template, wanted).version
+    try:
+        template.default_version = version_of(call, template, wanted).version
+    except AwsError as error:
+        if not error.code.endswith("VersionNotFound"):
+            raise
+        message = f"The launch template version {wanted[:32]} is not found for the specified launch template."
+        raise AwsError(error.code, message) from None
     return {"LaunchTemplate": _described(call, template, tags_of(call.session, [template.id])[template.id])}
 
 
@@ -317,6 +328,14 @@ class _Version:
         self.profile: Mapping[str, Any] = version.data.get("IamInstanceProfile") or {}
 
 
+# AWS's sentence; its quotation marks are typographical.
+_WHICH_VERSIONS = (
+    "To describe the launch template data for all your launch templates, for <--versions> specify <$Latest>, "
+    "<$Default>, or both, and omit <--launch-template-id>, <--launch-template-name>, and version numbers. To describe "
+    "the launch template data for a specific launch template, specify <--launch-template-id> or "
+    "<--launch-template-name>, and for <--versions> specify one or more of the following values: <$Latest>, "
+    "<$Default>, or one or more version numbers."
+).translate({ord("<"): "\u2018", ord(">"): "\u2019"})
 _VERSION_FILTERS = Filters[_Version](
     {
         "create-time": lambda one: one.version.created,
@@ -344,11 +363,7 @@ def describe_launch_template_versions(call: Call, request: ec2.DescribeLaunchTem
         found = list(_of_one(call, chosen(call, request), request))
     else:
         if not wanted or not set(wanted) <= {LATEST, DEFAULT}:
-            raise AwsError(
-                "MissingParameter",
-                "The request must contain a launch template ID or name, or ask for the versions "
-                f"{LATEST} or {DEFAULT} of all",
-            )
+            raise AwsError("InvalidParameterValue" if wanted else "MissingParameter", _WHICH_VERSIONS)
         templates = _KIND.rows(call)
         found = [
             _Version(template, row)

@@ -352,19 +352,11 @@ def modify_security_group_rules(call: Call, request: ec2.ModifySecurityGroupRule
     for update in request["SecurityGroupRules"]:
         rule = _rule_in(call, group, update["SecurityGroupRuleId"])
         wanted: Mapping[str, object] = update.get("SecurityGroupRule") or {}
-        sources = [
-            name for name in ("CidrIpv4", "CidrIpv6", "PrefixListId", "ReferencedGroupId") if wanted.get(name)
-        ]
-        if len(sources) != 1:
-            raise AwsError(
-                "InvalidParameterCombination",
-                "One of cidrIpv4, cidrIpv6, prefixListId and referencedGroupId must be given; "
-                f"given: {', '.join(sources) or 'none'}",
-            )
+        source = _only_source(wanted)
         permission: dict[str, object] = {name: wanted.get(name) for name in ("IpProtocol", "FromPort", "ToPort")}
-        value = _text(wanted, sources[0])
+        value = _text(wanted, source)
         description = wanted.get("Description")
-        match sources[0]:
+        match source:
             case "CidrIpv4":
                 permission["IpRanges"] = [{"CidrIp": value, "Description": description}]
             case "CidrIpv6":
@@ -379,6 +371,28 @@ def modify_security_group_rules(call: Call, request: ec2.ModifySecurityGroupRule
     _replace(call, group, changed)
     call.wake("networks")
     return {"Return": True}
+
+
+def _only_source(wanted: Mapping[str, object]) -> str:
+    """The member that says where the traffic of a replaced rule comes from or goes to. AwsError where that, or what
+    goes with it, is missing."""
+    protocol = wanted.get("IpProtocol")
+    if protocol is None:
+        raise _invalid("Invalid value 'null' for protocol. VPC security group rules must specify protocols explicitly.")
+    if protocol in ("tcp", "udp", "6", "17") and None in (wanted.get("FromPort"), wanted.get("ToPort")):
+        raise _invalid("Invalid value for portRange. Must specify both from and to ports with TCP/UDP.")
+    found = [name for name in ("CidrIpv4", "CidrIpv6", "PrefixListId", "ReferencedGroupId") if wanted.get(name)]
+    if not found:
+        raise AwsError(
+            "MissingParameter",
+            "The request must contain exactly one of: cidrIp, cidrIpv6, prefixListId, or referencedGroupId",
+        )
+    if len(found) > 1:
+        raise AwsError(
+            "InvalidParameterCombination",
+            "Only one of cidrIp, cidrIpv6, prefixListId, or referencedGroupId can be specified",
+        )
+    return found[0]
 
 
 def _replace(call: Call, group: SecurityGroup, changed: Sequence[tuple[SecurityGroupRule, Match]]) -> None:
