@@ -63,7 +63,8 @@ _S3_KEYS = (
     "delimiter", "locationconstraint", "max-keys", "prefix", "requestobjecttagkeys", "resourceaccount", "tlsversion",
     "versionid", "x-amz-acl", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read",
     "x-amz-grant-read-acp", "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive",
-    "x-amz-object-ownership", "x-amz-server-side-encryption", "x-amz-storage-class",
+    "x-amz-object-ownership", "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class",
 )  # fmt: skip
 _S3_TAGS = ("s3:existingobjecttag/", "s3:requestobjecttag/")
 

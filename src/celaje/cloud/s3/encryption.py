@@ -74,39 +74,36 @@ def client_key_of(request: Mapping[str, object], before: str = "") -> bytes | No
     algorithm, text, digest = (request.get(f"{before}SSECustomer{each}") for each in ("Algorithm", "Key", "KeyMD5"))
     if algorithm is None and text is None and digest is None:
         return None
-    name = f"x-amz-{'copy-source-' if before else ''}server-side-encryption-customer-"
-    for value, header, what in (
-        (algorithm, "algorithm", "a valid encryption algorithm"),
-        (text, "key", "an appropriate secret key"),
-        (digest, "key-MD5", "the client calculated MD5 of the secret key"),
+    for value, what in (
+        (algorithm, "a valid encryption algorithm"),
+        (text, "an appropriate secret key"),
+        (digest, "the client calculated MD5 of the secret key"),
     ):
         if value is None:
-            raise invalid_argument(
-                name + header,
-                "null",
-                f"Requests specifying Server Side Encryption with Customer provided keys must provide {what}.",
+            raise _bad_key(
+                f"Requests specifying Server Side Encryption with Customer provided keys must provide {what}."
             )
     if algorithm != AES_256:
         raise AwsError(
             "InvalidEncryptionAlgorithmError",
-            "The encryption request you specified is not valid. The valid value is AES256.",
+            "The Encryption request you specified is not valid. Supported value: AES256.",
             400,
-            {"ArgumentName": f"{name}algorithm", "ArgumentValue": str(algorithm)[:100]},
+            {"ArgumentName": HEADER, "ArgumentValue": str(algorithm)[:100]},
         )
     try:
         key = base64.b64decode(str(text), validate=True)
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise invalid_argument(f"{name}key", "", "The secret key was invalid for the specified algorithm.")
+        raise _bad_key("The secret key was invalid for the specified algorithm.")
     computed = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
     if not hmac.compare_digest(computed.encode(), str(digest).encode(errors="replace")):
-        raise invalid_argument(
-            f"{name}key-MD5",
-            str(digest)[:100],
-            "The calculated MD5 hash of the key did not match the hash that was provided.",
-        )
+        raise _bad_key("The calculated MD5 hash of the key did not match the hash that was provided.")
     return key
+
+
+def _bad_key(why: str) -> AwsError:
+    return AwsError("InvalidArgument", why, 400, {"ArgumentName": HEADER})  # no answer repeats a key
 
 
 def key_for(attributes: Attributes, request: Mapping[str, object], before: str = "") -> bytes | None:
@@ -123,7 +120,12 @@ def key_for(attributes: Attributes, request: Mapping[str, object], before: str =
             " retrieve the object."
         )
     if not is_key(attributes.check, key):
-        raise access_denied()
+        raise AwsError(
+            "AccessDenied",
+            "Requests specifying Server Side Encryption with Customer provided keys must provide the correct secret"
+            " key.",
+            403,
+        )
     return key
 
 
@@ -131,11 +133,9 @@ def of_part(upload: Upload, request: Mapping[str, object]) -> Encryption:
     """How a part of an upload is to be kept: as its object. InvalidRequest for another key than it was begun with."""
     kept = upload.plan.attributes
     key = client_key_of(request)
-    if kept.encryption != CUSTOMER:
-        if key is not None:
-            raise invalid_request("The encryption parameters are not applicable to this object.")
+    if kept.encryption != CUSTOMER and key is None:
         return Encryption(kept.encryption)
-    if key is None:
+    if kept.encryption != CUSTOMER or key is None:
         raise invalid_request(
             "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate"
             " encryption parameters."
@@ -219,7 +219,7 @@ class EncryptionActions:
             raise _malformed(f"an SSEAlgorithm {AES_256} was expected")
         if default.get("KMSMasterKeyID"):
             raise invalid_argument(
-                "KMSMasterKeyID",
+                "ApplyServerSideEncryptionByDefault",
                 str(default["KMSMasterKeyID"])[:200],
                 "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse",
             )
