@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.cloud.s3.refusals import refused
 
@@ -90,3 +91,9 @@ def test_as_many_tags_as_are_allowed_are_kept(client: S3Client, bucket: str) -> 
     client.put_object(Bucket=bucket, Key="key", Body=b"")
     client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": members})  # type: ignore[typeddict-item]
     assert len(tags(client, bucket, "key")) == 10
+
+
+def test_tags_of_a_header_are_not_of_the_systems(client: S3Client, bucket: str) -> None:
+    with pytest.raises(ClientError, match="Your TagKey cannot be prefixed with aws:"):
+        client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="a=1&aws%3Ab=2")
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)

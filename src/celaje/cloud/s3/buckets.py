@@ -107,18 +107,18 @@ def _region(call: Call, constraint: str | None) -> str:
             )
         return CLASSIC_REGION
     region = _OLD_NAMES.get(constraint, constraint)
+    if call.region not in (CLASSIC_REGION, region):
+        raise AwsError(
+            "IllegalLocationConstraintException",
+            f"The {constraint[:100]} location constraint is incompatible for the region specific endpoint this request"
+            " was sent to.",
+        )
     if region not in call.settings.regions or region == CLASSIC_REGION:
         raise AwsError(
             "InvalidLocationConstraint",
             "The specified location-constraint is not valid",
             400,
             {"LocationConstraint": constraint[:100]},
-        )
-    if call.region not in (CLASSIC_REGION, region):
-        raise AwsError(
-            "IllegalLocationConstraintException",
-            f"The {constraint} location constraint is incompatible for the region specific endpoint this request was"
-            " sent to.",
         )
     return region
 

@@ -56,6 +56,9 @@ def of_header(text: str | None) -> Tags:
             text[:200],
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query",
         ) from None
+    for key, _ in pairs:
+        if key.lower().startswith("aws:"):
+            raise AwsError("InvalidTag", "Your TagKey cannot be prefixed with aws:", 400, {"TagKey": key[:200]})
     return checked(pairs, MOST_OF_OBJECT)
 
 
