@@ -142,6 +142,18 @@ def test_groups_give_what_they_have_to_their_members(owner, ada):
     assert refusal(ec2.describe_vpcs)[0] == DENIED
 
 
+def test_a_tag_of_a_user_is_replaced_whatever_the_case_of_its_key(owner, ada):
+    """A condition must not find the value that was to be no more."""
+    ada.iam.tag_user(UserName="ada", Tags=[{"Key": "Team", "Value": "red"}])
+    ada.may(allow("ec2:DescribeVpcs", Condition={"StringEquals": {"aws:PrincipalTag/team": "red"}}))
+    assert ada.client().describe_vpcs()["Vpcs"]
+    ada.iam.tag_user(UserName="ada", Tags=[{"Key": "team", "Value": "blue"}])
+    assert ada.iam.list_user_tags(UserName="ada")["Tags"] == [{"Key": "team", "Value": "blue"}]
+    assert refusal(ada.client().describe_vpcs)[0] == DENIED
+    ada.iam.untag_user(UserName="ada", TagKeys=["TEAM"])
+    assert ada.iam.list_user_tags(UserName="ada")["Tags"] == []
+
+
 def test_who_hands_out_rights_below_a_boundary_takes_none_away(owner, ada):
     """A delegated administrator's policy, as in AWS's guide: conditions look at the boundary that a user has."""
     boundary = ada.iam.create_policy(PolicyName="most", PolicyDocument=document(allow("ec2:*")))["Policy"]["Arn"]
@@ -431,6 +443,8 @@ def test_roots_may_everything_in_their_account(owner):
     root = session_of(owner, owner.client("sts").get_session_token())
     assert root.client("sts").get_caller_identity()["Arn"] == f"arn:aws:iam::{owner.account}:root"
     assert root.client().describe_vpcs()["Vpcs"]
+    assert refusal(root.client("iam").list_users)[0] == "InvalidClientTokenId"
+    assert refusal(root.client("sts").get_access_key_info, AccessKeyId=owner.key)[0] == "AccessDenied"
 
 
 @pytest.mark.parametrize(

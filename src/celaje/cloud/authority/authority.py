@@ -31,7 +31,7 @@ _QUESTIONS: dict[str, Questions] = {
     "ebs": others.of_ebs,
 }
 _OPEN = text("SELECT 1 FROM accounts WHERE id = :account")
-# What sessions of users may not ask without a second factor: these services, but for the operations that follow.
+# What sessions of users and roots may not ask without a second factor: these services, but for the operations below.
 _NEEDS_MFA = ("iam", "sts")
 _WITHOUT_MFA = ("GetCallerIdentity", "AssumeRole")
 
@@ -60,11 +60,11 @@ class PolicyAuthority:
     def check(self, call: Call, members: Mapping[str, object]) -> None:
         """AwsError where whoever calls may not do all that the request asks for."""
         caller = call.caller
+        principal = self._identities.of(call.session, caller)
+        if caller.temporary and principal.kind in ("User", "Account") and call.service in _NEEDS_MFA:
+            _refuse_session(call)
         if caller.is_root:
             return
-        principal = self._identities.of(call.session, caller)
-        if caller.temporary and principal.kind == "User" and call.service in _NEEDS_MFA:
-            _refuse_session(call)
         questions = _QUESTIONS.get(call.service, others.of_any)(call, members)
         side = Side(caller.account)
         for question in questions:

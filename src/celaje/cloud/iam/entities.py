@@ -163,7 +163,8 @@ def tags_of(session: Session, holder: str) -> list[dict[str, str]]:
 
 
 def set_tags(call: Call, holder: str, given: Sequence[Mapping[str, object]] | None) -> None:
-    """Add tags to an entity, over those of the same keys. AwsError InvalidInput or LimitExceeded."""
+    """Add tags to an entity, over those of the same keys; of users and roles also over those of the same letters.
+    AwsError InvalidInput or LimitExceeded."""
     present = {tag["Key"] for tag in tags_of(call.session, holder)}
     keys = [str(tag.get("Key") or "").lower() for tag in given or ()]
     if len(set(keys)) < len(keys):
@@ -183,6 +184,10 @@ def set_tags(call: Call, holder: str, given: Sequence[Mapping[str, object]] | No
                     f"1 validation error detected: Value '{text}' at 'tags.{number}.member.{member}' failed to satisfy "
                     r"constraint: Member must satisfy regular expression pattern: [\p{L}\p{Z}\p{N}_.:/=+\-@]+",
                 )
+        if _folds(holder):
+            same = {each for each in present if each.lower() == key.lower() and each != key}
+            remove_tags(call, holder, sorted(same))
+            present -= same
         present.add(key)
         call.session.merge(IdentityTag(holder=holder, key=key, value=value))
     if len(present) > TAGS_PER_ENTITY:
@@ -192,4 +197,14 @@ def set_tags(call: Call, holder: str, given: Sequence[Mapping[str, object]] | No
 def remove_tags(call: Call, holder: str, keys: Sequence[str] | None = None) -> None:
     """Remove an entity's tags of these keys, all if that is None."""
     query = delete(IdentityTag).where(IdentityTag.holder == holder)
-    call.session.execute(query if keys is None else query.where(IdentityTag.key.in_(list(keys))))
+    if keys is not None:
+        wanted = {key.lower() for key in keys} if _folds(holder) else set(keys)
+        present = call.session.scalars(select(IdentityTag.key).where(IdentityTag.holder == holder))
+        going = [key for key in present if (key.lower() if _folds(holder) else key) in wanted]
+        query = query.where(IdentityTag.key.in_(going))
+    call.session.execute(query)
+
+
+def _folds(holder: str) -> bool:
+    """Whether the keys of a holder's tags are the same whatever their case ("Tags for IAM resources")."""
+    return holder.startswith((USERS.prefix, ROLES.prefix))
