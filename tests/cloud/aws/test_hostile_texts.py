@@ -197,3 +197,12 @@ def test_a_filter_is_no_longer_than_what_it_looks_at(owner):
         asked = [{"Name": "instance-type", "Values": ["t3.nano", value]}]
         assert refusal(ec2.describe_instance_types, Filters=asked)[0] == "InvalidParameterValue"
     assert ec2.describe_instance_types(Filters=[{"Name": "instance-type", "Values": ["*" * 1000 + "3.nano"]}])
+
+
+def test_words_that_are_begun_and_not_ended_are_not_looked_for_again_and_again(owner, bucket):
+    s3 = owner.client("s3")
+    for value in ("=?x?q?a" * 8000, "=?x?b?a " * 7000 + "b"):
+        code, _ = refusal(s3.put_object, Bucket=bucket, Key="book", Body=b"", Metadata={"a": value})
+        assert code == "MetadataTooLarge"
+    encoded = "=?UTF-8?Q?" + "=C3=A9" * 10 + "?="
+    s3.put_object(Bucket=bucket, Key="book", Body=b"", Metadata={"a": " ".join([encoded] * 100)})

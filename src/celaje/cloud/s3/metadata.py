@@ -19,6 +19,10 @@ from celaje.cloud.aws.errors import AwsError
 LARGEST = 2048
 """Bytes of names and values together."""
 
+_ENCODED = 4
+"""Times as long is a text at most that was encoded, in words of 75 characters. What is longer is not decoded: that
+takes a time that is quadratic in the words that are begun and not ended."""
+
 _PLAIN = frozenset(chr(code) for code in range(0x20, 0x7F)) | {"\t"}
 _QUOTED = {code: f"={code:02X}" for code in range(256)}
 _QUOTED |= {ord(each): each for each in _PLAIN - set("=?_ ")} | {ord(" "): "_"}
@@ -29,16 +33,21 @@ def metadata_of(request: Mapping[str, object]) -> dict[str, str]:
     given = request.get("Metadata")
     if not isinstance(given, Mapping):
         return {}
+    _check_size(given, _ENCODED * LARGEST)
     result = {str(name).lower(): _decoded(str(value)) for name, value in given.items()}
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in result.items())
-    if size > LARGEST:
+    _check_size(result, LARGEST)
+    return result
+
+
+def _check_size(metadata: Mapping[str, object], most: int) -> None:
+    size = sum(len(str(name).encode()) + len(str(value).encode()) for name, value in metadata.items())
+    if size > most:
         raise AwsError(
             "MetadataTooLarge",
             "Your metadata headers exceed the maximum allowed metadata size",
             400,
             {"Size": str(size), "MaxSizeAllowed": str(LARGEST)},
         )
-    return result
 
 
 def answered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
