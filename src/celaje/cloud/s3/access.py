@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from celaje.cloud.authority.identities import canonical_user
+from celaje.cloud.authority.refusals import reason
 from celaje.cloud.aws.action import Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.question import Question
@@ -283,19 +284,12 @@ def _require_of_missing(
 
 
 def _refusal(call: Call, bucket: Bucket | None, question: Question, decision: Decision) -> AwsError:
-    source = decision.source
-    if source is None or not call.account or (bucket is not None and bucket.account != call.account):
+    if decision.source is None or not call.account or (bucket is not None and bucket.account != call.account):
         return access_denied()
-    article = "an" if source.value[0] in "aeiou" else "a"
-    why = (
-        f"with an explicit deny in {article} {source.value}"
-        if decision.denied
-        else f"because no {source.value} allows the {question.action} action"
-    )
     return AwsError(
         "AccessDenied",
         f"User: {call.caller.arn} is not authorized to perform: {question.action} on resource: "
-        f'"{question.resource}" {why}',
+        f'"{question.resource}"{reason(decision, question.action)}',
         403,
     )
 
