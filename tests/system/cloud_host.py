@@ -116,6 +116,22 @@ class CloudHost:
             config=Config(retries={"total_max_attempts": 1}),
         )
 
+    def client_environment(self, home: Path) -> dict[str, str]:
+        """What every client of AWS reads: where to, and who asks. `home` is where it keeps its own things."""
+        profile = configparser.RawConfigParser()
+        profile.read(self.directory / "credentials")
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": profile["root"]["aws_access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": profile["root"]["aws_secret_access_key"],
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "HOME": str(home),
+        }
+
     def networks(self) -> list[str]:
         """Its networks that run."""
         vpcs = {

@@ -1,14 +1,12 @@
-"""Clients that others wrote, unchanged, with real machines: Ansible, libcloud, Terraform, boto3's waiters.
+"""Clients that others wrote, unchanged, with real machines: Ansible, libcloud, boto3's waiters. Terraform has a file of
+its own, test_terraform.py.
 
 Where a client is not installed (make clients), its test skips and says so.
 """
 
 from __future__ import annotations
 
-import configparser
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,20 +31,7 @@ def cloud(built_image: Callable[[str], Path]) -> Iterator[CloudHost]:
 
 @pytest.fixture
 def environment(cloud: CloudHost, tmp_path: Path) -> dict[str, str]:
-    """What every client of AWS reads: where to, and who asks."""
-    profile = configparser.RawConfigParser()
-    profile.read(cloud.directory / "credentials")
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
-        "AWS_ACCESS_KEY_ID": profile["root"]["aws_access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": profile["root"]["aws_secret_access_key"],
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "HOME": str(tmp_path),
-    }
+    return cloud.client_environment(tmp_path)
 
 
 class Playbooks:
@@ -147,46 +132,3 @@ def test_libcloud_and_waiters_follow_an_instance_through_its_life(
     assert driver.destroy_volume_snapshot(snapshot)
     assert driver.destroy_volume(volume)
     ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume.id], WaiterConfig=_WAIT)
-
-
-@pytest.fixture
-def terraform() -> tuple[str, Path]:
-    """The command, and the folder that has its AWS provider: nothing is fetched."""
-    command = shutil.which("terraform")
-    if command is None:
-        pytest.skip("terraform is not installed")
-    plugins = Path(os.environ.get("TF_PLUGIN_DIRECTORY", Path.home() / ".terraform.d" / "plugins"))
-    if not list(plugins.glob("**/terraform-provider-aws*")):
-        pytest.skip(f"Terraform's AWS provider is not in {plugins} (TF_PLUGIN_DIRECTORY names another folder)")
-    return command, plugins
-
-
-def test_terraform_applies_plans_nothing_more_and_destroys(
-    terraform: tuple[str, Path],
-    cloud: CloudHost,
-    environment: dict[str, str],
-    tmp_path: Path,
-    tool: Callable[[str], str],
-) -> None:
-    command, plugins = terraform
-    key = tmp_path / "key"
-    subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    work = tmp_path / "work"
-    shutil.copytree(_HERE / "terraform", work)
-    variables = {"TF_VAR_public_key": key.with_suffix(".pub").read_text().strip(), "TF_VAR_image_name": "debian-mini"}
-    about = environment | variables | {"TF_IN_AUTOMATION": "1", "TF_CLI_CONFIG_FILE": os.devnull}
-
-    def run(verb: str, *words: str) -> None:
-        line = [command, verb, "-no-color", "-input=false", *words]
-        done = subprocess.run(line, cwd=work, env=about, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-
-    run("init", f"-plugin-dir={plugins}")
-    try:
-        run("apply", "-auto-approve")
-        run("plan", "-detailed-exitcode")  # 2: there would be changes
-    finally:
-        run("destroy", "-auto-approve")
-    ec2 = cloud.client()
-    assert [vpc["IsDefault"] for vpc in ec2.describe_vpcs()["Vpcs"]] == [True]
-    assert ec2.describe_volumes()["Volumes"] == ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []

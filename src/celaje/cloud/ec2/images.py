@@ -335,9 +335,10 @@ def _visible(call: Call, wanted: Sequence[str] | None) -> Sequence[Image]:
         for (row,) in rows_of(call.session, _NAMED, list(wanted))
         if row.region == call.region and _may_use(call, row)
     ]
-    for row in rows:
-        _refuse_deregistered(row)
-    visible = {row.id for row in rows}
+    # One that was deregistered not long ago is neither shown nor missing: Ansible and Terraform wait for that.
+    gone = {row.id for row in rows if row.state == "deregistered" and row.deregistered is not None}
+    rows = [row for row in rows if row.state != "deregistered"]
+    visible = gone | {row.id for row in rows}
     missing = [identifier for identifier in dict.fromkeys(wanted) if identifier not in visible]
     if missing:
         verb = "do not exist" if len(missing) > 1 else "does not exist"
