@@ -4,7 +4,7 @@
 #   make demo      a cloud comes up; boto3 makes and uses instances, volumes and objects in it
 #   make demo-vm   one machine, and no cloud: builds a Debian image, boots it, runs a few commands in the guest
 #   make test      the tests          (make test TESTS="tests/cli -x" for some of them)
-#   make test-clients   the tests in which a client that others wrote waits for minutes: Terraform, where it is installed
+#   make test-clients   the tests in which a client that others wrote waits for minutes: Ansible, and Terraform, where they are installed
 #   make test-full   the tests with the long repetitions and the image debian-13, which it builds if it is not there;
 #                  CELAJE_REPETITIONS=500 make test TESTS=… for one of them
 #   make clients   what some tests need besides, and skip without: Ansible, libcloud, the AWS CLI (500 MB)

@@ -68,6 +68,7 @@ class Playbooks:
         return changed
 
 
+@pytest.mark.clients
 def test_an_ansible_playbook_makes_its_world_once_and_takes_it_away(
     cloud: CloudHost, environment: dict[str, str], tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
