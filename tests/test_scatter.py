@@ -137,6 +137,22 @@ def test_a_table_gives_windows_if_and_only_if_each_range_would_by_itself(memory:
         assert contents(windows) == contents(plain(memory, addresses, lengths))
 
 
+def test_tables_with_the_same_ranges_between_other_ends_give_their_own_windows(memory: GuestMemory) -> None:
+    inner = [BASE + page * PAGE_SIZE for page in (5, 9, 2, 7)]
+    for first, last, change in [(0, 1, None), (3, 1, None), (3, 8, None), (3, 8, BASE), (0, 1, None)]:
+        addresses = [BASE + 16 * first, *inner, BASE + 16 * last]
+        if change is not None:
+            addresses[2] = change
+        lengths = [16, *[PAGE_SIZE] * 4, 1]
+        windows = windows_of(memory, addresses, lengths)
+        assert windows.total == sum(lengths)
+        assert windows[1:].total == sum(lengths[1:])
+        del windows[0]
+        assert contents(windows) == contents(plain(memory, addresses, lengths)[1:])
+    for _ in range(2):
+        assert memory.windows(table([BASE, END, BASE], [1, 1, 1])) is None
+
+
 @pytest.mark.parametrize("count", [1, 7, 300])
 def test_what_is_written_and_read_back_is_what_a_list_would_have_moved(memory: GuestMemory, count: int) -> None:
     chance = random.Random(count)

@@ -20,6 +20,9 @@ from typing import overload
 Buffers = Sequence[memoryview]
 """Windows into memory, not empty, at most 1024 of them (the host's limit for one scattered read or write)."""
 
+FEW = 4
+"""So many windows are quickly counted."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _ARGUMENTS = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int)
 _TAKES_FLAGS = hasattr(_libc, "preadv2") and hasattr(_libc, "pwritev2") and ctypes.sizeof(ctypes.c_void_p) == 8
@@ -40,13 +43,15 @@ class Windows(MutableSequence[memoryview]):
 
     __slots__ = ("_first", "_host", "_made", "_stop", "_total", "_vector", "_view", "base", "within_pages")
 
-    def __init__(self, view: memoryview, base: int, host: int, vector: array[int], within_pages: bool) -> None:
+    def __init__(
+        self, view: memoryview, base: int, host: int, vector: array[int], within_pages: bool, total: int | None = None
+    ) -> None:
         self._view = view[:]
         self.base, self._host, self._vector = base, host, vector
         self._first, self._stop = 0, len(vector) // 2
         self.within_pages = within_pages
         """No window goes over the end of a page; False: perhaps one does."""
-        self._total: int | None = None
+        self._total = total
         self._made: list[memoryview] | None = None
 
     @property
@@ -111,7 +116,12 @@ class Windows(MutableSequence[memoryview]):
         start, stop, step = index.indices(len(self))
         part._first, part._stop = self._first + start, self._first + max(start, stop)
         part._made = None if self._made is None and step == 1 else self._list()[index]
-        part._total = self._total if part._first == self._first and part._stop == self._stop else None
+        part._total = None
+        if self._total is not None and part._made is None and len(part) + FEW >= len(self):
+            vector = self._vector
+            left_out = sum(vector[2 * self._first + 1 : 2 * part._first : 2])
+            left_out += sum(vector[2 * part._stop + 1 : 2 * self._stop : 2])
+            part._total = self._total - left_out
         return part
 
     @overload

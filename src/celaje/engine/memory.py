@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from array import array
 from functools import lru_cache, partial
 
 from celaje.errors import HostError
@@ -16,6 +17,8 @@ from celaje.scatter import Lanes, Windows
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+TABLES_KEPT = 4
+"""Tables whose vectors are kept: who reads or writes past a page cache mostly does so with one buffer."""
 LANES_KEPT = 16
 """Lengths of tables for which what is checked together is kept, some ten bytes for each of a table's."""
 
@@ -59,6 +62,7 @@ class GuestMemory:
         self.dirty_address = ctypes.addressof(self._dirty_buffer)
         lanes = partial(Lanes, base=base, size=size, host=self.host_address, page=PAGE_SIZE)
         self._lanes = lru_cache(LANES_KEPT)(lanes)
+        self._vectors = lru_cache(TABLES_KEPT)(self._vector)
 
     def _offset(self, address: int, length: int) -> int:
         offset = address - self.base
@@ -92,8 +96,20 @@ class GuestMemory:
         """`slice` for each range of a table (16 bytes each: address le64, length le32, anything le32): a request of a
         megabyte has hundreds. None where one is empty or not inside.
         """
+        inner: tuple[array[int], bool, int] | None = array("Q"), True, 0
+        outer = table
+        if len(table) > 32:  # the first and the last range are a header and a status, in another place each time
+            inner, outer = self._vectors(table[16:-16]), table[:16] + table[-16:]
+        ends = self._vector(outer)
+        if inner is None or ends is None:
+            return None
+        vector = ends[0][:2] + inner[0] + ends[0][2:]
+        return Windows(self.view, self.base, self.host_address, vector, inner[1] and ends[1], inner[2] + ends[2])
+
+    def _vector(self, table: bytes) -> tuple[array[int], bool, int] | None:
+        """The host's vector of a table's ranges, whether none goes over the end of a page, and their bytes."""
         found = self._lanes(len(table) // 16).vector(table)
-        return None if found is None else Windows(self.view, self.base, self.host_address, *found)
+        return None if found is None else (*found, sum(found[0][1::2]))
 
     def mark_windows(self, windows: Windows) -> None:
         """Note that what is in `windows` of this memory has changed."""
