@@ -50,7 +50,7 @@ def test_a_bucket_is_in_the_region_of_its_location_constraint(served: Served, cl
         abroad.create_bucket(Bucket="nowhere")
     for elsewhere in ("us-east-1", "us-east-2", "mars-1"):  # a region's own endpoint knows no other one
         with refused("IllegalLocationConstraintException"):
-            abroad.create_bucket(Bucket="nowhere", CreateBucketConfiguration={"LocationConstraint": elsewhere})  # type: ignore[typeddict-item]
+            abroad.create_bucket(Bucket="nowhere", CreateBucketConfiguration={"LocationConstraint": elsewhere})
     with refused("InvalidLocationConstraint"):
         client.create_bucket(Bucket="nowhere", CreateBucketConfiguration={"LocationConstraint": "ap-south-1"})
     with refused("BucketAlreadyOwnedByYou", 409):

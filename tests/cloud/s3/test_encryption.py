@@ -6,7 +6,7 @@ import base64
 import hashlib
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MEBIBYTE = 1 << 20
-BY_DEFAULT = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}]}
+BY_DEFAULT: dict[str, Any] = {
+    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}]
+}
 SIZES = (0, 1, 1000, LARGEST_ROW, LARGEST_ROW + 1, 3 * MEBIBYTE + 7)
 
 
@@ -97,7 +99,7 @@ def test_a_bucket_encrypts_by_default_what_says_nothing_once_it_is_told_to(clien
     client.put_object(Bucket=bucket, Key="before", Body=b"before")
     with refused("ServerSideEncryptionConfigurationNotFoundError", 404):
         client.get_bucket_encryption(Bucket=bucket)
-    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=BY_DEFAULT)  # type: ignore[arg-type]
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=BY_DEFAULT)
     assert client.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"] == BY_DEFAULT
     assert client.put_object(Bucket=bucket, Key="after", Body=b"after")["ServerSideEncryption"] == "AES256"
     copied = client.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/before")
@@ -118,16 +120,16 @@ def test_copies_are_as_their_own_request_says_and_a_copy_onto_itself_may_encrypt
         client.create_bucket(Bucket="a-bucket")
         client.put_object(Bucket="a-bucket", Key="key", Body=body, Metadata={"a": "b"})
         assert on_disk(home, body)
-        itself = {"Bucket": "a-bucket", "Key": "key"}
+        itself: dict[str, Any] = {"Bucket": "a-bucket", "Key": "key"}
         with refused("InvalidRequest", 400):
-            client.copy_object(**itself, CopySource=itself)  # type: ignore[arg-type]
-        made = client.copy_object(**itself, CopySource=itself, ServerSideEncryption="AES256")  # type: ignore[arg-type]
+            client.copy_object(**itself, CopySource=itself)
+        made = client.copy_object(**itself, CopySource=itself, ServerSideEncryption="AES256")
         assert made["ServerSideEncryption"] == "AES256"
         head = client.head_object(**itself)
         assert (head["Metadata"], head["ServerSideEncryption"]) == ({"a": "b"}, "AES256")
         assert client.get_object(**itself)["Body"].read() == body
         # Encrypted to encrypted: the same file under a second name. To plain: decrypted.
-        client.copy_object(Bucket="a-bucket", Key="twin", CopySource=itself, ServerSideEncryption="AES256")  # type: ignore[arg-type]
+        client.copy_object(Bucket="a-bucket", Key="twin", CopySource=itself, ServerSideEncryption="AES256")
         client.delete_object(**itself)
         assert client.get_object(Bucket="a-bucket", Key="twin")["Body"].read() == body
         client.close()
@@ -152,7 +154,7 @@ def test_the_parts_of_an_encrypted_upload_are_encrypted_and_copied_parts_too(hom
             Bucket="a-bucket", Key="key", ServerSideEncryption="AES256", ChecksumAlgorithm="CRC32"
         )
         assert upload["ServerSideEncryption"] == "AES256"
-        names = {"Bucket": "a-bucket", "Key": "key", "UploadId": upload["UploadId"]}
+        names: dict[str, Any] = {"Bucket": "a-bucket", "Key": "key", "UploadId": upload["UploadId"]}
         parts = []
 
         def note(number: int, answer: object) -> None:
@@ -163,11 +165,11 @@ def test_the_parts_of_an_encrypted_upload_are_encrypted_and_copied_parts_too(hom
 
         note(1, client.upload_part(**names, PartNumber=1, Body=first, ChecksumAlgorithm="CRC32"))
         whole = {"Bucket": "a-bucket", "Key": "source"}
-        note(2, client.upload_part_copy(**names, PartNumber=2, CopySource=whole))  # type: ignore[arg-type]
+        note(2, client.upload_part_copy(**names, PartNumber=2, CopySource=whole))
         span = f"bytes=17-{5 * MEBIBYTE + 16}"
-        note(3, client.upload_part_copy(**names, PartNumber=3, CopySource=whole, CopySourceRange=span))  # type: ignore[arg-type]
+        note(3, client.upload_part_copy(**names, PartNumber=3, CopySource=whole, CopySourceRange=span))
         note(4, client.upload_part(**names, PartNumber=4, Body=last, ChecksumAlgorithm="CRC32"))
-        done = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+        done = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
         assert done["ServerSideEncryption"] == "AES256"
         expected = first + source + source[17 : 5 * MEBIBYTE + 17] + last
         got = client.get_object(Bucket="a-bucket", Key="key")
@@ -180,7 +182,7 @@ def test_the_parts_of_an_encrypted_upload_are_encrypted_and_copied_parts_too(hom
         upload = client.create_multipart_upload(Bucket="a-bucket", Key="plain")
         assert not on_disk(home, first + source + last)
         answer = client.upload_part_copy(
-            Bucket="a-bucket", Key="plain", UploadId=upload["UploadId"], PartNumber=1, CopySource=whole  # type: ignore[arg-type]
+            Bucket="a-bucket", Key="plain", UploadId=upload["UploadId"], PartNumber=1, CopySource=whole
         )
         assert "ServerSideEncryption" not in answer
         assert on_disk(home, source)
@@ -207,14 +209,14 @@ def test_each_version_is_kept_as_it_was_put(client: S3Client, bucket: str) -> No
     bodies = [text(size, size) for size in (10, 100_000, 20, 200_000)]
     made = []
     for number, body in enumerate(bodies):
-        given = {"ServerSideEncryption": "AES256"} if number < 2 else {}
-        made.append(client.put_object(Bucket=bucket, Key="key", Body=body, **given)["VersionId"])  # type: ignore[arg-type]
+        given: dict[str, Any] = {"ServerSideEncryption": "AES256"} if number < 2 else {}
+        made.append(client.put_object(Bucket=bucket, Key="key", Body=body, **given)["VersionId"])
     for number, (body, version) in enumerate(zip(bodies, made, strict=True)):
         got = client.get_object(Bucket=bucket, Key="key", VersionId=version)
         assert got["Body"].read() == body
         assert ("ServerSideEncryption" in got) == (number < 2)
     tags = [{"Key": "a", "Value": "b"}]
-    client.put_object_tagging(Bucket=bucket, Key="key", VersionId=made[1], Tagging={"TagSet": tags})  # type: ignore[typeddict-item]
+    client.put_object_tagging(Bucket=bucket, Key="key", VersionId=made[1], Tagging={"TagSet": tags})
     for version in made[2:]:
         client.delete_object(Bucket=bucket, Key="key", VersionId=version)
     got = client.get_object(Bucket=bucket, Key="key")
@@ -325,7 +327,7 @@ def test_keys_of_others_are_refused_by_name(client: S3Client, bucket: str) -> No
     ]
     for code, rule in rules:
         with refused(code):
-            client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
+            client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     with refused("MalformedXML"):
         client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": []})
     with refused("ServerSideEncryptionConfigurationNotFoundError"):
@@ -348,8 +350,9 @@ def test_a_cloud_may_encrypt_what_is_put_into_new_buckets_unasked(tmp_path: Path
         client.close()
 
 
-KEY, OTHER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}, bytes(32)
-SOURCE = {f"CopySource{name}": value for name, value in KEY.items()}
+KEY: dict[str, Any] = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}
+OTHER = bytes(32)
+SOURCE: dict[str, Any] = {f"CopySource{name}": value for name, value in KEY.items()}
 
 
 def test_what_a_client_has_the_key_of_is_read_with_that_key_alone(home: Path) -> None:
@@ -358,11 +361,11 @@ def test_what_a_client_has_the_key_of_is_read_with_that_key_alone(home: Path) ->
         client.create_bucket(Bucket="a-bucket")
         for number, size in enumerate(SIZES):
             body, names = text(size, number), {"Bucket": "a-bucket", "Key": str(number)}
-            put = client.put_object(**names, Body=body, **KEY)  # type: ignore[arg-type]
+            put = client.put_object(**names, Body=body, **KEY)
             assert (put["SSECustomerAlgorithm"], "ServerSideEncryption" in put) == ("AES256", False)
-            got = client.get_object(**names, **KEY)  # type: ignore[arg-type]
+            got = client.get_object(**names, **KEY)
             assert (got["Body"].read(), got["SSECustomerKeyMD5"]) == (body, put["SSECustomerKeyMD5"])
-            assert client.head_object(**names, **KEY)["ContentLength"] == size  # type: ignore[arg-type]
+            assert client.head_object(**names, **KEY)["ContentLength"] == size
             for ask in (client.get_object, client.head_object):
                 code = "InvalidRequest" if ask == client.get_object else "400"
                 with refused(code, 400):
@@ -374,45 +377,45 @@ def test_what_a_client_has_the_key_of_is_read_with_that_key_alone(home: Path) ->
         assert not key_file(home).exists()  # the store needs none of its own
         client.put_object(Bucket="a-bucket", Key="plain", Body=b"plain")
         with refused("InvalidRequest", 400):
-            client.get_object(Bucket="a-bucket", Key="plain", **KEY)  # type: ignore[arg-type]
+            client.get_object(Bucket="a-bucket", Key="plain", **KEY)
         client.close()
     files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
     for secret in (bytes(range(32)), base64.b64encode(bytes(range(32))), bytes(range(32)).hex().encode()):
         assert not any(secret in content for content in files)
     with Served(home) as served:
         client = client_of(served.endpoint)
-        span = {"Bucket": "a-bucket", "Key": str(len(SIZES) - 1), "Range": "bytes=100001-200000"}
-        assert client.get_object(**span, **KEY)["Body"].read() == text(SIZES[-1], len(SIZES) - 1)[100001:200001]  # type: ignore[arg-type]
+        span: dict[str, Any] = {"Bucket": "a-bucket", "Key": str(len(SIZES) - 1), "Range": "bytes=100001-200000"}
+        assert client.get_object(**span, **KEY)["Body"].read() == text(SIZES[-1], len(SIZES) - 1)[100001:200001]
         client.close()
 
 
 def test_copies_and_parts_have_the_keys_that_their_requests_say(client: S3Client, bucket: str) -> None:
     first, last = text(5 * MEBIBYTE, 1), text(99, 2)
-    client.put_object(Bucket=bucket, Key="source", Body=first, **KEY)  # type: ignore[arg-type]
+    client.put_object(Bucket=bucket, Key="source", Body=first, **KEY)
     source = {"Bucket": bucket, "Key": "source"}
     with refused("InvalidRequest", 400):
-        client.copy_object(Bucket=bucket, Key="copy", CopySource=source)  # type: ignore[arg-type]
-    copied = client.copy_object(Bucket=bucket, Key="copy", CopySource=source, ServerSideEncryption="AES256", **SOURCE)  # type: ignore[arg-type]
+        client.copy_object(Bucket=bucket, Key="copy", CopySource=source)
+    copied = client.copy_object(Bucket=bucket, Key="copy", CopySource=source, ServerSideEncryption="AES256", **SOURCE)
     assert copied["ServerSideEncryption"] == "AES256"
     assert client.get_object(Bucket=bucket, Key="copy")["Body"].read() == first
-    upload = client.create_multipart_upload(Bucket=bucket, Key="key", **KEY)  # type: ignore[arg-type]
-    names = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
+    upload = client.create_multipart_upload(Bucket=bucket, Key="key", **KEY)
+    names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
     for more in ({}, {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": OTHER}):
         with refused("InvalidRequest", 400):
-            client.upload_part(**names, PartNumber=1, Body=b"x", **more)  # type: ignore[arg-type]
-    one = client.upload_part_copy(**names, PartNumber=1, CopySource=source, **KEY, **SOURCE)["CopyPartResult"]  # type: ignore[arg-type]
-    two = client.upload_part(**names, PartNumber=2, Body=last, **KEY)  # type: ignore[arg-type]
+            client.upload_part(**names, PartNumber=1, Body=b"x", **more)
+    one = client.upload_part_copy(**names, PartNumber=1, CopySource=source, **KEY, **SOURCE)["CopyPartResult"]
+    two = client.upload_part(**names, PartNumber=2, Body=last, **KEY)
     whole = {"Parts": [{"PartNumber": 1, "ETag": one["ETag"]}, {"PartNumber": 2, "ETag": two["ETag"]}]}
-    wrong = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": OTHER}
+    wrong: dict[str, Any] = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": OTHER}
     with refused("InvalidRequest", 400):
-        client.complete_multipart_upload(**names, MultipartUpload=whole, **wrong)  # type: ignore[arg-type]
-    client.complete_multipart_upload(**names, MultipartUpload=whole, **KEY)  # type: ignore[arg-type]
-    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last  # type: ignore[arg-type]
+        client.complete_multipart_upload(**names, MultipartUpload=whole, **wrong)
+    client.complete_multipart_upload(**names, MultipartUpload=whole, **KEY)
+    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last
     with refused("AccessDenied", 403):
         client.get_object(Bucket=bucket, Key="key", SSECustomerAlgorithm="AES256", SSECustomerKey=OTHER)
-    itself = client.copy_object(Bucket=bucket, Key="key", CopySource=f"{bucket}/key", **KEY, **SOURCE)  # type: ignore[arg-type]
+    itself = client.copy_object(Bucket=bucket, Key="key", CopySource=f"{bucket}/key", **KEY, **SOURCE)
     assert itself["SSECustomerAlgorithm"] == "AES256"
-    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last  # type: ignore[arg-type]
+    assert client.get_object(Bucket=bucket, Key="key", **KEY)["Body"].read() == first + last
 
 
 def test_keys_that_cannot_be_are_refused_and_so_are_all_where_a_bucket_takes_none(
@@ -427,12 +430,12 @@ def test_keys_that_cannot_be_are_refused_and_so_are_all_where_a_bucket_takes_non
         {**KEY, "ServerSideEncryption": "AES256"},
     ):
         with pytest.raises(ClientError) as caught:
-            client.put_object(Bucket=bucket, Key="key", Body=b"", **given)  # type: ignore[arg-type]
+            client.put_object(Bucket=bucket, Key="key", Body=b"", **given)
         assert caught.value.response["Error"]["Code"] in ("InvalidArgument", "InvalidEncryptionAlgorithmError")
         assert "AQIDBAUG" not in str(caught.value.response)  # no answer repeats a key
     rule = {**BY_DEFAULT["Rules"][0], "BlockedEncryptionTypes": {"EncryptionType": ["SSE-C"]}}
-    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     assert client.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"] == [rule]
     with refused("AccessDenied", 403):
-        client.put_object(Bucket=bucket, Key="key", Body=b"", **KEY)  # type: ignore[arg-type]
+        client.put_object(Bucket=bucket, Key="key", Body=b"", **KEY)
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)

@@ -59,7 +59,7 @@ def test_to_set_it_is_refused_by_name(client: S3Client, bucket: str) -> None:
         client.put_object_legal_hold(Bucket=bucket, Key="key", LegalHold={"Status": "ON"})
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
     with refused("NotImplemented", 501):
-        client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
+        client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
     with refused("NotImplemented", 501):
         client.put_bucket_website(Bucket=bucket, WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}})
     with refused("NotImplemented", 501):

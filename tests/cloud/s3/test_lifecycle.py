@@ -39,12 +39,12 @@ def carried(served: Served) -> Carried:
 
 
 def rule(**more: object) -> dict[str, Any]:
-    filtered = {} if "Prefix" in more or "Filter" in more else {"Filter": {"Prefix": ""}}
+    filtered: dict[str, Any] = {} if "Prefix" in more or "Filter" in more else {"Filter": {"Prefix": ""}}
     return {"ID": "a rule", "Status": "Enabled", **filtered, **more}
 
 
 def set_rules(client: S3Client, bucket: str, *rules: dict[str, Any]) -> None:
-    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": list(rules)})  # type: ignore[typeddict-item]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": list(rules)})
 
 
 def keys(client: S3Client, bucket: str) -> list[str]:

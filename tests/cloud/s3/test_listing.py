@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_pages_tell_each_key_and_common_prefix_once(
 ) -> None:
     keys: list[str] = []
     prefixes: list[str] = []
-    more = {"Delimiter": delimiter} if delimiter else {}
+    more: dict[str, Any] = {"Delimiter": delimiter} if delimiter else {}
     for page in client.get_paginator(operation).paginate(  # type: ignore[call-overload]
         Bucket=filled, PaginationConfig={"PageSize": size}, **more
     ):
@@ -78,4 +78,4 @@ def test_what_no_listing_can_be_asked_is_refused(client: S3Client, filled: str) 
     with refused("InvalidArgument"):
         client.list_objects_v2(Bucket=filled, MaxKeys=-1)
     with refused("InvalidArgument"):
-        client.list_objects_v2(Bucket=filled, EncodingType="base64")  # type: ignore[arg-type]
+        client.list_objects_v2(Bucket=filled, EncodingType="base64")

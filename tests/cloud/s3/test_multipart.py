@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -59,13 +59,13 @@ def test_an_upload_has_the_checksum_that_it_was_begun_with(
 ) -> None:
     member = f"Checksum{algorithm}"
     upload = client.create_multipart_upload(
-        Bucket=bucket, Key="key", ChecksumAlgorithm=algorithm, ChecksumType=kind, Metadata={"a": "b"}  # type: ignore[arg-type]
+        Bucket=bucket, Key="key", ChecksumAlgorithm=algorithm, ChecksumType=kind, Metadata={"a": "b"}
     )
     assert (upload["ChecksumAlgorithm"], upload["ChecksumType"]) == (algorithm, kind)
-    names = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
+    names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
     parts = []
     for number, body in enumerate(BODIES, 1):
-        answer = client.upload_part(**names, PartNumber=number, Body=body, ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
+        answer = client.upload_part(**names, PartNumber=number, Body=body, ChecksumAlgorithm=algorithm)
         assert answer[member] == checksum(algorithm, body)  # type: ignore[literal-required]
         parts.append({"PartNumber": number, "ETag": answer["ETag"], member: answer[member]})  # type: ignore[literal-required]
     listed = client.list_parts(**names, MaxParts=2)
@@ -73,7 +73,7 @@ def test_an_upload_has_the_checksum_that_it_was_begun_with(
     assert listed["IsTruncated"]
     rest = client.list_parts(**names, PartNumberMarker=listed["NextPartNumberMarker"])
     assert [(each["PartNumber"], each["Size"]) for each in rest["Parts"]] == [(3, 1000)]
-    done = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    done = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
     assert done["ETag"] == multipart_etag(BODIES)
     whole = b"".join(BODIES)
     if kind == "FULL_OBJECT":
@@ -82,7 +82,7 @@ def test_an_upload_has_the_checksum_that_it_was_begun_with(
         digests = b"".join(base64.b64decode(checksum(algorithm, body)) for body in BODIES)
         expected = checksum(algorithm, digests) + "-3"
     assert (done[member], done["ChecksumType"]) == (expected, kind)  # type: ignore[literal-required]
-    again = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    again = client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
     assert again["ETag"] == done["ETag"]
     head = client.head_object(Bucket=bucket, Key="key", ChecksumMode="ENABLED")
     assert (head[member], head["Metadata"]) == (expected, {"a": "b"})  # type: ignore[literal-required]
@@ -101,7 +101,7 @@ def test_parts_are_copied_from_ranges_of_objects(client: S3Client, bucket: str) 
     source = os.urandom(11 * MEBIBYTE)
     client.put_object(Bucket=bucket, Key="source", Body=source)
     upload = client.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
-    names = {"Bucket": bucket, "Key": "key", "UploadId": upload}
+    names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload}
     ranges = [(0, 5 * MEBIBYTE), (5 * MEBIBYTE, 11 * MEBIBYTE)]
     parts = []
     for number, (start, end) in enumerate(ranges, 1):
@@ -119,18 +119,18 @@ def test_parts_are_copied_from_ranges_of_objects(client: S3Client, bucket: str) 
             client.upload_part_copy(
                 **names, PartNumber=4, CopySource={"Bucket": bucket, "Key": "source"}, CopySourceRange=text
             )
-    client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    client.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
     assert client.get_object(Bucket=bucket, Key="key")["Body"].read() == source + source
 
 
 def test_a_completion_that_cannot_be_is_refused_and_the_upload_stays(client: S3Client, bucket: str) -> None:
     upload = client.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
-    names = {"Bucket": bucket, "Key": "key", "UploadId": upload}
+    names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload}
     etags = [client.upload_part(**names, PartNumber=n, Body=b"small")["ETag"] for n in (1, 2)]
 
     def complete(*parts: tuple[int, str]) -> None:
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
-        client.complete_multipart_upload(**names, MultipartUpload={"Parts": listed})  # type: ignore[typeddict-item]
+        client.complete_multipart_upload(**names, MultipartUpload={"Parts": listed})
 
     with refused("EntityTooSmall", 400):
         complete((1, etags[0]), (2, etags[1]))
@@ -161,22 +161,22 @@ def test_a_completion_that_cannot_be_is_refused_and_the_upload_stays(client: S3C
 def test_a_completion_that_names_what_was_put_meanwhile_is_a_conflict(client: S3Client, bucket: str) -> None:
     def begun() -> dict[str, object]:
         upload = client.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
-        names = {"Bucket": bucket, "Key": "key", "UploadId": upload}
-        etag = client.upload_part(**names, PartNumber=1, Body=b"parts")["ETag"]  # type: ignore[arg-type]
+        names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload}
+        etag = client.upload_part(**names, PartNumber=1, Body=b"parts")["ETag"]
         return {**names, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": etag}]}}
 
     with refused("NoSuchKey", 404):
-        client.complete_multipart_upload(**begun(), IfMatch='"etag"')  # type: ignore[arg-type]
+        client.complete_multipart_upload(**begun(), IfMatch='"etag"')
     before = client.put_object(Bucket=bucket, Key="key", Body=b"before")["ETag"]
     upload = begun()
     time.sleep(0.01)
     during = client.put_object(Bucket=bucket, Key="key", Body=b"during")["ETag"]
     with refused("PreconditionFailed", 412):
-        client.complete_multipart_upload(**upload, IfMatch=before)  # type: ignore[arg-type]
+        client.complete_multipart_upload(**upload, IfMatch=before)
     with refused("ConditionalRequestConflict", 409):
-        client.complete_multipart_upload(**upload, IfMatch=during)  # type: ignore[arg-type]
+        client.complete_multipart_upload(**upload, IfMatch=during)
     time.sleep(0.01)
-    client.complete_multipart_upload(**begun(), IfMatch=during)  # type: ignore[arg-type]
+    client.complete_multipart_upload(**begun(), IfMatch=during)
     assert client.get_object(Bucket=bucket, Key="key")["Body"].read() == b"parts"
 
 

@@ -10,7 +10,7 @@ import os
 import urllib.error
 import urllib.request
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,7 @@ HOUR = datetime.timedelta(hours=1)
 
 
 def get(client: S3Client, bucket: str, key: str, **more: object) -> bytes:
-    return client.get_object(Bucket=bucket, Key=key, **more)["Body"].read()  # type: ignore[arg-type]
+    return client.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000, 9_000_000])
@@ -150,7 +150,7 @@ def test_conditions_of_reading_are_held_against_the_object(client: S3Client, buc
         with refused("304", 304):
             get(client, bucket, "key", **more)
         with refused("304", 304):
-            client.head_object(Bucket=bucket, Key="key", **more)  # type: ignore[arg-type]
+            client.head_object(Bucket=bucket, Key="key", **more)
 
 
 def test_what_is_not_modified_is_still_named(served: Served, client: S3Client, bucket: str) -> None:
@@ -185,31 +185,31 @@ def test_conditions_of_writing_are_held_against_what_is_there(client: S3Client, 
             client.delete_object(Bucket=bucket, Key="key", IfMatch=given)
     for more in ({"IfMatch": "*"}, {"IfNoneMatch": etag}, {"IfMatch": etag, "IfNoneMatch": "*"}):
         with refused("NotImplemented", 501):
-            client.put_object(Bucket=bucket, Key="key", Body=b"3", **more)  # type: ignore[arg-type]
+            client.put_object(Bucket=bucket, Key="key", Body=b"3", **more)
     deleted = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "key", "ETag": etag}, {"Key": "key"}]})
     assert [each["Code"] for each in deleted["Errors"]] == ["NoSuchKey"]
     assert len(deleted["Deleted"]) == 1
 
 
 def test_a_copy_onto_itself_changes_something_or_is_refused(client: S3Client, bucket: str) -> None:
-    itself = {"Bucket": bucket, "Key": "key"}
+    itself: dict[str, Any] = {"Bucket": bucket, "Key": "key"}
     client.put_object(**itself, Body=b"text", Metadata={"a": "1"})
     for more in ({}, {"Tagging": "a=1", "TaggingDirective": "REPLACE"}, {"ChecksumAlgorithm": "SHA256"}):
         with refused("InvalidRequest", 400):
-            client.copy_object(**itself, CopySource=itself, **more)  # type: ignore[arg-type]
+            client.copy_object(**itself, CopySource=itself, **more)
     for more in (
         {"StorageClass": "STANDARD"},  # S3 takes this for a change, although it has it
         {"WebsiteRedirectLocation": "/elsewhere"},
         {"ServerSideEncryption": "AES256"},
         {"MetadataDirective": "REPLACE", "Metadata": {"a": "1"}},
     ):
-        client.copy_object(**itself, CopySource=itself, **more)  # type: ignore[arg-type]
+        client.copy_object(**itself, CopySource=itself, **more)
         head = client.head_object(**itself)
         assert (get(client, bucket, "key"), head["Metadata"]) == (b"text", {"a": "1"})
         assert head.get("WebsiteRedirectLocation") == more.get("WebsiteRedirectLocation")
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})  # type: ignore[list-item]
-    client.copy_object(**itself, CopySource=itself)  # type: ignore[arg-type]  # what the bucket has given it is one
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    client.copy_object(**itself, CopySource=itself)
     assert client.head_object(**itself)["ServerSideEncryption"] == "AES256"
 
 
@@ -223,7 +223,7 @@ def test_checksums_are_verified_kept_and_told(client: S3Client, bucket: str, alg
     if algorithm in ("CRC32C", "CRC64NVME"):
         pytest.importorskip("awscrt")
     body = os.urandom(size)
-    put = client.put_object(Bucket=bucket, Key="key", Body=body, ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
+    put = client.put_object(Bucket=bucket, Key="key", Body=body, ChecksumAlgorithm=algorithm)
     value = put[f"Checksum{algorithm}"]  # type: ignore[literal-required]
     assert put["ChecksumType"] == "FULL_OBJECT"
     head = client.head_object(Bucket=bucket, Key="key", ChecksumMode="ENABLED")
@@ -231,9 +231,9 @@ def test_checksums_are_verified_kept_and_told(client: S3Client, bucket: str, alg
     assert f"Checksum{algorithm}" not in client.head_object(Bucket=bucket, Key="key")
     got = client.get_object(Bucket=bucket, Key="key", ChecksumMode="ENABLED")  # boto3 verifies it
     assert got["Body"].read() == body
-    wrong = {f"Checksum{algorithm}": base64.b64encode(bytes(len(base64.b64decode(value)))).decode()}
+    wrong: dict[str, Any] = {f"Checksum{algorithm}": base64.b64encode(bytes(len(base64.b64decode(value)))).decode()}
     with refused("BadDigest", 400):
-        client.put_object(Bucket=bucket, Key="key", Body=body + b"x", **wrong)  # type: ignore[arg-type]
+        client.put_object(Bucket=bucket, Key="key", Body=body + b"x", **wrong)
     assert get(client, bucket, "key") == body
     attributes = client.get_object_attributes(
         Bucket=bucket, Key="key", ObjectAttributes=["ETag", "Checksum", "ObjectSize", "StorageClass", "ObjectParts"]
@@ -289,7 +289,7 @@ def test_a_copy_has_the_same_bytes_and_what_was_asked_for(client: S3Client, buck
         {"CopySourceIfUnmodifiedSince": got["LastModified"] - HOUR},
     ):
         with refused("PreconditionFailed", 412):
-            client.copy_object(Bucket=bucket, Key="five", CopySource=source, **more)  # type: ignore[arg-type]
+            client.copy_object(Bucket=bucket, Key="five", CopySource=source, **more)
     with refused("NoSuchKey", 404):
         client.copy_object(Bucket=bucket, Key="five", CopySource={"Bucket": bucket, "Key": "absent"})
     with refused("InvalidArgument"):
@@ -372,4 +372,4 @@ def test_tags_of_an_object_are_replaced_and_removed(client: S3Client, bucket: st
     assert get(client, bucket, "key") == b"body"
     with refused("BadRequest"):
         tags = [{"Key": f"{number}", "Value": ""} for number in range(11)]
-        client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": tags})  # type: ignore[typeddict-item]
+        client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": tags})

@@ -41,10 +41,10 @@ def test_a_bucket_has_tags_and_s3_says_no_more_than_that(client: S3Client, bucke
 def test_a_copy_has_the_tags_of_its_source_or_others_as_the_directive_says(client: S3Client, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="a=1")
     source = {"Bucket": bucket, "Key": "key"}
-    client.copy_object(Bucket=bucket, Key="same", CopySource=source)  # type: ignore[arg-type]
-    client.copy_object(Bucket=bucket, Key="kept", CopySource=source, Tagging="b=2")  # type: ignore[arg-type]
-    client.copy_object(Bucket=bucket, Key="new", CopySource=source, Tagging="b=2", TaggingDirective="REPLACE")  # type: ignore[arg-type]
-    client.copy_object(Bucket=bucket, Key="none", CopySource=source, TaggingDirective="REPLACE")  # type: ignore[arg-type]
+    client.copy_object(Bucket=bucket, Key="same", CopySource=source)
+    client.copy_object(Bucket=bucket, Key="kept", CopySource=source, Tagging="b=2")
+    client.copy_object(Bucket=bucket, Key="new", CopySource=source, Tagging="b=2", TaggingDirective="REPLACE")
+    client.copy_object(Bucket=bucket, Key="none", CopySource=source, TaggingDirective="REPLACE")
     told = {key: tags(client, bucket, key) for key in ("same", "kept", "new", "none")}
     assert told == {"same": {"a": "1"}, "kept": {"a": "1"}, "new": {"b": "2"}, "none": {}}
 
@@ -77,7 +77,7 @@ def test_tags_that_cannot_be_are_refused_and_change_nothing(
     client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="kept=1")
     members = [{"Key": key, "Value": value} for key, value in given]
     with refused(code):
-        client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": members})  # type: ignore[typeddict-item]
+        client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": members})
     header = "&".join(f"{key}={value}" for key, value in given)
     with refused(code):
         client.put_object(Bucket=bucket, Key="key", Body=b"new", Tagging=header)
@@ -89,7 +89,7 @@ def test_tags_that_cannot_be_are_refused_and_change_nothing(
 def test_as_many_tags_as_are_allowed_are_kept(client: S3Client, bucket: str) -> None:
     members = [{"Key": f"{number:0>128}", "Value": "v" * 256} for number in range(10)]
     client.put_object(Bucket=bucket, Key="key", Body=b"")
-    client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": members})  # type: ignore[typeddict-item]
+    client.put_object_tagging(Bucket=bucket, Key="key", Tagging={"TagSet": members})
     assert len(tags(client, bucket, "key")) == 10
 
 

@@ -17,7 +17,7 @@ SIZES = (10, 300_000)  # a row, a file
 
 
 def set_versioning(client: S3Client, bucket: str, status: str) -> None:
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})  # type: ignore[typeddict-item]
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def get(client: S3Client, bucket: str, key: str, version: str | None = None) -> 
 def listed(client: S3Client, bucket: str, **more: object) -> list[tuple[str, str, bool, bool]]:
     """(key, version, newest, marker) of every version, in the order that S3 tells them."""
     found = []
-    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, **more):  # type: ignore[arg-type]
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, **more):
         found += [(each, False) for each in page.get("Versions", ())]
         found += [(each, True) for each in page.get("DeleteMarkers", ())]  # type: ignore[misc]
     return [(each["Key"], each["VersionId"], each["IsLatest"], marker) for each, marker in found]
@@ -63,11 +63,11 @@ def test_each_put_is_a_version_that_can_be_read_and_deleted(client: S3Client, ve
         assert get(client, versioned, "key", version) == body
     assert listed(client, versioned) == [("key", ids[at], at == 2, False) for at in (2, 1, 0)]
     # The newest goes for good, and the one before it is the key's again.
-    deleted = client.delete_object(Bucket=versioned, Key="key", VersionId=ids[2])  # type: ignore[arg-type]
+    deleted = client.delete_object(Bucket=versioned, Key="key", VersionId=ids[2])
     assert deleted["VersionId"] == ids[2]
     assert "DeleteMarker" not in deleted
     assert get(client, versioned, "key") == bodies[1]
-    client.delete_object(Bucket=versioned, Key="key", VersionId=ids[0])  # type: ignore[arg-type]
+    client.delete_object(Bucket=versioned, Key="key", VersionId=ids[0])
     assert listed(client, versioned) == [("key", ids[1], True, False)]
     with refused("NoSuchVersion", 404):
         get(client, versioned, "key", ids[2])
@@ -92,7 +92,7 @@ def test_a_deleted_key_has_a_marker_and_comes_back_with_its_deletion(client: S3C
         with pytest.raises(ClientError) as not_allowed:
             ask(Bucket=versioned, Key="key", VersionId=marker)  # type: ignore[operator]  # methods of two types
         told = not_allowed.value.response["Error"]
-        assert (told["Code"], told["Method"], told["ResourceType"]) == ("MethodNotAllowed", method, "DeleteMarker")  # type: ignore[typeddict-item]
+        assert (told["Code"], told["Method"], told["ResourceType"]) == ("MethodNotAllowed", method, "DeleteMarker")
         assert headers_of(not_allowed.value)["allow"] == "DELETE"
     assert get(client, versioned, "key", version) == b"kept"
     assert listed(client, versioned) == [("key", version, False, False), ("key", marker, True, True)]
@@ -147,7 +147,7 @@ def test_a_bucket_goes_only_without_any_version(client: S3Client, versioned: str
     for each in (version, marker):
         with refused("BucketNotEmpty", 409):
             client.delete_bucket(Bucket=versioned)
-        client.delete_object(Bucket=versioned, Key="key", VersionId=each)  # type: ignore[arg-type]
+        client.delete_object(Bucket=versioned, Key="key", VersionId=each)
     client.delete_bucket(Bucket=versioned)
 
 
@@ -156,7 +156,7 @@ def test_many_versions_are_deleted_at_once(client: S3Client, versioned: str) -> 
     put(client, versioned, "other", b"3")
     answer = client.delete_objects(
         Bucket=versioned,
-        Delete={"Objects": [{"Key": "key", "VersionId": ids[0]}, {"Key": "other"}, {"Key": "key", "VersionId": "?"}]},  # type: ignore[typeddict-item]
+        Delete={"Objects": [{"Key": "key", "VersionId": ids[0]}, {"Key": "other"}, {"Key": "key", "VersionId": "?"}]},
     )
     first, second = answer["Deleted"]
     assert first == {"Key": "key", "VersionId": ids[0]}
@@ -200,11 +200,11 @@ def test_a_listing_goes_on_although_its_marker_is_gone(client: S3Client, version
     ids = [put(client, versioned, "key", b"") for _ in range(4)]
     first = client.list_object_versions(Bucket=versioned, MaxKeys=2)
     assert (first["NextKeyMarker"], first["NextVersionIdMarker"]) == ("key", ids[2])
-    client.delete_object(Bucket=versioned, Key="key", VersionId=ids[2])  # type: ignore[arg-type]
-    rest = client.list_object_versions(Bucket=versioned, KeyMarker="key", VersionIdMarker=ids[2])  # type: ignore[arg-type]
+    client.delete_object(Bucket=versioned, Key="key", VersionId=ids[2])
+    rest = client.list_object_versions(Bucket=versioned, KeyMarker="key", VersionIdMarker=ids[2])
     assert [each["VersionId"] for each in rest["Versions"]] == [ids[1], ids[0]]
     with refused("InvalidArgument"):
-        client.list_object_versions(Bucket=versioned, VersionIdMarker=ids[2])  # type: ignore[arg-type]
+        client.list_object_versions(Bucket=versioned, VersionIdMarker=ids[2])
 
 
 def test_a_version_is_copied_and_says_which(client: S3Client, versioned: str) -> None:
@@ -245,7 +245,7 @@ def test_versions_have_tags_of_their_own(client: S3Client, versioned: str) -> No
     told = client.get_object_tagging(Bucket=versioned, Key="key", VersionId=old)
     assert (told["TagSet"], told["VersionId"]) == ([{"Key": "of", "Value": "old"}], old)
     tagging = {"TagSet": [{"Key": "a", "Value": "b"}]}
-    client.put_object_tagging(Bucket=versioned, Key="key", VersionId=old, Tagging=tagging)  # type: ignore[arg-type]
+    client.put_object_tagging(Bucket=versioned, Key="key", VersionId=old, Tagging=tagging)
     assert client.head_object(Bucket=versioned, Key="key", VersionId=old)["TagCount"] == 1
     client.delete_object_tagging(Bucket=versioned, Key="key", VersionId=old)
     assert client.get_object_tagging(Bucket=versioned, Key="key", VersionId=old)["TagSet"] == []
@@ -283,8 +283,8 @@ def test_versions_have_access_control_lists_of_their_own(client: S3Client, versi
     client.delete_public_access_block(Bucket=versioned)
     old = put(client, versioned, "key", b"old")
     new = put(client, versioned, "key", b"new")
-    client.put_object_acl(Bucket=versioned, Key="key", VersionId=old, ACL="public-read")  # type: ignore[arg-type]
-    grants = [len(client.get_object_acl(Bucket=versioned, Key="key", VersionId=each)["Grants"]) for each in (old, new)]  # type: ignore[arg-type]
+    client.put_object_acl(Bucket=versioned, Key="key", VersionId=old, ACL="public-read")
+    grants = [len(client.get_object_acl(Bucket=versioned, Key="key", VersionId=each)["Grants"]) for each in (old, new)]
     assert grants == [2, 1]
     client.put_object_acl(Bucket=versioned, Key="key", ACL="public-read")
     assert len(client.get_object_acl(Bucket=versioned, Key="key")["Grants"]) == 2

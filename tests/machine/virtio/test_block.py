@@ -223,11 +223,13 @@ def test_a_second_request_while_one_is_offered_wakes_the_thread(slow: tuple[Disk
     assert len(written.threads) == 1
 
 
-def test_what_may_take_its_time_is_no_idle_harts(slow: tuple[Disk, Slow], written: Written) -> None:
+def test_what_may_take_its_time_is_no_idle_harts(
+    slow: tuple[Disk, Slow], written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk, backend = slow
     hart = Hart(disk)
     flushed: list[threading.Thread] = []
-    backend.flush = lambda: flushed.append(threading.current_thread())  # type: ignore[method-assign]  # noted
+    monkeypatch.setattr(backend, "flush", lambda: flushed.append(threading.current_thread()))
     queue = disk.queues[0]
     queue.offer(queue.chain(disk.buffers(DO_FLUSH)))
     disk.notify()
