@@ -385,8 +385,8 @@ def test_a_nat_gateway_goes_through_its_states_and_keeps_its_address_meanwhile(
     assert ec2.describe_nat_gateways(Filter=by("state", "deleting"))["NatGateways"][0]["NatGatewayId"] == identifier
     assert made.routes(owner)[1] == Route("0.0.0.0/0", "nowhere")
     settled(owner)
+    ec2.get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[identifier])
     [gone] = ec2.describe_nat_gateways(NatGatewayIds=[identifier])["NatGateways"]
-    assert gone["State"] == "deleted"
     assert "DeleteTime" in gone
     ec2.release_address(AllocationId=address["AllocationId"])
     ec2.delete_subnet(SubnetId=made.subnet)

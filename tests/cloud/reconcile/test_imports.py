@@ -69,6 +69,8 @@ class Importing:
         while (found := self.task(task))["Status"] == "active":
             self.step()
             assert time.monotonic() < until, found
+        if found["Status"] == "completed":
+            self.ec2.get_waiter("snapshot_imported").wait(ImportTaskIds=[task])
         return found
 
     def task(self, task: str) -> dict[str, Any]:
