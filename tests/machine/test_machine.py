@@ -315,6 +315,7 @@ def test_leaving_switches_the_machine_off(kernel: Path) -> None:
         assert machine.run(BufferConsole()).kind is VerdictKind.LEFT
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_switches_the_machine_off_and_goes_on(kernel: Path) -> None:
     factory = Factory([[], []])
     before = threading.active_count()

@@ -109,6 +109,7 @@ def test_an_exception_gives_the_terminal_back(start: Callable[[str], Terminal]) 
     assert terminal.is_as_before
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
 def test_a_signal_gives_the_terminal_back(start: Callable[[str], Terminal], number: signal.Signals) -> None:
     terminal = start(HOLD.format(body="left.wait()"))

@@ -314,6 +314,9 @@ class Machine:
                     return verdict
                 with self._end_lock:
                     self._reset_pressed = False
+                    if self._verdict is verdict and deadline is not None and time.monotonic() >= deadline:
+                        self._verdict = Verdict(VerdictKind.TIMEOUT)  # a guest may never let it come to a wait
+                        return self._verdict
                     if self._verdict is verdict:
                         self._verdict = None
                         self._ended.clear()
