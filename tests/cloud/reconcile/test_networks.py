@@ -43,7 +43,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in spawn.running():
         client.stop(name)
-    while short.exists():  # a process that ends takes its socket away itself, perhaps just now
+    while Path(short).exists():  # a process that ends takes its socket away itself, perhaps just now
         with suppress(FileNotFoundError):
             shutil.rmtree(short)
 
