@@ -289,3 +289,51 @@ def test_an_empty_list_of_principals_beside_others_names_nobody(owner, iam):
     nobody = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"Service": []}}]}
     code, _ = refusal(iam.update_assume_role_policy, RoleName="listed", PolicyDocument=json.dumps(nobody))
     assert code == "MalformedPolicyDocument"
+
+
+def test_a_groups_policies_are_put_attached_listed_and_taken_away_and_count_for_its_members(owner, iam):
+    iam.create_group(GroupName="readers")
+    iam.put_group_policy(GroupName="readers", PolicyName="read", PolicyDocument=json.dumps(READ))
+    assert iam.get_group_policy(GroupName="readers", PolicyName="read")["PolicyDocument"] == READ
+    assert iam.list_group_policies(GroupName="readers")["PolicyNames"] == ["read"]
+    policy = iam.create_policy(PolicyName="Read", PolicyDocument=json.dumps(READ))["Policy"]["Arn"]
+    assert [each["VersionId"] for each in iam.list_policy_versions(PolicyArn=policy)["Versions"]] == ["v1"]
+    iam.attach_group_policy(GroupName="readers", PolicyArn=policy)
+    assert iam.list_attached_group_policies(GroupName="readers")["AttachedPolicies"] == [
+        {"PolicyName": "Read", "PolicyArn": policy}
+    ]
+    entities = iam.list_entities_for_policy(PolicyArn=policy)
+    assert [each["GroupName"] for each in entities["PolicyGroups"]] == ["readers"]
+    assert entities["PolicyUsers"] == entities["PolicyRoles"] == []
+    assert refusal(iam.delete_group, GroupName="readers")[0] == "DeleteConflict"
+    iam.detach_group_policy(GroupName="readers", PolicyArn=policy)
+    assert iam.list_attached_group_policies(GroupName="readers")["AttachedPolicies"] == []
+    iam.delete_group_policy(GroupName="readers", PolicyName="read")
+    assert refusal(iam.get_group_policy, GroupName="readers", PolicyName="read")[0] == "NoSuchEntity"
+    iam.delete_group(GroupName="readers")
+    assert iam.list_groups()["Groups"] == []
+
+
+def test_a_users_own_policy_is_read_as_it_was_put(iam):
+    iam.create_user(UserName="ada")
+    iam.put_user_policy(UserName="ada", PolicyName="read", PolicyDocument=json.dumps(READ))
+    assert iam.get_user_policy(UserName="ada", PolicyName="read")["PolicyDocument"] == READ
+
+
+def test_a_roles_boundary_is_told_until_it_is_deleted(iam, role):
+    policy = iam.create_policy(PolicyName="Read", PolicyDocument=json.dumps(READ))["Policy"]["Arn"]
+    iam.put_role_permissions_boundary(RoleName="Web", PermissionsBoundary=policy)
+    boundary = iam.get_role(RoleName="Web")["Role"]["PermissionsBoundary"]
+    assert boundary == {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": policy}
+    assert refusal(iam.delete_policy, PolicyArn=policy)[0] == "DeleteConflict"
+    iam.delete_role_permissions_boundary(RoleName="Web")
+    assert "PermissionsBoundary" not in iam.get_role(RoleName="Web")["Role"]
+
+
+def test_a_profiles_tags_come_and_go(iam):
+    iam.create_instance_profile(InstanceProfileName="profile")
+    iam.tag_instance_profile(InstanceProfileName="profile", Tags=[{"Key": "team", "Value": "red"}])
+    told = iam.get_instance_profile(InstanceProfileName="profile")["InstanceProfile"]
+    assert told["Tags"] == [{"Key": "team", "Value": "red"}]
+    iam.untag_instance_profile(InstanceProfileName="profile", TagKeys=["team"])
+    assert not iam.get_instance_profile(InstanceProfileName="profile")["InstanceProfile"].get("Tags")
