@@ -283,8 +283,9 @@ def test_a_snapshot_behind_an_image_stays(act: Actor, database: Database) -> Non
     answer = act(images.deregister_image, ImageId="ami-00000000000000002", DeleteAssociatedSnapshots=True)
     assert answer["DeleteSnapshotResults"] == [{"SnapshotId": snapshot, "ReturnCode": "success"}]
     assert act(snapshots.describe_snapshots)["Snapshots"] == []
-    with refused("InvalidAMIID.Unavailable"):
-        act(images.describe_images, ImageIds=["ami-00000000000000002"])
+    assert act(images.describe_images, ImageIds=["ami-00000000000000002"])["Images"] == []
+    with refused("InvalidAMIID.Unavailable", "no longer available"):
+        act(images.deregister_image, ImageId="ami-00000000000000002")
 
 
 def test_everybody_sees_a_public_image_and_nobody_else_changes_it(act: Actor) -> None:
