@@ -35,8 +35,8 @@ VALUES: dict[str, Any] = {
     "PolicySourceArn": "arn:aws:iam::123456789012:user/none",
     "EncodedMessage": "x" * 40,
     "AccessKeyId": "AKIA" + "A" * 16,
-    "SnapshotId": "snap-0123456789abcdef0",
-    "SecondSnapshotId": "snap-0123456789abcdef0",
+    "SnapshotId": "snap-0fedcba9876543210",
+    "SecondSnapshotId": "snap-0fedcba9876543210",
     "DhcpConfigurations": [{"Key": "domain-name", "Values": ["example"]}],
     "VersionId": "v1",
 }

@@ -284,7 +284,7 @@ def test_a_launch_needs_every_resource_and_the_role_that_it_passes(owner, ada):
     ada.iam.create_role(RoleName="Strong", AssumeRolePolicyDocument=TRUST)
     ada.iam.create_instance_profile(InstanceProfileName="strong")
     ada.iam.add_role_to_instance_profile(InstanceProfileName="strong", RoleName="Strong")
-    image = {"ImageId": "ami-0123456789abcdef0", "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
+    image = {"ImageId": "ami-0fedcba9876543210", "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
     ec2 = ada.client()
     ada.may(allow("ec2:RunInstances"), deny("ec2:RunInstances", "arn:aws:ec2:*:*:volume/*"))
     assert "with an explicit deny" in refusal(ec2.run_instances, **image)[1]
