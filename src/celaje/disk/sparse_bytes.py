@@ -39,7 +39,12 @@ class SparseBytes:
     def __setitem__(self, place: slice, content: bytes | bytearray) -> None: ...
 
     def __setitem__(self, place: int | slice, content: int | bytes | bytearray) -> None:
-        self._map[place] = content  # type: ignore[index, assignment]  # the overloads say which go together
+        if isinstance(content, int):
+            assert isinstance(place, int)
+            self._map[place] = content
+        else:
+            assert isinstance(place, slice)
+            self._map[place] = content
 
     def __contains__(self, one: int) -> bool:
         return self.find(one) >= 0
