@@ -112,10 +112,13 @@ def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def listed(value: object) -> list[str]:
-    """One text or a list of them, as a list. A null among resources is none of them, as at AWS."""
+    """One text or a list of them, as a list. A null among resources is none of them, as at AWS. TypeError for anything
+    else, which a policy that was not checked may have."""
     if isinstance(value, str):
         return [value]
-    return [each for each in value if each is not None]  # type: ignore[attr-defined]  # checked to be a list
+    if not isinstance(value, list):
+        raise TypeError(f"a policy has one text or a list of them, and not {value!r}")
+    return [each for each in value if each is not None]
 
 
 def conditions_of(statement: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
