@@ -26,7 +26,7 @@ Leaving = Callable[[Guest], Guest]
 Repetitions = Callable[[int, int], int]
 
 # Writes files with their sums to three places and reads all of them back, again and again; what is wrong is in
-# /tmp/wrong, and how far it is in /tmp/round.
+# /tmp/wrong, and how far it is in /tmp/round, which is replaced as a whole: a reader would see it empty for a moment.
 CHECKS = """
 dd if=/dev/urandom of=/dev/shm/pattern bs=64k count=32 2>/dev/null
 cd /dev/shm && md5sum pattern > pattern.sum
@@ -42,7 +42,7 @@ while :; do
         md5sum -c *.sum > /tmp/checked 2>&1 || { echo $place $round; cat /tmp/checked; } >> /tmp/wrong
     done
     round=$((round + 1))
-    echo $round > /tmp/round
+    echo $round > /tmp/round.new && mv /tmp/round.new /tmp/round
 done
 """
 
@@ -159,7 +159,7 @@ def test_a_machine_that_crashes_is_nothing_to_the_others(
     bare = machines.started("bare")
     two = leaving(restored("two", frozen["two"]))
     processes = {name: MachineDirectory.of(name).holder() for name in ("bare", "two")}
-    two.run("{ i=0; while :; do i=$((i+1)); echo $i > /tmp/beat; usleep 10000; done; } &")
+    two.run("{ i=0; while :; do i=$((i+1)); echo $i > /tmp/next; mv /tmp/next /tmp/beat; usleep 10000; done; } &")
 
     def others_go_on() -> None:
         assert {name: MachineDirectory.of(name).holder() for name in processes} == processes
