@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509 import load_pem_x509_certificate
 
+from celaje.cloud.ec2.zones import public_name_inside
 from celaje.cloud.reconcile.identity_documents import Signer, identity_document
 from celaje.cloud.reconcile.interface_documents import vpc_groups
 from celaje.cloud.reconcile.networks import Documents
@@ -71,6 +72,34 @@ def test_an_interface_has_the_place_that_clients_are_told(
     assert (service.address, service.host_port) == ("169.254.169.250", served_cloud.settings.port)
     assert service.host_address == "127.169.254.250"  # where the API knows guests from who owns the host
     assert found.bandwidth.to_guest == 5_000_000_000 // 8
+
+
+def test_public_names_are_of_awss_form_where_the_vpc_gives_any(
+    served_cloud: ServedCloud, documents: Documents, ec2: Any
+) -> None:
+    instance = launched(ec2)
+    [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+    [shown] = reservation["Instances"]
+    [interface] = shown["NetworkInterfaces"]
+    card = interface["NetworkInterfaceId"]
+    ec2.assign_private_ip_addresses(NetworkInterfaceId=card, PrivateIpAddresses=["172.31.9.9"])
+    made = ec2.allocate_address()
+    ec2.associate_address(AllocationId=made["AllocationId"], NetworkInterfaceId=card, PrivateIpAddress="172.31.9.9")
+
+    def names() -> list[str | None]:
+        found = document(served_cloud, documents, instance)
+        return [found.public_name, *(one.public_name for one in found.secondary)]
+
+    given = [
+        f"ec2-{one.replace('.', '-')}.compute-1.amazonaws.com" for one in (shown["PublicIpAddress"], made["PublicIp"])
+    ]
+    assert names() == given
+    for attribute in ("EnableDnsSupport", "EnableDnsHostnames"):
+        ec2.modify_vpc_attribute(VpcId=shown["VpcId"], **{attribute: {"Value": False}})
+        assert names() == [None, None]
+        ec2.modify_vpc_attribute(VpcId=shown["VpcId"], **{attribute: {"Value": True}})
+    assert names() == given
+    assert public_name_inside("eu-west-1", "198.51.100.4") == "ec2-198-51-100-4.eu-west-1.compute.amazonaws.com"
 
 
 def test_groups_of_a_vpc_stand_with_their_rules(served_cloud: ServedCloud, documents: Documents, ec2: Any) -> None:

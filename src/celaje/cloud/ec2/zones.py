@@ -37,6 +37,13 @@ def private_name(region: str, address: str) -> str:
     return f"ip-{address.replace('.', '-')}.{private_domain(region)}"
 
 
+def public_name_inside(region: str, address: str) -> str:
+    """AWS's DNS name of a public address, such as ec2-198-51-100-4.compute-1.amazonaws.com. A VPC's name server alone
+    knows it here, and answers the private address, as AWS's does inside the VPC."""
+    domain = "compute-1.amazonaws.com" if region == "us-east-1" else f"{region}.compute.amazonaws.com"
+    return f"ec2-{address.replace('.', '-')}.{domain}"
+
+
 def public_name(address: str) -> str:
     """What resolves to a public address: the address. Nobody publishes names of these to the host's resolver."""
     return address

@@ -18,7 +18,7 @@ from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.network_interfaces import described, of_instances
 from celaje.cloud.ec2.security_groups import network_groups
 from celaje.cloud.ec2.vpcs import cidrs_of
-from celaje.cloud.ec2.zones import public_name
+from celaje.cloud.ec2.zones import public_name_inside
 from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, Plugged, metadata_facts
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.instances import Instance
@@ -84,15 +84,20 @@ def _document(
         groups=tuple(messages.SecurityGroup(one["GroupId"]) for one in description.groups),  # rules: see vpc_groups
         services=(messages.Service(API_ADDRESS, settings.port, INSIDE, settings.port),),
         public_address=description.public_address,
-        public_name=description.public_name,
+        public_name=_public_name(vpc, description.public_address),
         bandwidth=messages.Bandwidth(bandwidth, bandwidth),
         metadata=facts,
         secondary=tuple(
-            messages.SecondaryAddress(address, public, None if public is None else public_name(public))
+            messages.SecondaryAddress(address, public, _public_name(vpc, public))
             for address, public in description.secondary
         ),
         source_dest_check=interface.source_dest_check,
     )
+
+
+def _public_name(vpc: Vpc, public: str | None) -> str | None:
+    """What the VPC's name server knows an interface by that has this public address, where the VPC gives names."""
+    return public_name_inside(vpc.region, public) if public and vpc.dns_support and vpc.dns_host_names else None
 
 
 def vpc_groups(session: Session, vpc: str) -> list[messages.SecurityGroup]:
