@@ -218,6 +218,17 @@ def test_a_recalled_hart_comes_back_when_it_is_idle_or_else_soon(bench: Bench) -
     assert bench.hart.run() == Interrupted()
 
 
+def test_a_hart_that_stores_to_a_device_all_the_time_comes_back_for_a_recall_too(bench: Bench) -> None:
+    bench.put(BASE, i("sw", rs1=A1, rs2=A0, imm=0), i("jal", rd=0, imm=-4))
+    bench.hart.set("x", DEVICE, A1)
+    for _ in range(100):
+        bench.hart.recall()
+        if (left := bench.hart.run()) != MmioWrite(DEVICE, 4, 0):
+            break
+    assert left == Recalled(idle=False)
+    assert bench.hart.run() == MmioWrite(DEVICE, 4, 0)
+
+
 def test_interrupt_ends_a_wait_and_a_run_that_has_not_begun(bench: Bench) -> None:
     bench.put(BASE, i("wfi"), i("jal", rd=0, imm=-4))
     bench.hart.set("mie", 1 << MEI)

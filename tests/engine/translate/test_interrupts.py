@@ -495,6 +495,16 @@ def test_a_store_to_a_device_does_not_use_up_a_recall() -> None:
         assert guest.run() == Recalled(idle=True)
 
 
+def test_a_hart_that_stores_to_a_device_all_the_time_comes_back_for_a_recall_too() -> None:
+    with Guest(f"li t0, {DEVICES}; busy: sw t0, 0(t0); j busy") as guest:
+        for _ in range(100):
+            guest.hart.recall()
+            if (left := guest.run()) != MmioWrite(DEVICES, 4, DEVICES):
+                break
+        assert left == Recalled(idle=False)
+        assert guest.run() == MmioWrite(DEVICES, 4, DEVICES)
+
+
 def test_a_sleeping_hart_can_be_interrupted_and_sleeps_on() -> None:
     with Guest(SLEEP) as guest:
         guest.hart.set("mie", 1 << MEI)

@@ -25,6 +25,7 @@ from celaje.isa.riscv.state import FIELDS, MACHINE, STATE, USER
 from celaje.isa.table import Decoded
 
 TURN = 64  # instructions that a hart executes before it lets another have the lock
+RECALL_RUNS = 8  # so many runs end in other exits before a hart that was recalled comes back for that
 TICK = 100  # nanoseconds of one tick of the clock: 10 MHz
 KNOWN_INSTRUCTIONS = 1 << 16  # decoded bit patterns kept before all are forgotten
 SAME_TRAPS = 4  # identical traps without an instruction between, after which a hart cannot go on
@@ -100,7 +101,7 @@ class EvaluateHart(MemoryAccess):
         self._stop = False
         self._look = True  # something changed that may have made an interrupt due
         self._waits = False
-        self._recalled = False
+        self._recalled = 0  # runs until the hart comes back in any case; 0: it was not recalled
         self._exit: Exit | None = None
         self._last_trap: tuple[int, ...] = ()
         self._same_traps = 0
@@ -109,13 +110,17 @@ class EvaluateHart(MemoryAccess):
 
     def run(self) -> Exit:
         """Execute until something outside is needed."""
+        if self._recalled:
+            self._recalled -= 1
+            if not self._recalled:
+                return Recalled(False)
         while True:
             with self._engine.lock:
                 left = self._turn()
             if left is not None:
                 return left
             if self._recalled:
-                self._recalled, idle, self._waits = False, self._waits, False
+                self._recalled, idle, self._waits = 0, self._waits, False
                 return Recalled(idle)
             if self._waits:
                 self._waits = False
@@ -137,8 +142,8 @@ class EvaluateHart(MemoryAccess):
             self._woken.notify_all()
 
     def recall(self) -> None:
-        """Come back when idle, or after this turn."""
-        self._recalled = True
+        """Come back when idle, or after a whole turn, or instead of a later run where turns end in other exits."""
+        self._recalled = self._recalled or RECALL_RUNS
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive an interrupt line."""

@@ -212,7 +212,8 @@ class TranslateHart:
 
     def recall(self) -> None:
         """Come back when idle, or soon."""
-        self._recall.value = 1 + RECALL_LOOKS
+        if not self._recall.value:  # counting anew, a hart that stores to devices all the time would never come back
+            self._recall.value = 1 + RECALL_LOOKS
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive an interrupt line."""
