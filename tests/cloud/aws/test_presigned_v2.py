@@ -77,8 +77,17 @@ def test_a_link_to_an_upload_of_a_form_acts_in_no_other_service(served: Served) 
     form = {"Content-Type": kind}
     before = len(served.requests)
     for body in (b"Action=CreateRole&Version=2010-05-08&RoleName=r&AssumeRolePolicyDocument=x", b"Action=DeleteVolume"):
-        assert fetched(url, "PUT", body, **form)[0] in (400, 401, 403)
+        assert fetched(url, "POST", body, **form)[0] in (400, 401, 403)
     assert len(served.requests) == before
+
+
+def test_an_object_may_be_called_a_form(served: Served) -> None:
+    """As curl and urllib call what they send unless told otherwise."""
+    kind = "application/x-www-form-urlencoded"
+    assert fetched(link(served, "put_object", ContentType=kind), "PUT", b"a=1&b=2", **{"Content-Type": kind})[0] == 200
+    assert fetched(link(served)) == (200, b"a=1&b=2")
+    status, body = fetched(link(served, "put_object"), "PUT", b"Action=DeleteVolume", **{"Content-Type": kind})
+    assert (status, b"<Error><Code>SignatureDoesNotMatch" in body) == (403, True)
 
 
 def test_a_link_does_what_it_was_made_for_only(served: Served) -> None:

@@ -105,6 +105,8 @@ def test_a_trust_policy_is_refused_as_aws_does(change, message):
     ("change", "message"),
     [
         ({"Action": "ec2:RunInstances"}, "Policy has invalid action"),
+        ({"Action": ["s3:GetObject", "s3:GetObjects"]}, "Policy has invalid action"),
+        ({"Action": "s3:Fetch*"}, "Policy has invalid action"),
         ({"Resource": "arn:aws:s3:::shelves/*"}, "Policy has invalid resource"),
         ({"Principal": {"AWS": "nobody"}}, "Invalid principal in policy"),
         ({"Principal": {"CanonicalUser": "*"}}, "Invalid principal in policy"),
@@ -115,12 +117,36 @@ def test_a_trust_policy_is_refused_as_aws_does(change, message):
 )
 def test_a_policy_of_a_bucket_is_refused_as_s3_does(change, message):
     for resource in ("arn:aws:s3:::shelf", "arn:aws:s3:::shelf/*", "arn:aws:s3:::*", "arn:aws:s3:::shelf*"):
-        check(text({**OF_BUCKET, "Resource": resource}), Kind.BUCKET, bucket="shelf")
+        check(text({**OF_BUCKET, "Action": "s3:*", "Resource": resource}), Kind.BUCKET, bucket="shelf")
     assert refusal(text({**OF_BUCKET, **change}), Kind.BUCKET) == message
     for name in ("Effect", "Principal", "Action", "Resource"):
         without = {key: value for key, value in OF_BUCKET.items() if key != name}
         assert refusal(text(without), Kind.BUCKET) == f"Missing required field {name}"
     assert refusal("x", Kind.BUCKET) == "Policies must be valid JSON and the first byte must be '{'"
+
+
+@pytest.mark.parametrize(
+    ("actions", "resources", "fit"),
+    [
+        (["s3:ListBucket"], ["shelf/*"], False),
+        (["s3:GetObject"], ["shelf"], False),
+        (["s3:GetObject", "s3:ListBucket"], ["shelf/*"], False),
+        (["s3:ListAllMyBuckets"], ["shelf", "shelf/*"], False),
+        (["s3:GetObject", "s3:ListBucket"], ["shelf", "shelf/*"], True),
+        (["s3:GetObject", "s3:ListBucket"], ["shelf*"], True),
+        (["S3:getobject", "s3:Put*", "*"], ["shelf/public/*"], True),
+        (["s3:*", "s3:List*"], ["shelf"], True),
+        (["s3:GetObject"], ["shelf/one"], True),
+    ],
+)
+def test_a_policy_of_a_bucket_names_actions_that_are_done_to_its_resources(actions, resources, fit):
+    change = {"Action": actions, "Resource": [f"arn:aws:s3:::{each}" for each in resources]}
+    for effect in ("Allow", "Deny"):
+        policy = text({**OF_BUCKET, **change, "Effect": effect})
+        if fit:
+            check(policy, Kind.BUCKET, bucket="shelf")
+        else:
+            assert refusal(policy, Kind.BUCKET) == "Action does not apply to any resource(s) in statement"
 
 
 _JSON = st.recursive(

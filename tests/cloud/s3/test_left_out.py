@@ -8,6 +8,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.cloud.s3.refusals import refused
 from tests.cloud.s3.server import Served
@@ -46,8 +47,19 @@ def test_to_set_it_is_refused_by_name(client: S3Client, bucket: str) -> None:
         client.put_object_lock_configuration(
             Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
         )
-    with refused("NotImplemented", 501):
+    with pytest.raises(ClientError, match=r"\(NotImplemented\).*ObjectLockEnabledForBucket"):
         client.create_bucket(Bucket=f"locked-{bucket}", ObjectLockEnabledForBucket=True)
+    with refused("NoSuchBucket", 404):
+        client.list_objects_v2(Bucket=f"locked-{bucket}")
+    for delete in (
+        lambda: client.delete_object(Bucket=bucket, Key="key", BypassGovernanceRetention=True),
+        lambda: client.delete_objects(
+            Bucket=bucket, Delete={"Objects": [{"Key": "key"}]}, BypassGovernanceRetention=True
+        ),
+    ):
+        with refused("InvalidArgument", 400):
+            delete()
+    client.head_object(Bucket=bucket, Key="key")
     with refused("NotImplemented", 501):
         client.put_object(
             Bucket=bucket,

@@ -109,8 +109,10 @@ class Gateway:
         target = request.header("x-amz-target")
         if target is not None:
             return "ssm"
+        # A client that puts an object may call it a form without being asked to: curl and urllib do.
+        asking = request.method in ("GET", "POST")
         form = (request.header("content-type") or "").startswith("application/x-www-form-urlencoded")
-        if form or "Action=" in request.query:
+        if asking and (form or "Action=" in request.query):
             versions = {model.MODELS[name]: name for name in ("ec2", "sts", "iam")}
             text = request.query + "&" + request.body[:BODY].decode("latin-1")
             for version, name in versions.items():

@@ -11,9 +11,10 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celaje.cloud.policy import bucket_actions
 from celaje.cloud.policy.conditions import BadDate, BadValue, compiled
 from celaje.cloud.policy.patterns import glob
 from celaje.errors import InputError
@@ -361,11 +362,13 @@ def _check_of_bucket(statement: Mapping[str, Any], bucket: str, *, variables: bo
         if action != "*" and not (colon and vendor.lower() == "s3" and name and ":" not in name):
             raise PolicyError("Policy has invalid action")
     resources = _resources(statement)
-    if not actions:
+    if not actions or not all(map(bucket_actions.named, actions)):
         raise PolicyError("Policy has invalid action")
     # A pattern may be of more than this bucket, but must be of it.
     if not resources or not all(glob(each.partition("/")[0])(f"arn:aws:s3:::{bucket}") for each in resources):
         raise PolicyError("Policy has invalid resource")
+    if {"Action", "Resource"} <= statement.keys() and not _fit(actions, resources, bucket):
+        raise PolicyError("Action does not apply to any resource(s) in statement")
     try:
         conditions = conditions_of(statement)
         compiled(conditions, variables=variables)
@@ -373,6 +376,17 @@ def _check_of_bucket(statement: Mapping[str, Any], bucket: str, *, variables: bo
         raise PolicyError("Policy has an invalid condition key") from None
     if not all(_is_key_of_s3(key.lower()) for keys in conditions.values() for key in keys):
         raise PolicyError("Policy has an invalid condition key")
+
+
+def _fit(actions: Sequence[str], resources: Sequence[str], bucket: str) -> bool:
+    """Whether each action is one that is done to some of the resources: to the bucket, or to objects in it."""
+    possible: frozenset[str] = frozenset()
+    for resource in resources:
+        if glob(resource)(f"arn:aws:s3:::{bucket}"):
+            possible |= bucket_actions.ON_BUCKETS
+        if "/" in resource or "*" in resource:
+            possible |= bucket_actions.ON_OBJECTS
+    return all(possible & bucket_actions.named(action) for action in actions)
 
 
 def _is_key_of_s3(key: str) -> bool:

@@ -17,7 +17,7 @@ from celaje.cloud.s3.names import of_header
 from celaje.cloud.s3.ranges import Span
 from celaje.cloud.s3.store.checksums import ALGORITHMS, DEFAULT, Algorithm
 from celaje.cloud.s3.store.records import Attributes, Bucket, Checksum, StoredObject, UploadPlan
-from celaje.cloud.s3.store.refusals import invalid_request
+from celaje.cloud.s3.store.refusals import invalid_argument, invalid_request
 from celaje.cloud.s3.versions import answered_version
 
 # Members that a request has, an object keeps and an answer repeats.
@@ -49,6 +49,16 @@ def refuse_other_features(request: Mapping[str, object]) -> None:
     refuse_unimplemented(request, _UNIMPLEMENTED)
     if request.get("BucketKeyEnabled"):  # a key of KMS
         refuse_unimplemented(request, ("BucketKeyEnabled",))
+
+
+def refuse_bypass(request: Mapping[str, object]) -> None:
+    """InvalidArgument for a deletion past a lock: no bucket has any."""
+    if request.get("BypassGovernanceRetention"):
+        raise invalid_argument(
+            "x-amz-bypass-governance-retention",
+            "true",
+            "x-amz-bypass-governance-retention is only applicable to Object Lock enabled buckets.",
+        )
 
 
 def attributes_of(request: Mapping[str, object]) -> Attributes:

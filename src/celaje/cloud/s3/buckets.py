@@ -11,7 +11,6 @@ from celaje.cloud.aws.action import Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.s3 import tags
 from celaje.cloud.s3.access import bucket_of, moment, owner_of, refuse_unimplemented, require_of_account
-from celaje.cloud.s3.attributes import refuse_other_features
 from celaje.cloud.s3.encryption import first_encryption
 from celaje.cloud.s3.names import is_bucket_name
 from celaje.cloud.s3.public_access import first_settings
@@ -40,7 +39,8 @@ class BucketActions:
             raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": name})
         configuration = request.get("CreateBucketConfiguration", {})
         refuse_unimplemented(configuration, ("Location", "Bucket"))
-        refuse_other_features({**request, "ObjectLockMode": request.get("ObjectLockEnabledForBucket") or None})
+        if request.get("ObjectLockEnabledForBucket"):
+            refuse_unimplemented(request, ("ObjectLockEnabledForBucket",))
         region = _region(call, configuration.get("LocationConstraint"))
         given = tags.of_members(configuration.get("Tags", ()), tags.MOST_OF_BUCKET)
         if len(self._store.buckets.of(call.account)) >= MOST_BUCKETS:

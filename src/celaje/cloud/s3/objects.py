@@ -27,6 +27,7 @@ from celaje.cloud.s3.attributes import (
     declared_algorithm,
     default_algorithm,
     described,
+    refuse_bypass,
     refuse_other_features,
 )
 from celaje.cloud.s3.bodies import LARGEST_PUT, answer_body, receive, request_body
@@ -190,6 +191,7 @@ class ObjectActions:
     def delete_object(self, call: Call, request: s3.DeleteObjectRequestTypeDef) -> Answer:
         bucket = bucket_of(self._store, call, request)
         refuse_unimplemented(request, ("MFA", "IfMatchLastModifiedTime", "IfMatchSize"))
+        refuse_bypass(request)
         key = key_of(request["Key"])
         condition = conditions.of_deleting(request.get("IfMatch"), key)
         version = wanted_version(bucket, request.get("VersionId"))
@@ -205,6 +207,7 @@ class ObjectActions:
     def delete_objects(self, call: Call, request: s3.DeleteObjectsRequestTypeDef) -> Answer:
         bucket = bucket_to_look_in(self._store, call, request)
         refuse_unimplemented(request, ("MFA",))
+        refuse_bypass(request)
         wanted = request["Delete"].get("Objects", ())
         if not 0 < len(wanted) <= MOST_DELETED:
             raise AwsError(
