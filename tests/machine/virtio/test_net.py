@@ -4,7 +4,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
 
@@ -362,6 +362,33 @@ def test_a_command_that_is_not_offered_is_answered_with_an_error(card: Card, com
     card.memory.write(DATA, b"\xee" * 4)
     assert card.request([(OUT, 1, 0), (OUT + 1, len(command) - 1, 0), (DATA, 1, WRITE)], CONTROL)[1] == 1
     assert card.memory.read(DATA, 2) == b"\x01\xee"
+
+
+@pytest.mark.parametrize(
+    "busy", [lambda card: card.notify(CONTROL), lambda card: card.net.announce()], ids=["command", "announce"]
+)
+def test_what_a_hart_sends_while_another_has_the_card_is_sent(
+    card: Card, wire: Wire, busy: Callable[[Card], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is taken when the notification comes, and the card's thread sleeps: no frame comes to wake it."""
+    queue = card.queues[TRANSMIT]
+    queue.offer(queue.chain(card.put(header() + SMALL)))
+    command = card.queues[CONTROL]
+    command.offer(command.chain([(TABLE, 2, 0), (DATA, 1, WRITE)]))
+    changed = card.mmio.interrupt, card.mmio.configuration_changed
+
+    def meanwhile(tell: Callable[[], None]) -> None:
+        monkeypatch.undo()
+        assert card.net.lock.locked()
+        hart = threading.Thread(target=card.notify, args=(TRANSMIT,))
+        hart.start()
+        hart.join()
+        tell()
+
+    monkeypatch.setattr(card.mmio, "interrupt", lambda: meanwhile(changed[0]))
+    monkeypatch.setattr(card.mmio, "configuration_changed", lambda: meanwhile(changed[1]))
+    busy(card)
+    assert wire.receive() == header() + SMALL
 
 
 def test_the_end_of_the_wire_is_told_and_another_can_be_plugged_in(card: Card, wire: Wire) -> None:

@@ -162,6 +162,7 @@ class VirtioNet(VirtioDevice):
         with self.lock:
             self._announce = True
             self._tell()
+        self._send_again()
 
     def _plug(self, backend: NetBackend | None) -> None:
         before = self.link_is_up
@@ -223,6 +224,7 @@ class VirtioNet(VirtioDevice):
                 self._wake()
         elif index == CONTROL:
             super().notify(index)
+            self._send_again()
         elif not self._blocked:
             self._again = True
             self._send_again()
