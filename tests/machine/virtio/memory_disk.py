@@ -15,7 +15,7 @@ class MemoryDisk:
         self.data = bytearray(b"".join(number.to_bytes(8, "little") * 64 for number in range(sectors)))
         self.read_only = read_only
         self.serial = serial
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         self.at_hand = True
         """Whether reads need not wait."""
         self.flushes = 0

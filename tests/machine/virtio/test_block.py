@@ -43,7 +43,7 @@ class Slow:
         self._inner = inner
         self.size, self.read_only, self.serial = inner.size, inner.read_only, inner.serial
         self.flushes = 0
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -500,6 +500,22 @@ def test_a_host_that_fails_gives_the_guest_an_error_and_the_disk_goes_on(slow: t
     assert disk.do(kind, 0, [(DATA, 512, WRITE if kind == IN else 0)]) == IOERR
     backend.failure = None
     assert disk.read_sectors(0) == pattern(0)
+
+
+def test_a_mistake_in_a_backend_is_an_error_to_the_guest_and_its_place_is_in_the_log(
+    slow: tuple[Disk, Slow], caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, backend = slow
+    disk.initialize(FLUSH)
+    backend.failure = ZeroDivisionError("a mistake")
+    for kind in (IN, OUT, IN):
+        assert disk.do(kind, 0, [(DATA, 512, WRITE if kind == IN else 0)]) == IOERR
+    backend.failure = None
+    assert disk.read_sectors(0) == pattern(0)
+    (line,) = caplog.messages
+    assert "in readinto" in line
+    assert "ZeroDivisionError: a mistake; the guest gets I/O errors" in line
+    caplog.clear()
 
 
 @pytest.mark.parametrize(

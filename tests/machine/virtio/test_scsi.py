@@ -357,6 +357,22 @@ def test_a_host_that_fails_gives_sense_and_the_disk_goes_on(adapter: Adapter, di
     assert adapter.read_sectors(0) == pattern(0)
 
 
+def test_a_mistake_in_a_backend_is_sense_to_the_guest_and_nothing_waits_for_ever(
+    adapter: Adapter, disk: MemoryDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.failure = ZeroDivisionError("a mistake")
+    for _ in range(2):
+        response, status, residual, sense = adapter.send(write(0), [(DATA, 512, 0)])
+        assert (response, status, residual, sense[2], sense[12]) == (OK, CHECK_CONDITION, 512, 4, 0x44)
+    disk.failure = None
+    assert adapter.read_sectors(0) == pattern(0)
+    adapter.mmio.pause()
+    adapter.mmio.resume()
+    (line,) = caplog.messages
+    assert "ZeroDivisionError: a mistake; the guest gets I/O errors" in line
+    caplog.clear()
+
+
 # --- disks come and go ---
 
 

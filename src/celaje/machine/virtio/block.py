@@ -32,7 +32,14 @@ from collections.abc import Callable
 
 from celaje.machine.bus import SavedState
 from celaje.machine.offers import Experience
-from celaje.machine.virtio.block_backend import SECTOR_SIZE, BlockBackend, section, total
+from celaje.machine.virtio.block_backend import (
+    SECTOR_SIZE,
+    BlockBackend,
+    failed_request,
+    kind_of,
+    section,
+    total,
+)
 from celaje.machine.virtio.device import Doorbell, VirtioDevice, refuse_unknown, saved_number
 from celaje.machine.virtio.framing import cut_back, cut_front
 from celaje.machine.virtio.queue import Chain, MalformedQueue, Queue
@@ -98,7 +105,7 @@ class VirtioBlock(VirtioDevice):
         self.features |= FEATURE_FLUSH | FEATURE_CONFIGURABLE_CACHE
         self.features |= FEATURE_READ_ONLY if backend.read_only else FEATURE_DISCARD | FEATURE_WRITE_ZEROES
         self._writeback = True
-        self._reported: set[int | None] = set()
+        self._reported: set[object] = set()
         self._handlers: dict[int, Callable[[Chain, int], tuple[int, int]]] = {
             TYPE_IN: self._read,
             TYPE_OUT: self._write,
@@ -302,20 +309,17 @@ class VirtioBlock(VirtioDevice):
         handler = self._handlers.get(kind)
         try:
             result, written = (STATUS_UNSUPPORTED, 0) if handler is None else handler(chain, sector)
-        except OSError as error:
+        except Exception as error:  # the host's, or a mistake of ours: unanswered, the guest would wait for ever
             self._report(error)
             result, written = STATUS_IO_ERROR, 0
         status[0] = result
         return written + 1 if written == room else written
 
-    def _report(self, error: OSError) -> None:
+    def _report(self, error: Exception) -> None:
         """Tell the log, once for each kind: the guest decides how often its requests fail."""
-        if error.errno not in self._reported:
-            self._reported.add(error.errno)
-            # As text: a kept exception keeps its frames, and they keep windows of guest memory open.
-            log.warning(
-                "disk %s: %s; the guest gets I/O errors", self._backend.serial.decode(errors="replace"), str(error)
-            )
+        if (kind := kind_of(error)) not in self._reported:
+            self._reported.add(kind)
+            log.warning("%s", failed_request(self._backend, error))
 
     def _in_range(self, sector: int, length: int) -> bool:
         return length % SECTOR_SIZE == 0 and sector + length // SECTOR_SIZE <= self._capacity

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +64,18 @@ class BlockBackend(Protocol):
 
     def close(self) -> None:
         """Let go of files and locks. Nothing is asked afterwards."""
+
+
+def kind_of(error: Exception) -> object:
+    """What is the same for failures of which one line in the log is enough."""
+    return error.errno if isinstance(error, OSError) else type(error)
+
+
+def failed_request(backend: BlockBackend, error: Exception) -> str:
+    """A line for the log; of what is no failure of the host's, where it comes from. As text: a kept exception keeps its
+    frames, and they keep windows of guest memory open."""
+    how = str(error) if isinstance(error, OSError) else "".join(traceback.format_exception(error)).rstrip()
+    return f"disk {backend.serial.decode(errors='replace')}: {how}; the guest gets I/O errors"
 
 
 def read_fully(fd: int, buffers: Buffers, offset: int) -> None:

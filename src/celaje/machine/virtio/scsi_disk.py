@@ -28,7 +28,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celaje.machine.virtio import scsi_command as scsi
-from celaje.machine.virtio.block_backend import SECTOR_SIZE, BlockBackend, Buffers, section, total
+from celaje.machine.virtio.block_backend import (
+    SECTOR_SIZE,
+    BlockBackend,
+    Buffers,
+    failed_request,
+    kind_of,
+    section,
+    total,
+)
 from celaje.machine.virtio.framing import scatter
 from celaje.machine.virtio.scsi_command import Overrun, Refused, Sense, block_range, invalid_field, word16, word32
 from celaje.machine.virtio.scsi_pages import (
@@ -77,7 +85,7 @@ class ScsiDisk:
         """Blocks that the driver has been told of, or will be."""
         self.attentions: deque[Sense] = deque(maxlen=MAX_ATTENTIONS)
         self._identity = Identity(backend.serial, backend.read_only)
-        self._reported: set[int | None] = set()
+        self._reported: set[object] = set()
         self.attend(scsi.POWER_ON)
 
     def attend(self, sense: Sense) -> None:
@@ -128,17 +136,17 @@ class ScsiDisk:
             return Outcome(scsi.GOOD, b"", command.perform(self, cdb, data_out, data_in))
         except Refused as refusal:
             return Outcome(scsi.CHECK_CONDITION, refusal.sense.data, 0)
-        except OSError as error:
+        except Overrun:
+            raise
+        except Exception as error:  # the host's, or a mistake of ours: unanswered, the guest would wait for ever
             self._report(error)
             return Outcome(scsi.CHECK_CONDITION, _sense_of(error, code).data, 0)
 
-    def _report(self, error: OSError) -> None:
+    def _report(self, error: Exception) -> None:
         """Tell the log, once for each kind: the guest decides how often its requests fail."""
-        if error.errno not in self._reported:
-            self._reported.add(error.errno)
-            log.warning(
-                "disk %s: %s; the guest gets I/O errors", self.backend.serial.decode(errors="replace"), str(error)
-            )
+        if (kind := kind_of(error)) not in self._reported:
+            self._reported.add(kind)
+            log.warning("%s", failed_request(self.backend, error))
 
     # --- blocks (SBC-3, 5) ---
 
@@ -348,7 +356,9 @@ def perform_absent(cdb: bytes, data_in: Buffers) -> Outcome:
     return Outcome(scsi.CHECK_CONDITION, scsi.LUN_NOT_SUPPORTED.data, 0)
 
 
-def _sense_of(error: OSError, code: int) -> Sense:
+def _sense_of(error: Exception, code: int) -> Sense:
+    if not isinstance(error, OSError):
+        return scsi.INTERNAL_FAILURE
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return scsi.NO_SPACE
     if error.errno == errno.EIO:
