@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from celaje import paths
+from celaje.cloud.reconcile.cpu_shares import INSTANCES, own_group
 from celaje.disk.volumes import VolumeStore
 from celaje.host import record
 from celaje.host.record import MachineDirectory
@@ -41,6 +42,17 @@ def opened_to_ssh(cloud: CloudHost, key: Path) -> dict[str, object]:
     return {"ImageId": cloud.image(ec2), "InstanceType": "t3.nano", "KeyName": "mine", "MinCount": 1, "MaxCount": 1}
 
 
+def group_of(instance: str) -> Path | None:
+    """The control group that an instance's machine is in, which holds it to two CPUs; None where there can be none."""
+    own = own_group()
+    if own is None or own.version == 2:  # which the daemon may be unable to use: tests' own processes are in it
+        return None
+    group = own.path / INSTANCES / instance
+    assert str(MachineDirectory.of(instance).holder()) in (group / "cgroup.procs").read_text().split()
+    assert int((group / "cpu.cfs_quota_us").read_text()) == 2 * int((group / "cpu.cfs_period_us").read_text())
+    return group
+
+
 def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> None:
     ec2 = cloud.client()
     request = opened_to_ssh(cloud, key)
@@ -69,11 +81,13 @@ def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> 
 
     until(checked, "the status checks")
     assert ec2.get_console_output(InstanceId=instance)["Output"]
+    group = group_of(instance)
     role_acts_from_within_as_its_policies_say(cloud, key, instance)
     ssh(key, instance, "echo kept > kept; sync")
     ec2.stop_instances(InstanceIds=[instance])
     until_state(ec2, instance, "stopped")
     assert MachineDirectory.of(instance).holder() is None
+    assert group is None or not group.exists()
     assert ec2.get_console_output(InstanceId=instance)["Output"]
     ec2.start_instances(InstanceIds=[instance])
     until_state(ec2, instance, "running")

@@ -9,7 +9,7 @@ from pathlib import Path
 from celaje.cloud.iam.key_uses import KeyUses
 from celaje.cloud.reconcile.checks import ChecksController
 from celaje.cloud.reconcile.controller import Controller, Controllers
-from celaje.cloud.reconcile.cpu_shares import CpuShares, delegated_group
+from celaje.cloud.reconcile.cpu_shares import CpuShares, own_group
 from celaje.cloud.reconcile.credentials import CredentialsController
 from celaje.cloud.reconcile.images import ImagesController
 from celaje.cloud.reconcile.imports import ImportsController
@@ -59,7 +59,7 @@ class Reconciliation:
         self, database: Database, settings: Settings, directory: Path, store: ObjectStore, uses: KeyUses
     ) -> None:
         documents = Documents(settings, directory)
-        self._instances = InstancesController(database, self.wake, documents.one, CpuShares(delegated_group()))
+        self._instances = InstancesController(database, self.wake, documents.one, CpuShares(own_group()))
         self._public = PublicImagesController(
             database, self.wake, settings.images, settings.regions, directory / BUILD_LOG
         )

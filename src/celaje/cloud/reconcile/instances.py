@@ -40,6 +40,7 @@ from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.tags import remove_tags
 from celaje.errors import CelajeError
 from celaje.host import starting
+from celaje.host.record import MachineDirectory
 from celaje.network.messages import Attach
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,6 @@ class InstancesController:
         recovered = machines.seen(instance, row.launched)[0].end is not None and row.reboot_asked is None
         process = starting.start(launching.made(plan))
         self._watch.watch(process)
-        self._shares.place(instance, process, plan.cpus)
         self._note_running(instance, recovered)
 
     def _note_running(self, instance: str, recovered: bool = False) -> None:
@@ -185,6 +185,7 @@ class InstancesController:
             row = session.get(Instance, instance)
             if row is None or row.wanted != "running":
                 return
+            vcpus = row.vcpus
             row.failure, row.reboot_asked = "", None
             if recovered:
                 row.recoveries += 1
@@ -194,6 +195,9 @@ class InstancesController:
                 # Of a further card the controller of interfaces finds out whether it was among those at the start.
                 if interface.attachment_state == "attaching" and interface.card == 0:
                     interface.attachment_state = "attached"
+        process = MachineDirectory.of(instance).holder()
+        if process is not None:
+            self._shares.place(instance, process, vcpus)
         self._wake(("volumes", "networks", "interfaces", "checks"))
 
     def _press(self, instance: str) -> None:
