@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from celaje.zstandard import compress
 from demo.console import Console
 
 PROMPT = "root@debian-mini:~# "
@@ -52,6 +53,15 @@ def power_off(console: Console) -> None:
 def kernel_and_initrd(image: Path) -> list[str | Path]:
     """The words that boot the image's kernel into its initrd and leave it there."""
     return ["--kernel", image / "kernel", "--initrd", image / "initrd", "--append", "console=ttyS0 quiet"]
+
+
+def test_debian_mini_has_less_than_64_mib_compressed(built_image: FindImage) -> None:
+    compressed = 0
+    for path in built_image("debian-mini").iterdir():
+        with open(path, "rb") as file:
+            while piece := file.read(4 << 20):
+                compressed += len(compress(piece, 1))
+    assert 0 < compressed < 64 << 20
 
 
 @pytest.mark.parametrize("harts", [1, 2, 4])
