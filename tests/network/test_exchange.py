@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from celaje import paths
-from celaje.network import client, icmp
+from celaje.network import client, exchange, icmp
 from celaje.network.messages import NetworkSettings, Rule, SecurityGroup, Update
 from celaje.network.topology import AccessRule, Route, SubnetPlan, Topology
 from tests.network.attached_guest import AttachedGuest, attach_request, until
+from tests.network.local_network import local_network
 
 LOCAL, OUT = Route("10.77.0.0/16", "local"), Route("0.0.0.0/0", "internet")
 X, Y = "127.64.0.5", "127.64.0.6"
@@ -153,3 +155,35 @@ def test_what_no_network_says_is_counted_and_goes_no_further(both: tuple[Attache
     assert counters["malformed packets of other networks"] == 5
     assert counters["callbacks that failed"] == 0
     assert Path(path).is_socket()
+
+
+def test_a_network_without_descriptors_looks_for_others_again_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    accept = exchange.Exchange._accept
+
+    def counted(self: exchange.Exchange, events: int) -> None:
+        nonlocal looks
+        looks += 1
+        accept(self, events)
+
+    monkeypatch.setattr(exchange.Exchange, "_accept", counted)
+    monkeypatch.setattr(exchange, "PAUSE_SECONDS", 3600.0)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        local_network(NetworkSettings(name="test", planned=True)) as network,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other,
+    ):
+        other.connect(str(exchange.peer_path("test")))
+        last = os.dup(other.fileno())
+        os.close(last)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last, before[1]))
+        try:
+            network.turns(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert looks == 1
+        found = network.process._exchange
+        assert found is not None
+        found._loop.set(found._pause, 0.0)
+        other.send(b"\0")
+        network.until(lambda: network.counters().get("malformed packets of other networks"))

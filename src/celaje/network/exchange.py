@@ -45,6 +45,7 @@ from celaje.network.spawn import checked_name
 DIRECTORY = "public"
 GOOD_SECONDS = 1.0  # how long a look at a link is good for
 MOST_KNOWN = 4_096  # looks that are remembered
+PAUSE_SECONDS = 0.1  # until who could not be accepted is accepted
 BUFFER = 1 << 20
 BACKLOG = 128
 
@@ -82,7 +83,8 @@ class Exchange:
         self._socket.bind(str(self._path))
         self._socket.listen(BACKLOG)
         network.on_public = self._public
-        loop.watch(self._socket.fileno(), READ, self._accept)
+        self._pause = loop.timer(self._go_on)
+        self._go_on()
 
     def close(self) -> None:
         """The network is reached no more, and its addresses are nobody's."""
@@ -93,6 +95,7 @@ class Exchange:
             link.close()
         self._outward.clear()
         self._inward.clear()
+        self._loop.discard(self._pause)
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
@@ -172,14 +175,22 @@ class Exchange:
     def _left(self, owner: str) -> None:
         self._outward.pop(owner).close()
 
+    def _go_on(self) -> None:
+        self._loop.watch(self._socket.fileno(), READ, self._accept)
+
     def _accept(self, _events: int) -> None:
-        with contextlib.suppress(OSError):  # who is not accepted has gone, or asks again
+        try:
             connection, _ = self._socket.accept()
-            connection.setblocking(False)
-            link = Link(
-                self._loop, connection, self._arrived, lambda: 0.0, lambda _waits: None, lambda: self._gone(link)
-            )
-            self._inward.add(link)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor is left
+            log.warning("another network waits: %s", error.strerror)
+            self._loop.unwatch(self._socket.fileno())  # or it would be announced over and over
+            self._loop.set(self._pause, self._loop.now + PAUSE_SECONDS)
+            return
+        connection.setblocking(False)
+        link = Link(self._loop, connection, self._arrived, lambda: 0.0, lambda _waits: None, lambda: self._gone(link))
+        self._inward.add(link)
 
     def _gone(self, link: Link) -> None:
         self._inward.discard(link)
