@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from celaje.cli.arguments import Parser
@@ -39,7 +40,7 @@ def up(words: list[str]) -> int:
     """Start the cloud; returns when it answers, or without --detach when it has ended."""
     parser = Parser("up", "Starts the cloud: EC2, EBS and S3 for every client of AWS.", EPILOG)
     parser.add_argument("--detach", action="store_true", help="return when it answers, and leave it running")
-    parser.add_argument("--port", type=int, metavar="PORT", help="where it answers (4566, or what the settings say)")
+    parser.add_argument("--port", type=_port, metavar="PORT", help="where it answers (4566, or what the settings say)")
     parser.add_argument(
         "--auth",
         choices=("signed", "open"),
@@ -70,13 +71,23 @@ def up(words: list[str]) -> int:
     return 0 if chosen.detach else _follow(process)
 
 
+def _port(text: str) -> int:
+    """A port of the command line; 0 for any that is free."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 16:
+        raise ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return number
+
+
 def _answering(process: subprocess.Popen[bytes]) -> Running:
     """The cloud, when it answers. HostError, with what it said, if it ends before."""
     ends = time.monotonic() + START_SECONDS
     while (found := running()) is None or found.process != process.pid:
         if process.poll() is not None:
-            assert process.stdout is not None
-            said = process.stdout.read().decode(errors="replace").strip().splitlines()
+            said = process.communicate()[0].decode(errors="replace").strip().splitlines()
             raise HostError(said[-1].removeprefix("celaje: ") if said else f"the cloud did not start; see {log_file()}")
         if time.monotonic() > ends:
             process.terminate()

@@ -240,10 +240,14 @@ def options(words: Iterable[str]) -> argparse.Namespace:
 def main(words: list[str]) -> int:
     """Be the daemon until it is ended."""
     chosen = options(words)
-    directory = paths.made(cloud_directory())
     try:
+        directory = paths.made(cloud_directory())
         with only_one(directory):
             settings = read_settings(directory)
+            if settings.images != Settings().images:  # otherwise there is nothing to import them for yet
+                from celaje.cloud.reconcile.public_images import check_recipes
+
+                check_recipes(settings.images)
             if chosen.port is not None:
                 settings = msgspec.structs.replace(settings, port=chosen.port)
             (directory / DAEMON).unlink(missing_ok=True)  # of one that was killed

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from celaje import paths
 from celaje.errors import InputError
 from celaje.typed_data import from_json
 
 FILE_NAME = "settings.json"
+
+_FEWEST_ADDRESSES = 4
+
+Region = Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")]
+Zone = Annotated[str, Meta(pattern="^[a-z]$")]
+Zones = Annotated[tuple[Zone, ...], Meta(min_length=1)]
+Positive = Annotated[float, Meta(gt=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,17 +38,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `encrypt_new_buckets`: what is put into S3's buckets made from then on is encrypted at rest unasked, as AWS has it.
     """
 
-    regions: dict[str, tuple[str, ...]] = msgspec.field(
+    regions: Annotated[dict[Region, Zones], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"us-east-1": ("a", "b"), "eu-west-1": ("a", "b")}
     )
     address: str = "127.0.0.1"
-    port: int = 4566
+    port: Annotated[int, Meta(ge=0, le=65535)] = 4566
     public_pool: str = "127.64.0.0/10"
     images: tuple[str, ...] = ("debian-mini", "debian-13")
-    reserved_memory: int = 1024
-    memory_overcommit: float = 1.0
-    cpu_overcommit: float = 64.0
-    lifecycle_day_seconds: float = 86_400.0
+    reserved_memory: Annotated[int, Meta(ge=0)] = 1024
+    memory_overcommit: Positive = 1.0
+    cpu_overcommit: Positive = 64.0
+    lifecycle_day_seconds: Positive = 86_400.0
     encrypt_new_buckets: bool = False
 
 
@@ -52,10 +62,12 @@ def read_settings(directory: Path) -> Settings:
     with what is wrong."""
     path = paths.made(directory) / FILE_NAME
     try:
-        return from_json(path.read_bytes(), Settings)
+        settings = from_json(path.read_bytes(), Settings)
+        _check(settings)
+        return settings
     except FileNotFoundError:
         settings = Settings()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise InputError(
             f"{path} is not what settings must be ({error}); mend it, or remove it for defaults"
         ) from error
@@ -63,3 +75,16 @@ def read_settings(directory: Path) -> Settings:
     fresh.write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
     os.replace(fresh, path)
     return settings
+
+
+def _check(settings: Settings) -> None:
+    """ValueError for what a type does not say."""
+    for region, zones in settings.regions.items():
+        if len(set(zones)) < len(zones):
+            raise ValueError(f"the region {region} has a zone twice")
+    try:
+        pool = ipaddress.IPv4Network(settings.public_pool)
+    except ValueError as error:
+        raise ValueError(f"public_pool {settings.public_pool!r} is no network of version 4: {error}") from None
+    if pool.num_addresses < _FEWEST_ADDRESSES:
+        raise ValueError(f"public_pool {pool} has fewer than {_FEWEST_ADDRESSES} addresses")

@@ -24,7 +24,7 @@ from celaje.cloud.state.accounts import Account
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.images import BlockDevice, Image
 from celaje.cloud.state.snapshots import Snapshot
-from celaje.errors import CelajeError
+from celaje.errors import CelajeError, InputError
 from celaje.image import recipes, store
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,15 @@ def image_id(region: str, name: str, revision: str) -> str:
     """The identifier of a public image."""
     digest = hashlib.blake2b(f"{region}/{name}/{revision}".encode(), digest_size=16).hexdigest()
     return f"ami-{digest[:17]}"
+
+
+def check_recipes(names: Iterable[str]) -> None:
+    """InputError where settings name an image that no recipe makes."""
+    if unknown := set(names) - recipes.RECIPES.keys():
+        raise InputError(
+            f"there is no recipe of an image {min(unknown)!r}, which the cloud's settings.json names; there are: "
+            f"{', '.join(recipes.RECIPES)}"
+        )
 
 
 def register(session: Session, names: Iterable[str], regions: Iterable[str], now: datetime.datetime) -> None:
