@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celaje.disk.chunk_store import CHUNK
+from celaje.disk.chunk_store import CHUNK, FolderChunkStore
 from celaje.disk.cluster_map import CLUSTER, LARGE
 from celaje.disk.files import WRITE
 from celaje.disk.volume import Volume
@@ -104,6 +104,36 @@ def test_a_volume_over_a_snapshot_is_made_without_reading_a_chunk(disk: Disk, st
     (name,) = store.chunks.list()
     store.chunks.delete(name)
     store.create("copy", source=SnapshotSource(taken.id))
+
+
+def test_a_write_says_beforehand_whether_it_waits_for_a_chunk_a_sync_or_a_copy(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for one is a disk's thread, and no hart."""
+    first = fresh(store)
+    assert first.writes_at_once(512, 512)  # there is nothing below
+    put(first, 0, b"a" * SIZE)
+    assert first.writes_at_once(512, 512)
+    task = store.snapshots.begin(first)
+    assert not first.writes_at_once(0, CLUSTER)  # it is copied for the snapshot first
+    taken = task.run().id
+    assert not first.writes_at_once(0, CLUSTER)  # clean, and a sync says that it is no more
+    put(first, 0, b"b" * CLUSTER)
+    assert first.writes_at_once(CLUSTER, CLUSTER)
+
+    store.create("over", source=SnapshotSource(taken), size=SIZE + 512)
+    over = store.open("over")
+    with monkeypatch.context() as nothing:
+        nothing.setattr(FolderChunkStore, "get", None)  # what is asked for it fails
+        for offset, length in ((0, CLUSTER), (CLUSTER, 3 * CLUSTER), (SIZE, 512), (SIZE, 512), (512, 512)):
+            assert over.writes_at_once(offset, length)
+            put(over, offset, bytes(length))
+    assert not over.writes_at_once(8 * CLUSTER + 512, 512)  # the rest of the cluster is in a chunk
+    assert not over.writes_at_once(8 * CLUSTER, CLUSTER + 512)
+    assert over.hydrate()
+    assert not over.writes_at_once(8 * CLUSTER, CLUSTER)
+    put(over, 8 * CLUSTER, bytes(CLUSTER))
+    assert over.writes_at_once(9 * CLUSTER + 512, 512)
 
 
 def test_its_serial_is_its_id_in_twenty_bytes(store: VolumeStore) -> None:

@@ -228,6 +228,19 @@ class Volume:
             except OSError as error:
                 raise self._explained(error) from None
 
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        """Whether `write` there waits for no chunk store, no sync, and no copying of a cut's."""
+        first, end = offset >> _SHIFT, offset + length + CLUSTER - 1 >> _SHIFT
+        states = self._states
+        if self._cuts or self._failure:
+            return False
+        if states.count(self._dirty, first, end) == end - first:
+            return True
+        whole = not offset % CLUSTER and (not length % CLUSTER or offset + length == self.size)
+        if not whole and self.base.hydrates and states.find(ABSENT, first, end) >= 0:
+            return False
+        return self._map.begun or states.find(CLEAN, first, end) < 0
+
     def _write_first(self, buffers: Buffers, offset: int, length: int, first: int, end: int) -> None:
         """Write to clusters that are not all dirty, or while somebody copies the volume."""
         self._prepare(offset, length)

@@ -18,6 +18,8 @@ class MemoryDisk:
         self.failure: Exception | None = None
         self.at_hand = True
         """Whether reads need not wait."""
+        self.writes_wait = False
+        """Whether writes wait for somebody else than the host."""
         self.flushes = 0
         self.discarded: list[tuple[int, int]] = []
         self.zeroed: list[tuple[int, int, bool]] = []
@@ -60,6 +62,9 @@ class MemoryDisk:
         for buffer in buffers:
             self.data[offset : offset + len(buffer)] = buffer
             offset += len(buffer)
+
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        return not self.writes_wait
 
     def flush(self) -> None:
         self._begin()

@@ -42,6 +42,7 @@ class Slow:
     def __init__(self, inner: BlockBackend) -> None:
         self._inner = inner
         self.size, self.read_only, self.serial = inner.size, inner.read_only, inner.serial
+        self.writes_wait = False
         self.flushes = 0
         self.failure: Exception | None = None
         self.gate = threading.Event()
@@ -62,6 +63,9 @@ class Slow:
         if self.failure:
             raise self.failure
         self._inner.write(buffers, offset)
+
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        return not self.writes_wait
 
     def flush(self) -> None:
         self.flushes += 1
@@ -237,6 +241,17 @@ def test_what_may_take_its_time_is_no_idle_harts(
     disk.complete()
     assert len(flushed) == 1
     assert threading.current_thread() not in flushed
+
+
+def test_a_write_that_waits_for_more_than_the_host_is_no_idle_harts(slow: tuple[Disk, Slow], written: Written) -> None:
+    disk, backend = slow
+    backend.writes_wait = True
+    hart = Hart(disk)
+    begin_write(disk)
+    hart.offers.take(idle=True)
+    disk.complete()
+    assert len(written.threads) == 1
+    assert threading.current_thread() not in written.threads
 
 
 def test_a_host_that_writes_slowly_is_waited_for_by_the_thread(

@@ -201,6 +201,37 @@ def test_what_may_take_its_time_is_no_idle_harts(adapter: Adapter, disk: MemoryD
     assert disk.flushes == 1
 
 
+def test_a_write_that_waits_for_more_than_the_host_is_no_idle_harts(adapter: Adapter, disk: MemoryDisk) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    disk.writes_wait = True
+    assert adapter.do(write(20), [(DATA, 512, 0)]) == (OK, GOOD)
+    disk.writes_wait = False
+    adapter.submit(write(21), [(DATA, 512, 0)])
+    adapter.notify(REQUEST)
+    assert offers
+    disk.writes_wait = True  # meanwhile
+    offers.take(idle=True)
+    adapter.complete(REQUEST)
+    assert adapter.response() == (OK, GOOD, 0, b"")
+
+
+@pytest.mark.parametrize("code", [0x4A, 0x6A, 0xCA, 0xEA])
+def test_commands_that_only_look_like_writes_wait_behind_one_and_are_refused(adapter: Adapter, code: int) -> None:
+    offers = Offers()
+    offers.join()
+    adapter.mmio.offer = offers.make
+    adapter.submit(write(20), [(DATA, 512, 0)])
+    adapter.notify(REQUEST)
+    adapter.submit(bytes([code]) + bytes(15), [(DATA, 512, 0)], slot=1)
+    adapter.notify(REQUEST)
+    offers.take(idle=True)
+    adapter.complete(REQUEST, 2)
+    assert adapter.response()[:2] == (OK, GOOD)
+    assert adapter.response(1)[:2] == (OK, CHECK_CONDITION)
+
+
 def test_a_busy_harts_write_is_its_disks_threads(adapter: Adapter, disk: MemoryDisk) -> None:
     offers = Offers()
     offers.join()

@@ -16,7 +16,8 @@ Measured from notification to interrupt, one request at a time, from the page ca
 
 A write may wait for the host's disk, and so a hart that has something to do leaves it to the thread. Most have nothing:
 the guest waits for its write. So, since writes come in rows, what is notified after one is offered to the hart for when
-it is idle (`offers`), and to the thread only where that is not soon, or the host has been slow.
+it is idle (`offers`), and to the thread only where that is not soon, or the host has been slow. A write that waits for
+more than the host (a chunk from elsewhere) is the thread's in any case: its hart would take no interrupts meanwhile.
 
 A request that breaks the rules of this section gets IOERR or UNSUPP; one without room for a header or for a status is
 no request at all, and stops the device as a malformed queue does.
@@ -234,13 +235,17 @@ class VirtioBlock(VirtioDevice):
             length = total(chain.readable) if kind == TYPE_OUT else total(chain.writable) - 1
             budget -= length
             self._thread_is_next = kind != TYPE_IN
-            if budget >= 0 and kind == TYPE_OUT and writes:
+            if budget >= 0 and kind == TYPE_OUT and writes and self._writes_at_once(sector, length):
                 queue.push(chain, self._answer(chain, kind, sector))
             elif not (budget >= 0 and kind == TYPE_IN and self._read_at_once(queue, chain, sector, length)):
                 self._handed = chain, kind, sector
                 return False
             if queue.exhausted and not queue.rearm():
                 return True
+
+    def _writes_at_once(self, sector: int, length: int) -> bool:
+        """Whether a write waits for the host at most."""
+        return self._backend.writes_at_once(sector * SECTOR_SIZE, length)
 
     def _read_at_once(self, queue: Queue, chain: Chain, sector: int, length: int) -> bool:
         """Serve a read if that does not wait. False leaves `chain` as it was."""

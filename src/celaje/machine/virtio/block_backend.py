@@ -53,6 +53,9 @@ class BlockBackend(Protocol):
     def write(self, buffers: Buffers, offset: int) -> None:
         """Store what `buffers` hold from `offset`."""
 
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        """Whether `write` there takes the host's page cache or its disk, and waits for nobody else."""
+
     def flush(self) -> None:
         """When this returns, everything written before survives a loss of power."""
 
@@ -185,6 +188,10 @@ class RawFile:
     def write(self, buffers: Buffers, offset: int) -> None:
         """Store what `buffers` hold from `offset`."""
         write_fully(self._fd, buffers, offset)
+
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        """It always does."""
+        return True
 
     def flush(self) -> None:
         """When this returns, everything written before survives a loss of power."""

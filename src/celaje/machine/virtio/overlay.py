@@ -96,6 +96,10 @@ class Overlay:
         write_fully(self._fd, buffers, offset)
         self._mark_own(offset, length)
 
+    def writes_at_once(self, offset: int, length: int) -> bool:
+        """Where the base does: what is copied from it is at hand as it is."""
+        return self._base.writes_at_once(offset, length)
+
     def _fill_edges(self, offset: int, length: int) -> None:
         """Copy what the base has of the two edge clusters around a range that is about to be written."""
         end = offset + length

@@ -254,7 +254,7 @@ class VirtioScsi(VirtioDevice):
 
     def _worth_offering(self, unit: Unit) -> bool:
         """Whether a disk that was handed commands offers them to the hart, for when it is idle. With the lock held."""
-        short = len(unit.waiting) == 1 and unit.waiting[0].is_write_of(INLINE_BYTES)
+        short = len(unit.waiting) == 1 and unit.waiting[0].is_write_of(INLINE_BYTES, unit.disk)
         return short and unit.experience.worth_offering()
 
     def _take_up(self, unit: Unit, idle: bool) -> None:
@@ -265,7 +265,11 @@ class VirtioScsi(VirtioDevice):
             return
         before = time.perf_counter()
         ends = before + HART_SECONDS
-        self._serve_waiting(unit, lambda request: request.is_write_of(INLINE_BYTES) and time.perf_counter() < ends)
+
+        def takes(request: Request) -> bool:
+            return request.is_write_of(INLINE_BYTES, unit.disk) and time.perf_counter() < ends
+
+        self._serve_waiting(unit, takes)
         unit.experience.took(time.perf_counter() - before)
         if unit.waiting:
             unit.doorbell.ring()

@@ -120,6 +120,11 @@ class ScsiDisk:
         except OSError:
             return False  # the thread tries once more, and reports it
 
+    def writes_at_once(self, cdb: bytes) -> bool:
+        """Whether a command of WRITES waits for the host at most."""
+        lba, blocks = block_range(cdb)
+        return self.backend.writes_at_once(lba * SECTOR_SIZE, blocks * SECTOR_SIZE)
+
     def perform(self, cdb: bytes, data_out: Buffers, data_in: Buffers) -> Outcome:
         """Do what `cdb` (16 bytes or more) asks. Raises Overrun where it moves more than the buffers hold."""
         code = cdb[0]

@@ -25,11 +25,11 @@ class Request:
     response: list[memoryview]
     length: int
 
-    def is_write_of(self, most: int) -> bool:
+    def is_write_of(self, most: int, disk: ScsiDisk) -> bool:
         """Whether it does no more than to put up to `most` bytes into the host's page cache."""
         cdb = self.cdb
         durable = cdb[0] != scsi.WRITE_6 and cdb[1] & scsi.FLAG_FUA
-        return cdb[0] & 0x1F == scsi.WRITE_6 and self.length <= most and not durable
+        return cdb[0] in scsi.WRITES and self.length <= most and not durable and disk.writes_at_once(cdb)
 
     def perform(self, disk: ScsiDisk | None) -> Outcome | None:
         """Do it; None if its buffers are too short. `disk`: None where the target has no such unit."""
