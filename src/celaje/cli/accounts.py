@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from celaje.cli.arguments import Parser
 from celaje.cli.cloud_client import Client, Shape, access, credentials
@@ -33,7 +34,7 @@ def account_create(words: list[str]) -> int:
 
         wait(look, f"for the keys of {name}")
         print(f"{name} is the account {status['AccountId']}; to work in it:")
-        print(f'  eval "$(celaje env --account {name})"')
+        print(f'  eval "$(celaje env --account {shlex.quote(name)})"')
     return 0
 
 
@@ -58,14 +59,19 @@ def account_rm(words: list[str]) -> int:
     chosen = parser.parse_args(words)
     client = Client("organizations")
     known: list[Shape] = list(client.all("list_accounts", "Accounts"))
-    for name in chosen.names:
-        found = next((one for one in known if name in (one["Name"], one["Id"])), None)
-        if found is None:
-            there = ", ".join(one["Name"] for one in known)
-            raise NotFound(f"there is no account {name!r}; there are: {there}")
-        client("close_account", AccountId=found["Id"])
+    found = [_one(known, name) for name in chosen.names]
+    for name, one in zip(chosen.names, found, strict=True):
+        client("close_account", AccountId=one["Id"])
         print(f"{name} is closed")
     return 0
+
+
+def _one(known: list[Shape], name: str) -> Shape:
+    found = next((one for one in known if name in (one["Name"], one["Id"])), None)
+    if found is None:
+        there = ", ".join(one["Name"] for one in known)
+        raise NotFound(f"there is no account {name!r}; there are: {there}")
+    return found
 
 
 def account_whoami(words: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def bucket_uploads(words: list[str]) -> int:
         if chosen.abort:
             print(f"{len(found)} uploads are aborted")
         else:
-            place = f" {chosen.place}" if chosen.place else ""
+            place = f" {shlex.quote(chosen.place)}" if chosen.place else ""
             print(f"This gives their room back: celaje bucket uploads{place} --abort")
     return 0
 

@@ -49,8 +49,17 @@ NEXT_COMMANDS = {
     "NoSuchBucket": "these are there: celaje bucket ls",
     "NoSuchKey": "these are there: celaje bucket ls BUCKET",
     "InvalidBucketName": "3 to 63 small letters, digits and hyphens are a name: celaje bucket create my-bucket",
+    "BucketAlreadyExists": "another name, or see yours: celaje bucket ls",
+    "BucketAlreadyOwnedByYou": "yours are: celaje bucket ls",
     "TooManyMultipartUploads": "what was never finished: celaje bucket uploads",
     "BucketNotEmpty": "its objects: celaje bucket ls BUCKET",
+    "IncorrectInstanceState": "what state each is in: celaje ls",
+    "IncorrectState": "what state each is in: celaje volume ls",
+    "VolumeInUse": "where each is attached: celaje volume ls",
+    "DuplicateAccount": "these are there: celaje account ls",
+    "ConstraintViolation": "these are there: celaje account ls",
+    "UnauthorizedOperation": "whose keys are used: celaje account whoami",
+    "AccessDenied": "whose keys are used: celaje account whoami",
     "AuthFailure": "whose keys are used: celaje account whoami",
     "InvalidClientTokenId": 'keys that this cloud knows: eval "$(celaje env)"',
     "InvalidAccessKeyId": 'keys that this cloud knows: eval "$(celaje env)"',
@@ -61,10 +70,11 @@ NEXT_COMMANDS = {
 
 
 class Refused(CelajeError):
-    """The cloud refused a request: `code` is AWS's. The text ends with what to type next, where that is known."""
+    """The cloud refused a request: `code` is AWS's. The text ends with `hint`, what to type next, where that is known
+    ("" where not: then the command's own help is named)."""
 
     def __init__(self, code: str, message: str) -> None:
-        hint = next((text for start, text in NEXT_COMMANDS.items() if code.startswith(start)), "")
+        self.hint = hint = next((text for start, text in NEXT_COMMANDS.items() if code.startswith(start)), "")
         super().__init__(f"{message} ({code})" + (f"; {hint}" if hint else ""))
         self.code = code
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from celaje.cli.arguments import Parser
 from celaje.cli.cloud_client import Shape, ec2
@@ -66,7 +67,7 @@ def image_create(words: list[str]) -> int:
         return (True if seen["State"] == "available" else None), f"it is {seen['State']}"
 
     wait(look, f"until the image {chosen.name} is available")
-    print(f"{chosen.name} is the image {identifier}; now: celaje launch {chosen.name}")
+    print(f"{chosen.name} is the image {identifier}; now: celaje launch {shlex.quote(chosen.name)}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from celaje.cli.arguments import Parser, size
@@ -69,7 +70,7 @@ def volume_create(words: list[str]) -> int:
     )
     _wait_for_volume(client, made["VolumeId"], "available")
     print(f"{made['VolumeId']} is a volume of {made['Size']} GiB in {zone}")
-    print(f"  celaje volume attach {chosen.name or made['VolumeId']} INSTANCE")
+    print(f"  celaje volume attach {shlex.quote(chosen.name or made['VolumeId'])} INSTANCE")
     return 0
 
 
@@ -166,8 +167,9 @@ def volume_rm(words: list[str]) -> int:
     parser.add_argument("volumes", nargs="+", metavar="VOLUME", help=VOLUME)
     chosen = parser.parse_args(words)
     client = ec2()
-    for name in chosen.volumes:
-        client("delete_volume", VolumeId=_volume(client, name)["VolumeId"])
+    found = [_volume(client, name) for name in chosen.volumes]
+    for name, one in zip(chosen.volumes, found, strict=True):
+        client("delete_volume", VolumeId=one["VolumeId"])
         print(f"{name} is deleted")
     return 0
 

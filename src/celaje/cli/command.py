@@ -161,10 +161,10 @@ def dispatch(words: list[str]) -> int:
     return status
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """What a person is told about `error`, and the exit status."""
+def explain(error: BaseException, words: list[str]) -> tuple[str, int]:
+    """What a person who typed `words` is told about `error`, and the exit status."""
     if isinstance(error, CelajeError):
-        return str(error), error.exit_status
+        return f"{error}{_help_after(error, words)}", error.exit_status
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, OSError):  # a system call's failure that no room made a sentence of
@@ -176,6 +176,16 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "the host has not enough memory for this; ask for less, for example with --memory 512M", WRONG_USE
     text = f"a mistake in celaje itself ({type(error).__name__}: {error}); CELAJE_DEBUG=1 shows where"
     return text, MISTAKE_IN_CELAJE
+
+
+def _help_after(error: CelajeError, words: list[str]) -> str:
+    """Where a refusal of the cloud does not say what to type next: the command's help."""
+    from celaje.cli.cloud_client import Refused
+
+    command = next((words[:length] for length in (3, 2, 1) if tuple(words[:length]) in COMMANDS), None)
+    if command is None or not isinstance(error, Refused) or error.hint:
+        return ""
+    return f"; what it takes: celaje {' '.join(command)} --help"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -197,6 +207,6 @@ def main(words: list[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        text, status = explain(error)
+        text, status = explain(error, words)
         print(f"celaje: {printable(' '.join(text.split()))}", file=sys.stderr)
         return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 from pathlib import Path
 
 from celaje.cli.arguments import Parser, size
@@ -68,7 +69,8 @@ def run(words: list[str]) -> int:
     for one in made:
         where = f" at {one['PublicIpAddress']}" if one.get("PublicIpAddress") else ""
         print(f"{label(one)} is {one['State']['Name']}{where}")
-    print(f"  celaje ssh {chosen.name if chosen.name and len(made) == 1 else made[0]['InstanceId']}")
+    known = chosen.name if chosen.name and len(made) == 1 else made[0]["InstanceId"]
+    print(f"  celaje ssh {shlex.quote(known)}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -77,7 +78,7 @@ def _instance(name: str) -> SshTarget:
     client = ec2()
     (one,) = found(client, [name])
     if one["State"]["Name"] != "running":
-        raise UsageError(f"{label(one)} is {one['State']['Name']}; start it: celaje start {name}")
+        raise UsageError(f"{label(one)} is {one['State']['Name']}; start it: celaje start {shlex.quote(name)}")
     public = one.get("PublicIpAddress")
     if not public:
         raise HostError(f"{label(one)} has no public address; give it one: aws ec2 associate-address")

@@ -1,0 +1,107 @@
+"""celaje's own command as a client of the API, like any other: what it prints, and what it does of what it was told."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from celaje.cli import command
+from tests.cloud.served import REGION, Owner, User
+
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def typed(owner: Owner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Types words after `celaje` as `owner`, or as somebody else: exit status, what it prints, what it complains of."""
+    monkeypatch.setenv("CELAJE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{owner.cloud.port}")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+
+    def type_words(*words: str, by: Owner = owner) -> tuple[int, str, str]:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", by.key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", by.secret)
+        status = command.main(list(words))
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return type_words
+
+
+def test_a_name_is_told_so_that_a_shell_takes_it(typed: Typed, image: str) -> None:
+    name = "a b; $(touch it)"
+    status, said, _ = typed("launch", image, "--name", name, "--no-wait", "--key", _key(typed))
+    assert (status, shlex.split(said.splitlines()[-1])) == (0, ["celaje", "ssh", name])
+
+
+def _key(typed: Typed) -> str:
+    """A key pair, which costs less than the one that `launch` makes."""
+    from celaje.cli.cloud_client import ec2
+
+    assert typed("account", "whoami")[0] == 0
+    return str(ec2()("create_key_pair", KeyName="mine", KeyType="ed25519")["KeyName"])
+
+
+def test_nothing_is_deleted_where_one_of_the_names_is_of_nothing(typed: Typed, owner: Owner) -> None:
+    ec2 = owner.client("ec2")
+    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    before = ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    status, said, complaint = typed("volume", "rm", volume, "none")
+    assert (status, said) == (2, "")
+    assert complaint == f"celaje: there is no volume 'none'; there are: {volume}\n"
+    assert ec2.describe_volumes(VolumeIds=[volume])["Volumes"] == before
+
+
+def test_a_refusal_ends_with_what_to_type_next(typed: Typed, owner: Owner, image: str) -> None:
+    reader = User(owner, "reader", "ec2:Describe*")
+    taken = f"taken-{owner.account}"
+    owner.cloud.root.client("s3").create_bucket(Bucket=taken)
+    for words, by, code, hint in (
+        (("launch", image, "--no-wait", "--zone", "here"), owner, "InvalidParameterValue", "celaje launch --help"),
+        (("volume", "create", "--size", "1G", "--type", "gp9"), owner, "UnknownVolumeType", "volume create --help"),
+        (("volume", "create", "--size", "1G"), reader, "UnauthorizedOperation", "celaje account whoami"),
+        (("bucket", "ls"), reader, "AccessDenied", "celaje account whoami"),
+        (("bucket", "create", taken), owner, "BucketAlreadyExists", "celaje bucket ls"),
+        (("bucket", "create", "No"), owner, "InvalidBucketName", "celaje bucket create my-bucket"),
+        (("bucket", "get", f"none-{taken}/key"), owner, "NoSuchBucket", "celaje bucket ls"),
+        (("account", "create", "other"), owner, "AccessDenied", "celaje account whoami"),
+    ):
+        status, said, complaint = typed(*words, by=by)
+        assert (status, said) == (2, ""), words
+        assert f"({code}); " in complaint, words
+        assert complaint.endswith(f"{hint}\n"), complaint
+        assert complaint.count("\n") == 1, complaint
+
+
+def test_a_file_goes_into_a_bucket_and_comes_back(typed: Typed, owner: Owner, tmp_path: Path) -> None:
+    bucket = f"bucket-{owner.account}"
+    source, target = tmp_path / "a file", tmp_path / "again"
+    source.write_bytes(b"content\n" * 1000)
+    assert typed("bucket", "create", bucket)[0] == 0
+    assert typed("bucket", "put", str(source), f"{bucket}/shelf/")[1] == f"{source} is {bucket}/shelf/a file\n"
+    status, said, _ = typed("bucket", "ls", f"{bucket}/shelf/", "--json")
+    assert (status, [(one["Key"], one["Size"]) for one in json.loads(said)]) == (0, [("shelf/a file", 8000)])
+    assert typed("bucket", "get", f"{bucket}/shelf/a file", str(target))[0] == 0
+    assert target.read_bytes() == source.read_bytes()
+    status, _, complaint = typed("bucket", "rm", bucket)
+    assert (status, "BucketNotEmpty" in complaint) == (2, True)
+    assert typed("bucket", "rm", f"{bucket}/shelf/a file")[0] == 0
+    assert typed("bucket", "rm", bucket)[0] == 0
+    status, _, complaint = typed("bucket", "ls", bucket)
+    assert (status, "NoSuchBucket" in complaint) == (2, True)
+
+
+def test_an_upload_that_was_never_finished_is_listed_and_aborted(typed: Typed, owner: Owner) -> None:
+    bucket, s3 = f"bucket-{owner.account}", owner.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="big")["UploadId"]
+    s3.upload_part(Bucket=bucket, Key="big", UploadId=upload, PartNumber=1, Body=b"12345")
+    status, said, _ = typed("bucket", "uploads", "--json")
+    assert (status, [(one["UploadId"], one["Size"]) for one in json.loads(said)]) == (0, [(upload, 5)])
+    assert "1 uploads are aborted" in typed("bucket", "uploads", bucket, "--abort")[1]
+    assert typed("bucket", "uploads")[1] == "No upload is unfinished.\n"
