@@ -69,7 +69,7 @@ def test_a_refusal_ends_with_what_to_type_next(typed: Typed, owner: Owner, image
         (("bucket", "create", taken), owner, "BucketAlreadyExists", "celaje bucket ls"),
         (("bucket", "create", "No"), owner, "InvalidBucketName", "celaje bucket create my-bucket"),
         (("bucket", "get", f"none-{taken}/key"), owner, "NoSuchBucket", "celaje bucket ls"),
-        (("account", "create", "other"), owner, "AccessDenied", "celaje account whoami"),
+        (("account", "create", "other"), owner, "AccessDeniedException", "celaje account whoami"),
     ):
         status, said, complaint = typed(*words, by=by)
         assert (status, said) == (2, ""), words
