@@ -357,6 +357,30 @@ def test_the_template_refuses_what_it_cannot_do(machines: Machines) -> None:
     assert starting.template_process() is not None
 
 
+def test_a_template_that_has_got_a_second_thread_forks_no_machine(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = machines.made("one")
+    forked: list[bool] = []
+    monkeypatch.setattr(os, "fork", lambda: forked.append(True) or 1)
+    enough = threading.Event()
+    thread = threading.Thread(target=enough.wait)
+    thread.start()
+    listener, ours, theirs = socket.socket(), *socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with listener, ours, theirs:
+        holder = template.Template(listener, -1)
+        ours.send(messages.encoded(messages.Start(directory=str(directory.path))))
+        holder._answer(theirs)
+        for descriptor in (holder._woken, holder._wakes):
+            os.close(descriptor)
+        said = json.loads(ours.recv(1 << 17))
+    enough.set()
+    thread.join()
+    assert said["message"] == "refused"
+    assert "threads and can fork with one only" in said["reason"]
+    assert not forked
+
+
 @contextmanager
 def silent_clients(count: int) -> Iterator[list[socket.socket]]:
     """Who connects to the template and says nothing."""
