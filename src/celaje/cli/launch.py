@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shlex
@@ -188,8 +187,9 @@ def _disks(image: Shape, root: int | None, volumes: list[int]) -> list[Shape]:
     return [{"DeviceName": device, "Ebs": {"VolumeSize": -(-bytes_ // (1 << 30))}} for device, bytes_ in asked]
 
 
-def _user_data(path: Path) -> str:
+def _user_data(path: Path) -> bytes:
+    """As it is: botocore encodes it for the wire."""
     try:
-        return base64.b64encode(path.expanduser().read_bytes()).decode("ascii")
+        return path.expanduser().read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the user data {path}: {error.strerror}") from error

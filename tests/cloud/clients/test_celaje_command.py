@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Callable
@@ -37,6 +38,19 @@ def test_a_name_is_told_so_that_a_shell_takes_it(typed: Typed, image: str) -> No
     name = "a b; $(touch it)"
     status, said, _ = typed("launch", image, "--name", name, "--no-wait", "--key", _key(typed))
     assert (status, shlex.split(said.splitlines()[-1])) == (0, ["celaje", "ssh", name])
+
+
+@pytest.mark.parametrize("content", [b"#!/bin/sh\necho here\n", b"\x1f\x8b\x08\x00\xff"], ids=["script", "compressed"])
+def test_the_guest_gets_the_user_data_of_the_file(
+    typed: Typed, owner: Owner, image: str, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "data").write_bytes(content)
+    words = ("--no-wait", "--json", "--key", _key(typed), "--user-data", str(tmp_path / "data"))
+    status, said, _ = typed("launch", image, *words)
+    (one,) = json.loads(said)
+    asked = {"InstanceId": one["InstanceId"], "Attribute": "userData"}
+    told = owner.client("ec2").describe_instance_attribute(**asked)["UserData"]["Value"]
+    assert (status, base64.b64decode(told)) == (0, content)
 
 
 def _key(typed: Typed) -> str:
