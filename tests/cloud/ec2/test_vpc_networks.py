@@ -140,6 +140,62 @@ def test_further_networks_come_and_go(ec2: Any, owner: Owner, made: Made) -> Non
     assert refusal(ec2.disassociate_vpc_cidr_block, AssociationId=first)[0] == "OperationNotPermitted"
 
 
+APART = [
+    ("10.0.0.0/16", "172.16.0.0/16"),
+    ("10.0.0.0/16", "192.168.0.0/16"),
+    ("10.0.0.0/16", "198.19.0.0/16"),
+    ("10.0.0.0/24", "10.0.1.0/24"),
+    ("10.1.0.0/16", "10.0.0.0/16"),
+    ("172.16.0.0/16", "172.31.0.0/16"),
+    ("172.16.0.0/16", "10.0.0.0/16"),
+    ("192.168.0.0/16", "10.0.0.0/16"),
+    ("198.19.0.0/16", "192.168.0.0/24"),
+    ("100.64.0.0/16", "10.0.0.0/16"),
+    ("8.8.0.0/16", "198.19.0.0/16"),
+]
+TOGETHER = [
+    ("10.0.0.0/16", "10.1.0.0/16"),
+    ("10.2.0.0/16", "10.0.0.0/16"),
+    ("10.0.0.0/16", "100.64.0.0/16"),
+    ("10.0.0.0/16", "8.8.0.0/16"),
+    ("172.16.0.0/16", "172.20.0.0/16"),
+    ("192.168.0.0/24", "192.168.1.0/24"),
+    ("198.19.0.0/16", "100.64.0.0/16"),
+    ("100.64.0.0/16", "8.8.0.0/16"),
+]
+
+
+@pytest.mark.parametrize(("first", "further"), APART)
+def test_networks_that_aws_keeps_apart_are_not_one_vpcs(ec2: Any, first: str, further: str) -> None:
+    vpc = ec2.create_vpc(CidrBlock=first)["Vpc"]["VpcId"]
+    code, message = refusal(ec2.associate_vpc_cidr_block, VpcId=vpc, CidrBlock=further)
+    assert code == "InvalidVpc.Range"
+    assert message.startswith(f"The CIDR '{further}' is restricted.")
+    [described] = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
+    assert [one["CidrBlock"] for one in described["CidrBlockAssociationSet"]] == [first]
+
+
+@pytest.mark.parametrize(("first", "further"), TOGETHER)
+def test_networks_that_aws_puts_together_are(ec2: Any, first: str, further: str) -> None:
+    vpc = ec2.create_vpc(CidrBlock=first)["Vpc"]["VpcId"]
+    ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock=further)
+    [described] = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
+    assert [one["CidrBlock"] for one in described["CidrBlockAssociationSet"]] == [first, further]
+
+
+def test_a_vpc_has_five_networks_and_none_in_which_a_route_ends(ec2: Any, made: Made) -> None:
+    gateway = made.gateway(ec2)
+    ec2.create_route(RouteTableId=made.main, DestinationCidrBlock="10.20.1.0/24", GatewayId=gateway)
+    for cidr in ("10.20.0.0/16", "10.20.1.0/24"):
+        assert refusal(ec2.associate_vpc_cidr_block, VpcId=made.vpc, CidrBlock=cidr)[0] == "InvalidVpc.Range"
+    for number in range(1, 5):
+        ec2.associate_vpc_cidr_block(VpcId=made.vpc, CidrBlock=f"10.{number}.0.0/16")
+    assert refusal(ec2.associate_vpc_cidr_block, VpcId=made.vpc, CidrBlock="10.5.0.0/16") == (
+        "CidrLimitExceeded",
+        f"This network '{made.vpc}' has met its maximum number of allowed CIDRs: 5",
+    )
+
+
 def test_attributes_of_a_vpc_change_one_at_a_time(ec2: Any, owner: Owner, made: Made) -> None:
     assert told(owner, made.vpc).dns
     owner.cloud.woken.clear()
@@ -259,8 +315,14 @@ def test_routes_that_cannot_be_are_refused(ec2: Any, owner: Owner, made: Made) -
     other = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     [foreign] = ec2.describe_route_tables(Filters=by("vpc-id", other))["RouteTables"]
     route: dict[str, str] = {"RouteTableId": made.main, "DestinationCidrBlock": "0.0.0.0/0"}
-    assert refusal(ec2.create_route, **route)[0] == "InvalidParameterCombination"
-    assert refusal(ec2.create_route, **route, GatewayId=f"igw-{ABSENT}")[0] == "InvalidInternetGatewayID.NotFound"
+    assert refusal(ec2.create_route, **route)[0] == "MissingParameter"
+    two = {"GatewayId": gateway, "NatGatewayId": f"nat-{ABSENT}"}
+    assert refusal(ec2.create_route, **route, **two)[0] == "InvalidParameterCombination"
+    for absent in (f"igw-{ABSENT}", f"nat-{ABSENT}", f"eni-{ABSENT}", f"vgw-{ABSENT}", "elsewhere"):
+        assert refusal(ec2.create_route, **route, GatewayId=absent) == (
+            "InvalidGatewayID.NotFound",
+            f"The gateway ID '{absent}' does not exist",
+        )
     assert refusal(ec2.create_route, **route, TransitGatewayId=f"tgw-{ABSENT}")[0] == "UnsupportedOperation"
     alien = {**route, "RouteTableId": foreign["RouteTableId"]}
     assert refusal(ec2.create_route, **alien, GatewayId=gateway)[0] == "InvalidParameterValue"
@@ -418,6 +480,11 @@ def test_a_nat_gateways_interface_is_as_it_is(ec2: Any, made: Made) -> None:
     ]
     for action, request in requests:
         assert refusal(action, **interface, **request)[0] == "AuthFailure"
+    assert refusal(ec2.detach_network_interface, AttachmentId=before["Attachment"]["AttachmentId"]) == (
+        "OperationNotPermitted",
+        "You are not allowed to manage 'ela-attach' attachments.",
+    )
+    assert refusal(ec2.delete_network_interface, **interface)[0] == "InvalidParameterValue"
     assert ec2.describe_network_interfaces(Filters=by("subnet-id", made.subnet))["NetworkInterfaces"] == [before]
 
 

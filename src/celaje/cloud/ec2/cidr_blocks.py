@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 from celaje.cloud.aws.errors import AwsError
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 16, 28
+_PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+_TESTS = ipaddress.IPv4Network("198.19.0.0/16")
 _NOBODYS = tuple(map(ipaddress.IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 
 
@@ -28,6 +31,25 @@ def checked_cidr(text: str, parameter: str = "cidrBlock") -> ipaddress.IPv4Netwo
 def vpc_cidr(text: str) -> ipaddress.IPv4Network:
     """A network that a VPC can have. AwsError InvalidVpc.Range."""
     return _sized(text, "InvalidVpc.Range")
+
+
+def refuse_beside(network: ipaddress.IPv4Network, there: Sequence[ipaddress.IPv4Network]) -> None:
+    """AwsError InvalidVpc.Range for a network that AWS does not take into a VPC that has those, the first one first:
+    another private range than the first one's, 198.19.0.0/16, 10.0.0.0/16 beside what is of 10.0.0.0/15, and
+    172.31.0.0/16 beside what is of 172.16.0.0/12."""
+    home = next((one for one in _PRIVATE if there[0].subnet_of(one)), None)
+    restricted = [_TESTS, *(one for one in _PRIVATE if one != home)]
+    if any(one.subnet_of(ipaddress.IPv4Network("10.0.0.0/15")) for one in there):
+        restricted.append(ipaddress.IPv4Network("10.0.0.0/16"))
+    if home == _PRIVATE[1]:
+        restricted.append(ipaddress.IPv4Network("172.31.0.0/16"))
+    if any(network.overlaps(one) for one in restricted):
+        raise AwsError(
+            "InvalidVpc.Range",
+            f"The CIDR '{network}' is restricted. Use a CIDR from the same private address range as the current VPC "
+            "CIDR, or use a publicly-routable CIDR. For additional restrictions, see "
+            "https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html",
+        )
 
 
 def subnet_cidr(text: str) -> ipaddress.IPv4Network:

@@ -16,7 +16,14 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance
 from celaje.cloud.ec2.instance_types import TYPES
-from celaje.cloud.ec2.network_interfaces import INTERFACES, attach, of_instances, refuse_a_gateways
+from celaje.cloud.ec2.network_interfaces import (
+    GATEWAYS_ATTACHMENT,
+    INTERFACES,
+    attach,
+    is_gateways,
+    of_instances,
+    refuse_a_gateways,
+)
 from celaje.cloud.ec2.private_addresses import add_secondary, remove_secondary, secondary_addresses
 from celaje.cloud.ec2.public_addresses import elastic_addresses
 from celaje.cloud.state.instances import RUNNING, STOPPED, Instance
@@ -118,6 +125,8 @@ def detach_network_interface(call: Call, request: ec2.DetachNetworkInterfaceRequ
     interface = call.session.scalars(query).first() if attachment else None
     if interface is None:
         raise AwsError("InvalidAttachmentID.NotFound", f"The attachment '{attachment}' does not exist.")
+    if is_gateways(interface):
+        raise AwsError("OperationNotPermitted", f"You are not allowed to manage '{GATEWAYS_ATTACHMENT}' attachments.")
     if interface.device_index == 0:
         raise AwsError("OperationNotPermitted", "The network interface at device index 0 cannot be detached.")
     instance = call.session.get_one(Instance, interface.instance)

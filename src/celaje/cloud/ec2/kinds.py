@@ -54,10 +54,15 @@ class Kind(Generic[RowType]):
 
     def find(self, call: Call, identifier: str) -> RowType:
         """The caller's resource of that identifier. AwsError if it is malformed, or if there is none."""
-        row = one(call.session, self.table, checked_id(identifier, self.prefix, self.malformed))
-        if row is None or (row.account, row.region) != (call.account, call.region):
+        row = self.found(call, checked_id(identifier, self.prefix, self.malformed))
+        if row is None:
             raise self.missing(identifier)
         return row
+
+    def found(self, call: Call, identifier: str) -> RowType | None:
+        """The caller's resource of that identifier, whatever its form is, if there is one."""
+        row = one(call.session, self.table, identifier)
+        return row if row is not None and (row.account, row.region) == (call.account, call.region) else None
 
     def check(self, call: Call, identifier: str) -> None:
         """AwsError as `find`, for who asks of the resource only whether it is the caller's."""

@@ -113,10 +113,12 @@ def _target(
         if request.get(member):
             raise AwsError("UnsupportedOperation", f"This cloud has no {member[:-2]} that a route could lead to")
     named = [member for member in _TARGETS if request.get(member)]
-    if len(named) != 1:
+    if not named:
+        raise AwsError("MissingParameter", f"The request must contain exactly one of {', '.join(_TARGETS[:-1])}")
+    if len(named) > 1:
         raise AwsError(
             "InvalidParameterCombination",
-            f"A route needs exactly one target, one of {', '.join(_TARGETS[:-1])}; given: {', '.join(named) or 'none'}",
+            f"A route needs exactly one target, one of {', '.join(_TARGETS[:-1])}; given: {', '.join(named)}",
         )
     identifier = str(request[named[0]])
     if named[0] == "LocalTarget":
@@ -141,7 +143,9 @@ def _found(call: Call, member: str, identifier: str) -> tuple[str, str]:
     """The VPC that the target is in, and its id; an instance's is that of its interface."""
     match member:
         case "GatewayId":
-            gateway = GATEWAYS.find(call, identifier)
+            gateway = GATEWAYS.found(call, identifier)
+            if gateway is None:
+                raise AwsError("InvalidGatewayID.NotFound", f"The gateway ID '{identifier[:64]}' does not exist")
             return gateway.vpc, gateway.id
         case "NatGatewayId":
             nat = NAT_GATEWAYS.find(call, identifier)

@@ -11,7 +11,7 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas
-from celaje.cloud.ec2.cidr_blocks import vpc_cidr
+from celaje.cloud.ec2.cidr_blocks import refuse_beside, vpc_cidr
 from celaje.cloud.ec2.kinds import Tagged
 from celaje.cloud.ec2.vpcs import VPCS, cidrs_of, default_acl, described, described_cidr, main_table, new_vpc
 from celaje.cloud.state.identifiers import new_id
@@ -124,13 +124,14 @@ def associate_vpc_cidr_block(call: Call, request: ec2.AssociateVpcCidrBlockReque
     if not request.get("CidrBlock"):
         raise AwsError("MissingParameter", "The request must contain the parameter cidrBlock")
     network = vpc_cidr(request["CidrBlock"])
-    there = cidrs_of(vpc)
-    if any(network.overlaps(ipaddress.IPv4Network(one.cidr)) for one in there):
+    there = [ipaddress.IPv4Network(one.cidr) for one in cidrs_of(vpc)]
+    if any(network.overlaps(one) for one in there):
         raise AwsError("InvalidVpc.Range", f"The CIDR '{network}' conflicts with another CIDR of {vpc.id}.")
+    refuse_beside(network, there)
     if len(there) >= quotas.CIDRS_PER_VPC:
         raise AwsError(
             "CidrLimitExceeded",
-            f"This network {vpc.id} has met its maximum number of allowed CIDRs: {quotas.CIDRS_PER_VPC}",
+            f"This network '{vpc.id}' has met its maximum number of allowed CIDRs: {quotas.CIDRS_PER_VPC}",
         )
     tables = call.session.scalars(select(RouteTable).where(RouteTable.vpc == vpc.id)).all()
     for table in tables:
