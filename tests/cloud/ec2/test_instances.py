@@ -153,6 +153,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown subnet": ({"SubnetId": "subnet-00000000000000000"}, "InvalidSubnetID.NotFound"),
     "a malformed subnet": ({"SubnetId": "here"}, "InvalidSubnetID.Malformed"),
     "an unknown zone": ({"Placement": {"AvailabilityZone": "us-east-1z"}}, "InvalidParameterValue"),
+    "an unknown zone's id": ({"Placement": {"AvailabilityZoneId": "use1-az9"}}, "InvalidParameterValue"),
+    "a zone twice": (
+        {"Placement": {"AvailabilityZone": "us-east-1a", "AvailabilityZoneId": "use1-az1"}},
+        "InvalidParameterCombination",
+    ),
+    "other cores than the type's": ({"CpuOptions": {"CoreCount": 4, "ThreadsPerCore": 2}}, "Unsupported"),
+    "other threads than the type's": ({"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 1}}, "Unsupported"),
+    "credits of what gathers none": (
+        {"InstanceType": "m5.large", "CreditSpecification": {"CpuCredits": "unlimited"}},
+        "InstanceCreditSpecification.NotSupported",
+    ),
+    "other credits": ({"CreditSpecification": {"CpuCredits": "many"}}, "InvalidParameterValue"),
     "a dedicated host": ({"Placement": {"Tenancy": "dedicated"}}, "Unsupported"),
     "a placement group": ({"Placement": {"GroupName": "near"}}, "Unsupported"),
     "an unknown group": ({"SecurityGroupIds": ["sg-00000000000000000"]}, "InvalidGroup.NotFound"),
@@ -196,6 +208,29 @@ def test_what_cannot_be_is_refused_with_awss_code(
     asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.nano"} | request_
     assert refusal(ec2.run_instances, **asked)[0] == code
     assert not left(cloud, owner)
+
+
+def test_a_zone_is_named_by_its_id_too(ec2: Any) -> None:
+    for zone in ec2.describe_availability_zones()["AvailabilityZones"]:
+        [instance] = launched(ec2, Placement={"AvailabilityZoneId": zone["ZoneId"]})
+        assert shown(ec2, instance)["Placement"]["AvailabilityZone"] == zone["ZoneName"]
+        volume = ec2.create_volume(AvailabilityZoneId=zone["ZoneId"], Size=1)
+        assert volume["AvailabilityZone"] == zone["ZoneName"]
+    assert refusal(ec2.create_volume, AvailabilityZoneId="use1-az9", Size=1)[0] == "InvalidZone.NotFound"
+    both = {"AvailabilityZone": "us-east-1a", "AvailabilityZoneId": "use1-az1"}
+    assert refusal(ec2.create_volume, **both, Size=1)[0] == "InvalidParameterCombination"
+
+
+def test_an_instance_has_the_cpus_of_its_type(ec2: Any) -> None:
+    for name in ("t3.nano", "t2.micro", "t4g.nano"):
+        [kind] = ec2.describe_instance_types(InstanceTypes=[name])["InstanceTypes"]
+        own = {
+            "CoreCount": kind["VCpuInfo"]["DefaultCores"],
+            "ThreadsPerCore": kind["VCpuInfo"]["DefaultThreadsPerCore"],
+        }
+        [instance] = launched(ec2, InstanceType=name, CpuOptions=own)
+        assert shown(ec2, instance)["CpuOptions"] == own
+        ec2.terminate_instances(InstanceIds=[instance])
 
 
 def test_an_interface_says_where_and_whether_it_is_public(ec2: Any) -> None:

@@ -310,7 +310,7 @@ def instance_of(view: InstanceView) -> dict[str, object]:
         "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
         "ClientToken": row.client_token,
         "CpuOptions": {
-            "CoreCount": max(1, row.vcpus // kind.threads_per_core),
+            "CoreCount": kind.cores,
             "ThreadsPerCore": kind.threads_per_core,
         },
         "CurrentInstanceBootMode": "uefi",

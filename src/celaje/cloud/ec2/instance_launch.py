@@ -19,7 +19,7 @@ from celaje.cloud.ec2.instance_lookup import CONTROLLER, NETWORKS, VOLUMES
 from celaje.cloud.ec2.instance_types import TYPES, InstanceType
 from celaje.cloud.ec2.key_pairs import public_key_line
 from celaje.cloud.ec2.launch_network import LaunchNetwork, chosen_networks
-from celaje.cloud.ec2.launch_refusals import refuse_what_is_not_here
+from celaje.cloud.ec2.launch_refusals import refuse_other_cpus, refuse_what_is_not_here
 from celaje.cloud.ec2.launch_templates import with_template
 from celaje.cloud.ec2.metadata_options import launch_options
 from celaje.cloud.ec2.network_interface_actions import refuse_another
@@ -117,6 +117,7 @@ def _checked(call: Call, request: ec2.RunInstancesRequestTypeDef, most: int, tol
     image = images.launchable(call, identifier)
     kind = checked_type(request.get("InstanceType") or DEFAULT_TYPE)
     _check_architecture(call, image, kind)
+    refuse_other_cpus(kind, request.get("CpuOptions") or {})
     key_name = request.get("KeyName") or ""
     behaviour = request.get("InstanceInitiatedShutdownBehavior")
     if behaviour is not None:
@@ -172,6 +173,11 @@ def checked_behaviour(value: str) -> str:
 def _credits(kind: InstanceType, given: ec2.CreditSpecificationRequestTypeDef | None) -> str:
     asked = given["CpuCredits"] if given else ""
     if not kind.burstable:
+        if asked:
+            raise AwsError(
+                "InstanceCreditSpecification.NotSupported",
+                f"The {kind.name} instance type does not support T2 Unlimited.",
+            )
         return ""
     if asked not in ("", "standard", "unlimited"):
         raise AwsError(

@@ -65,11 +65,11 @@ _FILTERS = Filters[InstanceType](
         "supported-root-device-type": lambda kind: "ebs",
         "supported-usage-class": lambda kind: "on-demand",
         "supported-virtualization-type": lambda kind: "hvm",
-        "vcpu-info.default-cores": lambda kind: _cores(kind),
-        "vcpu-info.default-threads-per-core": lambda kind: _threads(kind),
+        "vcpu-info.default-cores": lambda kind: kind.cores,
+        "vcpu-info.default-threads-per-core": lambda kind: kind.threads_per_core,
         "vcpu-info.default-vcpus": lambda kind: kind.vcpus,
-        "vcpu-info.valid-cores": lambda kind: _cores(kind),
-        "vcpu-info.valid-threads-per-core": lambda kind: _threads(kind),
+        "vcpu-info.valid-cores": lambda kind: kind.cores,
+        "vcpu-info.valid-threads-per-core": lambda kind: kind.threads_per_core,
         "auto-recovery-supported": lambda kind: False,
         "instance-storage-info.encryption-support": lambda kind: "unsupported" if kind.store_gb else None,
         "instance-storage-info.nvme-support": lambda kind: "unsupported" if kind.store_gb else None,
@@ -108,14 +108,6 @@ def describe_instance_types(call: Call, request: ec2.DescribeInstanceTypesReques
     return {"InstanceTypes": [_described(kind) for kind in answered], "NextToken": token}
 
 
-def _threads(kind: InstanceType) -> int:
-    return kind.threads_per_core if kind.vcpus > 1 else 1
-
-
-def _cores(kind: InstanceType) -> int:
-    return kind.vcpus // _threads(kind)
-
-
 def _described(kind: InstanceType) -> dict[str, object]:
     answer: dict[str, object] = {
         "AutoRecoverySupported": False,
@@ -137,11 +129,11 @@ def _described(kind: InstanceType) -> dict[str, object]:
         "SupportedUsageClasses": ["on-demand"],
         "SupportedVirtualizationTypes": ["hvm"],
         "VCpuInfo": {
-            "DefaultCores": _cores(kind),
-            "DefaultThreadsPerCore": _threads(kind),
+            "DefaultCores": kind.cores,
+            "DefaultThreadsPerCore": kind.threads_per_core,
             "DefaultVCpus": kind.vcpus,
-            "ValidCores": [_cores(kind)],
-            "ValidThreadsPerCore": [_threads(kind)],
+            "ValidCores": [kind.cores],
+            "ValidThreadsPerCore": [kind.threads_per_core],
         },
     }
     if kind.store_gb:

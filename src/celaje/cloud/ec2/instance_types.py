@@ -58,7 +58,12 @@ class InstanceType:
     @property
     def threads_per_core(self) -> int:
         """How many vCPUs a core has."""
-        return 2 if self.family in THREADED else 1
+        return 2 if self.family in THREADED and self.vcpus > 1 else 1
+
+    @property
+    def cores(self) -> int:
+        """How many cores its vCPUs are of."""
+        return self.vcpus // self.threads_per_core
 
     @property
     def burstable(self) -> bool:

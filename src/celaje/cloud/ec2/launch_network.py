@@ -17,6 +17,7 @@ from celaje.cloud.ec2.network_interface_actions import checked_description
 from celaje.cloud.ec2.private_addresses import said_addresses, secondary_addresses
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.vpcs import default_vpc
+from celaje.cloud.ec2.zones import zone_of_id
 from celaje.cloud.state.networks import NetworkInterface, Subnet
 
 if TYPE_CHECKING:
@@ -189,10 +190,22 @@ def _address_of_one(address: str | None, most: int) -> str | None:
     return address or None
 
 
+def _zone(call: Call, request: ec2.RunInstancesRequestTypeDef) -> str | None:
+    """The zone that a request's placement says, by its name or its id."""
+    placement = request.get("Placement") or {}
+    zone, identifier = placement.get("AvailabilityZone"), placement.get("AvailabilityZoneId")
+    letters = call.settings.regions[call.region]
+    if zone and identifier:
+        raise AwsError("InvalidParameterCombination", "Give either availabilityZone or availabilityZoneId")
+    if identifier:
+        zone = zone_of_id(call.region, letters, identifier)
+    if (zone or identifier) and zone not in {call.region + letter for letter in letters}:
+        raise AwsError("InvalidParameterValue", f"Invalid availability zone: [{(identifier or zone or '')[:64]}]")
+    return zone
+
+
 def _subnet(call: Call, identifier: str | None, request: ec2.RunInstancesRequestTypeDef) -> Subnet:
-    zone = (request.get("Placement") or {}).get("AvailabilityZone")
-    if zone and zone not in {call.region + letter for letter in call.settings.regions[call.region]}:
-        raise AwsError("InvalidParameterValue", f"Invalid availability zone: [{zone[:64]}]")
+    zone = _zone(call, request)
     if identifier:
         subnet = call.session.get(Subnet, checked_id(identifier, "subnet", "InvalidSubnetID"))
         if subnet is None or (subnet.account, subnet.region) != (call.account, call.region):

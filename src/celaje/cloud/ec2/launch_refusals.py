@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.ec2.instance_types import InstanceType
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2
@@ -52,9 +53,20 @@ def refuse_what_is_not_here(request: ec2.RunInstancesRequestTypeDef) -> None:
     if reservation.get("CapacityReservationTarget"):
         raise AwsError("Unsupported", "Capacity reservations are not supported; leave the target out.")
     refuse_other_names((request.get("PrivateDnsNameOptions") or {}).get("HostnameType"))
-    options = request.get("CpuOptions") or {}
+    options: Mapping[str, Any] = request.get("CpuOptions") or {}
     if options.get("AmdSevSnp") == "enabled" or options.get("NestedVirtualization") == "enabled":
         raise AwsError("Unsupported", "AmdSevSnp and NestedVirtualization are not supported; leave them out.")
+
+
+def refuse_other_cpus(kind: InstanceType, options: Mapping[str, object]) -> None:
+    """AwsError for other cores than a type has, or another number of threads of each."""
+    own = {"CoreCount": kind.cores, "ThreadsPerCore": kind.threads_per_core}
+    if any(options.get(name, number) != number for name, number in own.items()):
+        raise AwsError(
+            "Unsupported",
+            f"An instance has the CPUs of its type: {kind.name} has CoreCount {kind.cores} and ThreadsPerCore "
+            f"{kind.threads_per_core}. Say these, or leave CpuOptions out.",
+        )
 
 
 def refuse_other_names(kind: str | None) -> None:

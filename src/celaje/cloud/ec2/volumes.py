@@ -17,7 +17,7 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas, volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.quotas import refuse_beyond
-from celaje.cloud.ec2.zones import zone_id
+from celaje.cloud.ec2.zones import zone_id, zone_of_id
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.permissions import is_granted
 from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
@@ -134,9 +134,11 @@ def create_volume(call: Call, request: ec2.CreateVolumeRequestTypeDef) -> Answer
         raise AwsError("UnsupportedOperation", "A volume of this cloud is attached to one instance at a time.")
     if request.get("OutpostArn"):
         raise AwsError("UnsupportedOperation", "This cloud has no Outposts; name an AvailabilityZone.")
-    zone = request.get("AvailabilityZone")
-    if not zone and request.get("AvailabilityZoneId"):
-        raise AwsError("MissingParameter", "Name the zone by AvailabilityZone; zone ids are not taken here.")
+    zone, identifier = request.get("AvailabilityZone"), request.get("AvailabilityZoneId")
+    if zone and identifier:
+        raise AwsError("InvalidParameterCombination", "Give either availabilityZone or availabilityZoneId")
+    if identifier:
+        zone = zone_of_id(call.region, call.settings.regions[call.region], identifier) or identifier
     given = request.get("SnapshotId")
     volume = add(
         call,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _REGION = re.compile(r"(?P<part>[a-z]{2}(?:-(?:gov|iso|isob))?)-(?P<direction>[a-z]+)-(?P<number>[0-9]+)")
 _DIRECTIONS = {
@@ -25,6 +26,11 @@ def zone_id(region: str, zone: str) -> str:
     if match is None or match["direction"] not in _DIRECTIONS:
         return f"{region}-az{number}"
     return f"{match['part'].replace('-', '')}{_DIRECTIONS[match['direction']]}{match['number']}-az{number}"
+
+
+def zone_of_id(region: str, letters: Iterable[str], identifier: str) -> str | None:
+    """The name of the zone of that id, of the region's zones `letters`."""
+    return next((region + one for one in letters if zone_id(region, region + one) == identifier), None)
 
 
 def private_domain(region: str) -> str:
