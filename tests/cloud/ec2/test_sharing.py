@@ -116,6 +116,18 @@ def test_volumes_are_made_of_a_shared_snapshot_until_it_is_not(
     assert theirs.create_volume(**asked)["State"] == "creating"
 
 
+def test_an_owner_that_nobody_can_be_is_refused(ec2: Any) -> None:
+    for action, member in (
+        (ec2.describe_images, "Owners"),
+        (ec2.describe_images, "ExecutableUsers"),
+        (ec2.describe_snapshots, "OwnerIds"),
+        (ec2.describe_snapshots, "RestorableByUserIds"),
+    ):
+        for user in ("somebody", "123", "1234-5678-9012"):
+            assert refusal(action, **{member: [user]}) == ("InvalidUserID.Malformed", f'Invalid user id: "{user}"')
+        assert action(**{member: ["self", "123456789012"]})
+
+
 def test_whom_others_share_with_is_not_told(served_cloud: ServedCloud, owner: Owner, other: Owner) -> None:
     image, _ = made(served_cloud, owner)
     third = served_cloud.owner()

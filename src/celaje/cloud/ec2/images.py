@@ -13,7 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.aws.tag_specifications import tags_by_type
-from celaje.cloud.ec2 import quotas, snapshots, volume_kinds
+from celaje.cloud.ec2 import quotas, sharing, snapshots, volume_kinds
 from celaje.cloud.ec2.block_devices import Disk, disks_of
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
@@ -303,8 +303,10 @@ def describe_images(call: Call, request: ec2.DescribeImagesRequestTypeDef) -> An
     rows = _visible(call, wanted)
     if not wanted:
         rows = [row for row in rows if _listed(call, row, request)]
-    rows = [row for row in rows if _owned(call, row, request.get("Owners"))]
-    users = request.get("ExecutableUsers")
+    owners, users = request.get("Owners"), request.get("ExecutableUsers")
+    sharing.check_users(owners, *sharing.OWNERS)
+    sharing.check_users(users, *sharing.USERS)
+    rows = [row for row in rows if _owned(call, row, owners)]
     named = snapshots.shared_with(call, users)
     rows = [row for row in rows if _executable(call, row, users, named)]
     tags = tags_of(call.session, [row.id for row in rows if row.account == call.account])

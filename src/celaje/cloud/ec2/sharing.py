@@ -7,7 +7,7 @@ operation, and lists of users and groups.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from celaje.cloud.ec2 import quotas
 from celaje.cloud.state import permissions
 
 EVERYBODY = "all"
+# What lists of owners, and of who may use something, have beside accounts.
+OWNERS = ("self", "amazon", "aws-marketplace", "aws-backup-vault")
+USERS = ("self", EVERYBODY)
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _ORGANIZATION = ("OrganizationArn", "OrganizationalUnitArn", "OrganizationArns", "OrganizationalUnitArns")
 
@@ -69,6 +72,13 @@ def _accounts(side: Iterable[Mapping[str, Any]], code: str) -> Iterable[str]:
             yield user
         elif group is None:
             raise AwsError("MissingParameter", "A permission must name a UserId or the Group all")
+
+
+def check_users(given: Sequence[str] | None, *names: str) -> None:
+    """AwsError InvalidUserID.Malformed for what is neither an account's number nor one of `names`."""
+    for user in given or ():
+        if user not in names and not _ACCOUNT.fullmatch(user):
+            raise AwsError("InvalidUserID.Malformed", f'Invalid user id: "{user[:64]}"')
 
 
 def apply(call: Call, resource: str, change: SharingChange) -> None:

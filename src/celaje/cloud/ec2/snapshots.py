@@ -16,6 +16,7 @@ from celaje.cloud.ec2 import quotas, volumes
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.instance_lookup import find_instance
 from celaje.cloud.ec2.quotas import refuse_beyond
+from celaje.cloud.ec2.sharing import OWNERS, USERS, check_users
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import Image
 from celaje.cloud.state.instances import TERMINATED
@@ -202,8 +203,10 @@ def describe_snapshots(call: Call, request: ec2.DescribeSnapshotsRequestTypeDef)
         )
     matches = _FILTERS.matcher(request.get("Filters"))
     rows = _visible(call, wanted)
-    rows = [row for row in rows if _owned(call, row, request.get("OwnerIds"))]
-    users = request.get("RestorableByUserIds")
+    owners, users = request.get("OwnerIds"), request.get("RestorableByUserIds")
+    check_users(owners, *OWNERS)
+    check_users(users, *USERS)
+    rows = [row for row in rows if _owned(call, row, owners)]
     named = shared_with(call, users)
     rows = [row for row in rows if _restorable(call, row, users, named)]
     # Another's tags are the other's alone.
