@@ -314,6 +314,28 @@ def test_a_groups_policies_are_put_attached_listed_and_taken_away_and_count_for_
     assert iam.list_groups()["Groups"] == []
 
 
+def test_who_has_a_policy_is_told_in_pages_and_by_path(iam):
+    policy = iam.create_policy(PolicyName="Read", PolicyDocument=json.dumps(READ))["Policy"]["Arn"]
+    for name, path in (("ada", "/"), ("eve", "/staff/"), ("zoe", "/staff/")):
+        iam.create_user(UserName=name, Path=path)
+        iam.attach_user_policy(UserName=name, PolicyArn=policy)
+    iam.create_group(GroupName="readers", Path="/staff/")
+    iam.attach_group_policy(GroupName="readers", PolicyArn=policy)
+
+    def told(**request):
+        pages = iam.get_paginator("list_entities_for_policy").paginate(
+            PolicyArn=policy, PaginationConfig={"PageSize": 2}, **request
+        )
+        pages = list(pages)
+        return [[one["UserName"] for one in page["PolicyUsers"]] for page in pages], [
+            [one["GroupName"] for one in page["PolicyGroups"]] for page in pages
+        ]
+
+    assert told() == ([["ada"], ["eve", "zoe"]], [["readers"], []])
+    assert told(PathPrefix="/staff/") == ([["eve"], ["zoe"]], [["readers"], []])
+    assert told(EntityFilter="User") == ([["ada", "eve"], ["zoe"]], [[], []])
+
+
 def test_a_users_own_policy_is_read_as_it_was_put(iam):
     iam.create_user(UserName="ada")
     iam.put_user_policy(UserName="ada", PolicyName="read", PolicyDocument=json.dumps(READ))

@@ -24,6 +24,20 @@ from celaje.cloud.aws.errors import AwsError
 
 Item = TypeVar("Item")
 _MAC_BYTES = 16
+# What each service says of a token that is not one of its own.
+_REFUSED = {
+    "ec2": (
+        "InvalidPaginationToken",
+        "The pagination token is not valid: use it as it was returned, and repeat the parameters of that request",
+    ),
+    "iam": ("ValidationError", "Invalid Marker."),
+    "organizations": (
+        "InvalidInputException",
+        "INVALID_PAGINATION_TOKEN: the value of NextToken is the one of the answer before.",
+    ),
+    "servicequotas": ("InvalidPaginationTokenException", "Invalid input was provided."),
+    "ssm": ("InvalidNextToken", "The specified token isn't valid."),
+}
 
 
 def page(
@@ -43,7 +57,7 @@ def page(
     Items are ordered by `key`, which must be unique and must not change: an identifier, or a moment and an identifier
     (`f"{created:%Y%m%d%H%M%S%f} {id}"`) where age is the order. Without a size in the request the page has `default`
     items; None is all of them. As at AWS, a size below `least` is refused (InvalidParameterValue) and one above
-    `most` is `most`. A token that is not this query's raises AwsError InvalidPaginationToken.
+    `most` is `most`. A token that is not this query's raises the service's AwsError: EC2's InvalidPaginationToken.
     """
     size = request.get(size_member)
     if size is None:
@@ -93,7 +107,5 @@ def _opened(call: Call, query: bytes, token: object) -> str:
             return key.decode()
     except (binascii.Error, ValueError):
         pass
-    raise AwsError(
-        "InvalidPaginationToken",
-        "The pagination token is not valid: use it as it was returned, and repeat the parameters of that request",
-    )
+    code, message = _REFUSED.get(call.service, _REFUSED["ec2"])
+    raise AwsError(code, message)

@@ -10,6 +10,8 @@ from sqlalchemy import select
 
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.filters import Filters
+from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.instance_descriptions import InstanceView, views
 from celaje.cloud.ec2.instance_launch import checked_behaviour, checked_type
 from celaje.cloud.ec2.instance_lookup import NETWORKS, find_instance, find_instances, find_live_instance
@@ -264,6 +266,9 @@ def modify_instance_maintenance_options(
     return {"InstanceId": instance.id, "AutoRecovery": instance.auto_recovery}
 
 
+_CREDIT_FILTERS = Filters[Instance]({"instance-id": lambda row: row.id})
+
+
 @ACTIONS.action
 def describe_instance_credit_specifications(
     call: Call, request: ec2.DescribeInstanceCreditSpecificationsRequestTypeDef
@@ -275,10 +280,12 @@ def describe_instance_credit_specifications(
     else:
         held = select(Instance).where(Instance.account == call.account, Instance.region == call.region)
         rows = [row for row in call.session.scalars(held) if row.credits == "unlimited"]
+    matches = _CREDIT_FILTERS.matcher(request.get("Filters"))
+    found = [row for row in rows if row.credits and matches(row)]
+    shown, token = page(call, request, found, key=lambda row: row.id)
     return {
-        "InstanceCreditSpecifications": [
-            {"InstanceId": row.id, "CpuCredits": row.credits} for row in rows if row.credits
-        ]
+        "InstanceCreditSpecifications": [{"InstanceId": row.id, "CpuCredits": row.credits} for row in shown],
+        "NextToken": token,
     }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from celaje.cloud.aws.action import Actions, Answer, Call, Request
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.aws.pagination import page
 
 ACTIONS = Actions("ec2")
 
@@ -127,6 +128,7 @@ def _action(name: str, nothing: _Nothing) -> None:
         for member, (code, message) in nothing.named.items():
             for identifier in request.get(member) or ():
                 raise AwsError(code, message.format(str(identifier)[:100]))
+        page(call, request, (), str, least=0)  # AwsError for a token, since none was ever given
         return {nothing.answer: []}
 
     answered.__name__ = name

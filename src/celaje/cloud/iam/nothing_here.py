@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from celaje.cloud.aws.action import Actions, Answer, Call, Request
 from celaje.cloud.iam.entities import USERS, no_such
+from celaje.cloud.iam.listing import listed
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import type_defs as iam
@@ -24,31 +25,36 @@ def _of_user(call: Call, request: Request) -> None:
         USERS.find(call, str(name))
 
 
+def _none(call: Call, request: Request, member: str) -> Answer:
+    """An empty list, of which there is one page."""
+    return listed(call, request, member, (), str, str)
+
+
 @ACTIONS.action
 def list_mfa_devices(call: Call, request: iam.ListMFADevicesRequestTypeDef) -> Answer:
     """No user has a device."""
     _of_user(call, request)
-    return {"MFADevices": [], "IsTruncated": False}
+    return _none(call, request, "MFADevices")
 
 
 @ACTIONS.action
 def list_virtual_mfa_devices(call: Call, request: iam.ListVirtualMFADevicesRequestTypeDef) -> Answer:
     """No account has a device."""
-    return {"VirtualMFADevices": [], "IsTruncated": False}
+    return _none(call, request, "VirtualMFADevices")
 
 
 @ACTIONS.action
 def list_signing_certificates(call: Call, request: iam.ListSigningCertificatesRequestTypeDef) -> Answer:
     """No user has a certificate."""
     _of_user(call, request)
-    return {"Certificates": [], "IsTruncated": False}
+    return _none(call, request, "Certificates")
 
 
 @ACTIONS.action
 def list_ssh_public_keys(call: Call, request: iam.ListSSHPublicKeysRequestTypeDef) -> Answer:
     """No user has a key for CodeCommit."""
     _of_user(call, request)
-    return {"SSHPublicKeys": [], "IsTruncated": False}
+    return _none(call, request, "SSHPublicKeys")
 
 
 @ACTIONS.action
@@ -57,7 +63,7 @@ def list_service_specific_credentials(
 ) -> Answer:
     """No user has credentials of another service."""
     _of_user(call, request)
-    return {"ServiceSpecificCredentials": []}
+    return _none(call, request, "ServiceSpecificCredentials")
 
 
 @ACTIONS.action

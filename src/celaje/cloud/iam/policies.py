@@ -21,7 +21,7 @@ from celaje.cloud.iam.entities import (
     set_tags,
     tags_of,
 )
-from celaje.cloud.iam.listing import listed
+from celaje.cloud.iam.listing import listed, page_of
 from celaje.cloud.policy.managed import PREFIX, Published, published
 from celaje.cloud.state.roles import (
     AttachedPolicy,
@@ -205,21 +205,25 @@ def list_policies(call: Call, request: iam.ListPoliciesRequestTypeDef) -> Answer
 
 @ACTIONS.action
 def list_entities_for_policy(call: Call, request: iam.ListEntitiesForPolicyRequestTypeDef) -> Answer:
-    """Who has attached a policy."""
+    """Who has attached a policy, groups before roles before users."""
     arn = request["PolicyArn"]
     if published_as(arn) is None:
         find_policy(call, arn)
-    wanted = request.get("EntityFilter")
+    wanted, path = request.get("EntityFilter"), request.get("PathPrefix") or "/"
     bounds = request.get("PolicyUsageFilter") == "PermissionsBoundary"
     held = select(Boundary.holder).where(Boundary.arn == arn) if bounds else None
     if held is None:
         held = select(AttachedPolicy.holder).where(AttachedPolicy.arn == arn)
     holders = list(call.session.scalars(held))
-    answer: dict[str, object] = {"IsTruncated": False}
+    found: list[tuple[str, Identity]] = []
     for noun, table in _HOLDERS.items():
-        rows = call.session.scalars(select(table).where(table.account == call.account, table.id.in_(holders)))
-        found = [{f"{noun}Name": row.name, f"{noun}Id": row.id} for row in rows]
-        answer[f"Policy{noun}s"] = found if wanted in (None, noun) else []
+        if wanted in (None, noun):
+            rows = call.session.scalars(select(table).where(table.account == call.account, table.id.in_(holders)))
+            found += [(noun, row) for row in rows if row.path.startswith(path)]
+    shown, marker = page_of(call, request, found, lambda one: f"{one[0]} {one[1].name}")
+    answer: dict[str, object] = {"IsTruncated": marker is not None, "Marker": marker}
+    for noun in _HOLDERS:
+        answer[f"Policy{noun}s"] = [{f"{noun}Name": row.name, f"{noun}Id": row.id} for of, row in shown if of == noun]
     return answer
 
 
