@@ -15,7 +15,7 @@ EVIL = ["$(touch {0})", "`touch {0}`", "a;touch {0}", "a\ntouch {0}", "--json", 
 
 
 def test_what_a_shell_could_take_for_more_than_a_word_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(completion._NAMES, "ssh", lambda: [*EVIL, "web-1", "größe", "sub/dir.x"])
+    monkeypatch.setitem(completion._NAMES, "ssh", (lambda: [*EVIL, "web-1", "größe", "sub/dir.x"],))
     assert completion.candidates(["ssh", ""]) == ["größe", "sub/dir.x", "web-1"]
     assert [completion._named(name, "i-1") for name in (*EVIL, "web")] == ["i-1"] * len(EVIL) + ["web"]
 

@@ -207,13 +207,14 @@ def _without_none(request: Mapping[str, object]) -> dict[str, object]:
 
 def _told(ask: Callable[[], Result]) -> Result:
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NotReached
 
     try:
         return ask()
     except ClientError as error:
         told = error.response.get("Error", {})
         raise Refused(str(told.get("Code")), str(told.get("Message"))) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NotReached) as error:
         raise HostError(f"the cloud does not answer ({error}); look at it: celaje status") from error
     except BotoCoreError as error:
         raise InputError(str(error)) from error

@@ -33,6 +33,7 @@ compdef _celaje celaje""",
     "fish": """\
 complete -c celaje -f -a '(celaje completion --words (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'""",
 }
+Names = Callable[[], Iterable[str]]
 EPILOG = """\
   bash:  eval "$(celaje completion bash)"      in ~/.bashrc
   zsh:   eval "$(celaje completion zsh)"       in ~/.zshrc, after compinit
@@ -61,10 +62,25 @@ def candidates(words: list[str]) -> list[str]:
     }
     if not following:
         command = next((tuple(before[:length]) for length in (2, 1) if tuple(before[:length]) in COMMANDS), ())
-        names = _NAMES.get(" ".join(command))
         with contextlib.suppress(CelajeError):
-            following = set(names()) if names else set()
+            following = set(_names(" ".join(command), before[len(command) :])())
     return sorted(word for word in following if word.startswith(begun) and _WORD.match(word))
+
+
+def _names(command: str, given: list[str]) -> Names:
+    """What knows the names that may follow the words that a command was given: the value of an option, else what the
+    command takes at this place."""
+    places = _NAMES.get(command, (_nothing,))
+    place = 0
+    option = ""
+    for word in given:
+        place += not (option or word.startswith("-"))
+        option = word if not option and word in _OPTIONS else ""
+    return _OPTIONS[option] if option else places[min(place, len(places) - 1)]
+
+
+def _nothing() -> Iterable[str]:
+    return ()
 
 
 def _named(name: str, identifier: str) -> str:
@@ -115,6 +131,49 @@ def _images() -> Iterable[str]:
     return [one["Name"] for one in ec2()("describe_images")["Images"]]
 
 
+def _own_images() -> Iterable[str]:
+    from celaje.cli.cloud_client import ec2
+
+    return [_named(one["Name"], one["ImageId"]) for one in ec2()("describe_images", Owners=["self"])["Images"]]
+
+
+def _key_pairs() -> Iterable[str]:
+    from celaje.cli.cloud_client import ec2
+
+    return [one["KeyName"] for one in ec2()("describe_key_pairs")["KeyPairs"]]
+
+
+def _security_groups() -> Iterable[str]:
+    from celaje.cli.cloud_client import ec2
+
+    return [one["GroupId"] for one in ec2().all("describe_security_groups", "SecurityGroups")]
+
+
+def _zones() -> Iterable[str]:
+    from celaje.cli.cloud_client import ec2
+
+    return [one["ZoneName"] for one in ec2()("describe_availability_zones")["AvailabilityZones"]]
+
+
+def _types() -> Iterable[str]:
+    from celaje.cli.cloud_client import ec2
+
+    return [one["InstanceType"] for one in ec2().all("describe_instance_types", "InstanceTypes")]
+
+
+def _profiles() -> Iterable[str]:
+    from celaje.cli.cloud_client import Client
+
+    found = Client("iam").all("list_instance_profiles", "InstanceProfiles")
+    return [one["InstanceProfileName"] for one in found]
+
+
+def _accounts() -> Iterable[str]:
+    from celaje.cli.cloud_client import Client
+
+    return [_named(one["Name"], one["Id"]) for one in Client("organizations").all("list_accounts", "Accounts")]
+
+
 def _buckets() -> Iterable[str]:
     from celaje.cli.cloud_client import Client
 
@@ -122,15 +181,31 @@ def _buckets() -> Iterable[str]:
 
 
 _OF_MACHINES = "start console stop kill pause resume reset attach detach allow stats rm snapshot ssh-config"
-_NAMES: dict[str, Callable[[], Iterable[str]]] = {
-    "ssh": _reachable,
-    "proxy": _machines,
-    "launch": _images,
-    **dict.fromkeys(("console", "stop", "start", "reboot", "terminate", "image create"), _instances),
-    **dict.fromkeys(("volume attach", "volume detach", "volume grow", "volume rm", "volume snapshot"), _volumes),
-    "snapshot rm": _snapshots,
-    "image rm": _images,
-    **dict.fromkeys(("bucket ls", "bucket rm", "bucket get", "bucket uploads"), _buckets),
-    **{f"vm {verb}": _machines for verb in _OF_MACHINES.split()},
-    "vm run": _host_images,
+# What a command takes, by place; the last is of all places after it too.
+_NAMES: dict[str, tuple[Names, ...]] = {
+    "ssh": (_reachable, _nothing),
+    "proxy": (_machines, _nothing),
+    "launch": (_images, _nothing),
+    **dict.fromkeys(("stop", "start", "reboot", "terminate"), (_instances,)),
+    **dict.fromkeys(("console", "image create"), (_instances, _nothing)),
+    "volume attach": (_volumes, _instances, _nothing),
+    **dict.fromkeys(("volume detach", "volume rm"), (_volumes,)),
+    **dict.fromkeys(("volume grow", "volume snapshot"), (_volumes, _nothing)),
+    "snapshot rm": (_snapshots,),
+    "image rm": (_own_images,),
+    **dict.fromkeys(("bucket ls", "bucket rm", "bucket get", "bucket uploads"), (_buckets,)),
+    "bucket put": (_nothing, _buckets),
+    "account rm": (_accounts,),
+    **{f"vm {verb}": (_machines,) for verb in _OF_MACHINES.split()},
+    "vm run": (_host_images,),
+}
+# What follows an option.
+_OPTIONS: dict[str, Names] = {
+    "--account": _accounts,
+    "--group": _security_groups,
+    "--key": _key_pairs,
+    "--role": _profiles,
+    "--snapshot": _snapshots,
+    "--type": _types,
+    "--zone": _zones,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,56 @@ def test_a_refusal_ends_with_what_to_type_next(typed: Typed, owner: Owner, image
         assert f"({code}); " in complaint, words
         assert complaint.endswith(f"{hint}\n"), complaint
         assert complaint.count("\n") == 1, complaint
+
+
+def test_what_is_typed_is_completed_by_what_there_is(typed: Typed, owner: Owner, image: str) -> None:
+    ec2, s3, iam = (owner.client(service) for service in ("ec2", "s3", "iam"))
+    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    ec2.create_key_pair(KeyName="mine", KeyType="ed25519")
+    iam.create_instance_profile(InstanceProfileName="profile")
+    s3.create_bucket(Bucket=(bucket := f"bucket-{owner.account}"))
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}]
+    ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
+
+    def completed(line: str) -> list[str]:
+        return typed("completion", "--words", *line.split(" "))[1].split()
+
+    assert completed("ter") == ["terminate"]
+    for line, found in {
+        "ssh w": ["web"],
+        "stop web ": ["web"],
+        "ssh web ": [],
+        f"volume attach {volume} ": ["web"],
+        f"volume attach {volume} web ": [],
+        "bucket ls b": [bucket],
+        "bucket put file ": [bucket],
+        "launch --key ": ["mine"],
+        "launch --key mine --role ": ["profile"],
+        "launch --zone ": [f"{REGION}a", f"{REGION}b"],
+        "launch --type t3.n": ["t3.nano"],
+        "image rm ": [],
+    }.items():
+        assert completed(line) == found, line
+    assert volume in completed("volume attach vol")
+    assert volume in completed("volume rm web ")
+    assert completed("launch ima") == [one for one in completed("launch ") if one.startswith("ima")] != []
+    root = owner.cloud.root
+    assert "root" in typed("completion", "--words", "account", "rm", "", by=root)[1].split()
+    assert "root" in typed("completion", "--words", "env", "--account", "r", by=root)[1].split()
+
+
+def test_a_cloud_that_does_not_answer_is_told_with_what_to_look_at(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        for words in (("ls",), ("bucket", "ls"), ("account", "whoami")):
+            status, said, complaint = typed(*words)
+            assert (status, said) == (2, "")
+            assert complaint.startswith("celaje: the cloud does not answer (")
+            assert complaint.endswith("; look at it: celaje status\n")
+        assert typed("completion", "--words", "ssh", "") == (0, "\n", "")
 
 
 def test_a_file_goes_into_a_bucket_and_comes_back(typed: Typed, owner: Owner, tmp_path: Path) -> None:
