@@ -19,7 +19,9 @@ def test_a_bucket_is_made_waited_for_listed_and_deleted(client: S3Client) -> Non
     made = client.create_bucket(Bucket="a-bucket-of-its-own")
     assert made["Location"] == "/a-bucket-of-its-own"
     client.get_waiter("bucket_exists").wait(Bucket="a-bucket-of-its-own", WaiterConfig={"Delay": 1, "MaxAttempts": 1})
-    assert client.head_bucket(Bucket="a-bucket-of-its-own")["BucketRegion"] == "us-east-1"
+    head = client.head_bucket(Bucket="a-bucket-of-its-own")
+    assert head["BucketRegion"] == "us-east-1"
+    assert head["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "application/xml"
     names = [each["Name"] for each in client.list_buckets()["Buckets"]]
     assert "a-bucket-of-its-own" in names
     client.delete_bucket(Bucket="a-bucket-of-its-own")

@@ -93,6 +93,10 @@ def test_an_upload_has_the_checksum_that_it_was_begun_with(
     assert across["Body"].read() == BODIES[0][-5:] + BODIES[1][:5]
     attributes = client.get_object_attributes(Bucket=bucket, Key="key", ObjectAttributes=["ObjectParts"])
     assert attributes["ObjectParts"]["TotalPartsCount"] == 3
+    copied = client.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "key"})[
+        "CopyObjectResult"
+    ]  # which is in parts no more
+    assert (copied[member], copied["ChecksumType"]) == (checksum(algorithm, whole), "FULL_OBJECT")  # type: ignore[literal-required]
     with refused("InvalidPartNumber", 416):
         client.get_object(Bucket=bucket, Key="key", PartNumber=4)
 

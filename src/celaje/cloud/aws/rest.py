@@ -281,7 +281,9 @@ def _body_writer(
         body = JsonWriters(service).body(operation.output)
         return lambda answer: ("application/json", body(answer))
     if len(located) == len(shape.members):
-        return lambda answer: ("", b"")
+        # The answer to HEAD has the type of what is not sent with it: S3's own, where it is not about an object.
+        kind = "application/xml" if operation.http.method == "HEAD" and "ContentType" not in shape.members else ""
+        return lambda answer: (kind, b"")
     return _s3_body(service, operation, located)
 
 
