@@ -13,7 +13,9 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 
 from celaje.cloud.aws.checksums import Checksum
+from tests.cloud.s3.conftest import client_of
 from tests.cloud.s3.refusals import refused
+from tests.cloud.s3.server import Served
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -91,14 +93,35 @@ def test_an_upload_has_the_checksum_that_it_was_begun_with(
     assert part["ContentRange"] == f"bytes {len(BODIES[0])}-{len(BODIES[0] + BODIES[1]) - 1}/{len(whole)}"
     across = client.get_object(Bucket=bucket, Key="key", Range=f"bytes={len(BODIES[0]) - 5}-{len(BODIES[0]) + 4}")
     assert across["Body"].read() == BODIES[0][-5:] + BODIES[1][:5]
-    attributes = client.get_object_attributes(Bucket=bucket, Key="key", ObjectAttributes=["ObjectParts"])
+    attributes = client.get_object_attributes(Bucket=bucket, Key="key", ObjectAttributes=["ObjectParts", "Checksum"])
     assert attributes["ObjectParts"]["TotalPartsCount"] == 3
+    assert attributes["Checksum"][member] == expected.removesuffix("-3")  # type: ignore[literal-required]  # as S3
     copied = client.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "key"})[
         "CopyObjectResult"
     ]  # which is in parts no more
     assert (copied[member], copied["ChecksumType"]) == (checksum(algorithm, whole), "FULL_OBJECT")  # type: ignore[literal-required]
     with refused("InvalidPartNumber", 416):
         client.get_object(Bucket=bucket, Key="key", PartNumber=4)
+
+
+def test_an_upload_with_checksums_of_its_parts_takes_none_without(served: Served, bucket: str) -> None:
+    client = client_of(served.endpoint, request_checksum_calculation="when_required")
+    upload = client.create_multipart_upload(Bucket=bucket, Key="key", ChecksumAlgorithm="SHA256")
+    names: dict[str, Any] = {"Bucket": bucket, "Key": "key", "UploadId": upload["UploadId"]}
+    with refused("InvalidRequest"):
+        client.upload_part(**names, PartNumber=1, Body=b"body")
+    with refused("InvalidRequest"):
+        client.upload_part(**names, PartNumber=1, Body=b"body", ChecksumAlgorithm="CRC32")
+    part = client.upload_part(**names, PartNumber=1, Body=b"body", ChecksumAlgorithm="SHA256")
+    listed: dict[str, Any] = {"PartNumber": 1, "ETag": part["ETag"]}
+    with refused("InvalidRequest"):
+        client.complete_multipart_upload(**names, MultipartUpload={"Parts": [listed]})
+    listed["ChecksumSHA256"] = part["ChecksumSHA256"]
+    assert client.complete_multipart_upload(**names, MultipartUpload={"Parts": [listed]})["ETag"]
+    plain = client.create_multipart_upload(Bucket=bucket, Key="plain")
+    names = {"Bucket": bucket, "Key": "plain", "UploadId": plain["UploadId"]}
+    part = client.upload_part(**names, PartNumber=1, Body=b"body")
+    client.complete_multipart_upload(**names, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
 
 
 def test_parts_are_copied_from_ranges_of_objects(client: S3Client, bucket: str) -> None:

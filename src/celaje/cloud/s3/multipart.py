@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from celaje.cloud.aws.action import Answer, Call
@@ -136,6 +136,7 @@ class MultipartActions:
             upload = self._store.uploads.get(bucket, key, identifier)
             if client_key_of(request) is not None:
                 of_part(upload, request)  # it is not needed, but if it is given it is the right one
+            _check_parts(upload, wanted)
             found = self._store.uploads.complete(
                 bucket,
                 upload,
@@ -226,12 +227,25 @@ def _checked_number(number: int) -> int:
 
 
 def _check_algorithm(upload: Upload, given: Algorithm | None) -> None:
-    """A part of an upload with a declared checksum has that one, or none."""
-    if upload.plan.declared and given is not None and given.name != upload.plan.algorithm:
+    """A part of an upload with a declared checksum has that one."""
+    if upload.plan.declared and (given is None or given.name != upload.plan.algorithm):
         raise invalid_request(
             f"Checksum Type mismatch occurred, expected checksum Type: {upload.plan.algorithm.lower()}, actual checksum"
-            f" Type: {given.name.lower()}"
+            f" Type: {'null' if given is None else given.name.lower()}"
         )
+
+
+def _check_parts(upload: Upload, wanted: Sequence[WantedPart]) -> None:
+    """Whoever completes an upload with a declared checksum of its parts' checksums names those. InvalidRequest."""
+    if not (upload.plan.declared and upload.plan.composite):
+        return
+    algorithm = upload.plan.algorithm
+    for part in wanted:
+        if all(given.algorithm != algorithm for given in part.checksums):
+            raise invalid_request(
+                f"The upload was created using a {algorithm.lower()} checksum. The complete request must include the"
+                f" checksum for each part. It was missing for part {part.number} in the request."
+            )
 
 
 def _verify(request: s3.CompleteMultipartUploadRequestTypeDef, new: StoredObject) -> None:
