@@ -136,13 +136,12 @@ class MultipartActions:
             upload = self._store.uploads.get(bucket, key, identifier)
             if client_key_of(request) is not None:
                 of_part(upload, request)  # it is not needed, but if it is given it is the right one
-            _check_parts(upload, wanted)
             found = self._store.uploads.complete(
                 bucket,
                 upload,
                 wanted,
                 conditions.of_completing(request, upload),
-                lambda new: _verify(request, new),
+                lambda new: _verify(upload, wanted, request, new),
             ).result()
         except AwsError as refused:
             # Whoever did not hear the answer asks again, and is told the same.
@@ -248,7 +247,9 @@ def _check_parts(upload: Upload, wanted: Sequence[WantedPart]) -> None:
             )
 
 
-def _verify(request: s3.CompleteMultipartUploadRequestTypeDef, new: StoredObject) -> None:
+def _verify(
+    upload: Upload, wanted: Sequence[WantedPart], request: s3.CompleteMultipartUploadRequestTypeDef, new: StoredObject
+) -> None:
     """What a client says of the whole object, held against what it is to be. BadDigest, InvalidRequest."""
     size = request.get("MpuObjectSize")
     if size is not None and int(size) != new.size:
@@ -265,3 +266,4 @@ def _verify(request: s3.CompleteMultipartUploadRequestTypeDef, new: StoredObject
     for given in given_checksums(request):
         if given.algorithm == kept.algorithm and given.value.partition("-")[0] != kept.value.partition("-")[0]:
             raise bad_digest(ALGORITHMS[given.algorithm].name)
+    _check_parts(upload, wanted)

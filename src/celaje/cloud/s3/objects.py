@@ -209,8 +209,8 @@ class ObjectActions:
 
     def delete_objects(self, call: Call, request: s3.DeleteObjectsRequestTypeDef) -> Answer:
         bucket = bucket_to_look_in(self._store, call, request)
+        # A bypass of locks is nobody's matter here, and tools that empty buckets ask for it unasked (as s3-tests do).
         refuse_unimplemented(request, ("MFA",))
-        refuse_bypass(request)
         wanted = request["Delete"].get("Objects", ())
         if not 0 < len(wanted) <= MOST_DELETED:
             raise AwsError(
