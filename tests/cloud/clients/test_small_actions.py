@@ -53,6 +53,14 @@ def test_an_instances_settings_are_told_as_they_were_set(ec2: Any, launched: str
     assert instance["SourceDestCheck"] is True
 
 
+def test_what_an_instance_cannot_be_told_is_refused(ec2: Any, launched: str) -> None:
+    for asked in ({"RebootMigration": "disabled"}, {"AutoRecovery": "disabled", "RebootMigration": "disabled"}):
+        code, _ = refusal(ec2.modify_instance_maintenance_options, InstanceId=launched, **asked)
+        assert code == "Unsupported"
+    [found] = ec2.describe_instances(InstanceIds=[launched])["Reservations"][0]["Instances"]
+    assert found["MaintenanceOptions"]["AutoRecovery"] == "default"
+
+
 def test_an_outward_rules_description_is_changed(ec2: Any) -> None:
     [group] = ec2.describe_security_groups()["SecurityGroups"]
     [rule] = group["IpPermissionsEgress"]

@@ -190,6 +190,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"BlockDeviceMappings": [{"DeviceName": f"/dev/xvdb{a}", "Ebs": {"VolumeSize": 1}} for a in range(32)]},
         "AttachmentLimitExceeded",
     ),
+    "an interface with addresses of IPv6": (
+        {"NetworkInterfaces": [{"DeviceIndex": 0, "Ipv6PrefixCount": 1}]},
+        "Unsupported",
+    ),
+    "an interface of another type": (
+        {"NetworkInterfaces": [{"DeviceIndex": 0, "InterfaceType": "efa"}]},
+        "Unsupported",
+    ),
     "an interface with a long description": (
         {"NetworkInterfaces": [{"DeviceIndex": 0, "Description": "x" * 256}]},
         "InvalidParameterValue",
@@ -372,6 +380,15 @@ def test_a_stopped_instance_keeps_its_address_but_needs_room_to_start(cloud: Ser
     launched(ec2, 8)
     assert refusal(ec2.start_instances, InstanceIds=[identifier])[0] == "InsufficientInstanceCapacity"
     assert shown(ec2, identifier)["PrivateIpAddress"] == address
+
+
+@pytest.mark.parametrize("said", ["Force", "SkipOsShutdown"])
+def test_a_guest_is_not_asked_to_shut_down_if_the_client_says_so(cloud: ServedCloud, ec2: Any, said: str) -> None:
+    [identifier] = launched(ec2)
+    become(cloud, identifier, RUNNING)
+    ec2.stop_instances(InstanceIds=[identifier], **{said: True})
+    with cloud.database.read() as session:
+        assert session.get_one(Instance, identifier).forced
 
 
 def test_terminated_is_the_end_and_is_listed_for_a_while(cloud: ServedCloud, ec2: Any) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
 from celaje.cloud.ec2 import quotas
+from celaje.cloud.state.volumes import Volume
 from tests.cloud.ec2.test_instances import AMI, _images
 from tests.cloud.ec2.test_key_pairs import ED25519
 from tests.cloud.served import REGION, refusal
@@ -42,3 +45,77 @@ def test_an_account_has_so_many_images(ec2, monkeypatch):
     )
     assert code == "ResourceLimitExceeded"
     assert "0 images" in message
+
+
+LIMITS = {
+    "VPCs": ("VPCS", "VpcLimitExceeded"),
+    "subnets": ("SUBNETS_PER_VPC", "SubnetLimitExceeded"),
+    "internet gateways": ("INTERNET_GATEWAYS", "InternetGatewayLimitExceeded"),
+    "NAT gateways": ("NAT_GATEWAYS_PER_ZONE", "NatGatewayLimitExceeded"),
+    "route tables": ("ROUTE_TABLES_PER_VPC", "RouteTableLimitExceeded"),
+    "routes": ("ROUTES", "RouteLimitExceeded"),
+    "access lists": ("NETWORK_ACLS_PER_VPC", "NetworkAclLimitExceeded"),
+    "access lists' entries": ("NETWORK_ACL_ENTRIES", "NetworkAclEntryLimitExceeded"),
+    "DHCP options": ("DHCP_OPTIONS", "ResourceLimitExceeded"),
+    "snapshots": ("SNAPSHOTS", "SnapshotLimitExceeded"),
+    "launch templates": ("LAUNCH_TEMPLATES", "ResourceLimitExceeded"),
+    "versions of a template": ("LAUNCH_TEMPLATE_VERSIONS", "VersionLimitExceeded"),
+}
+
+
+@pytest.mark.parametrize(("most", "code"), LIMITS.values(), ids=list(LIMITS))
+def test_what_is_beyond_a_limit_is_refused_with_awss_code_and_not_made(ec2, served_cloud, monkeypatch, most, code):
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    acl = ec2.create_network_acl(VpcId=vpc)["NetworkAcl"]["NetworkAclId"]
+    interface = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    with served_cloud.database.write() as session:
+        session.get_one(Volume, volume).state = "available"
+    template = ec2.create_launch_template(LaunchTemplateName="own", LaunchTemplateData={"KeyName": "key"})
+    entry = {"Protocol": "-1", "RuleAction": "allow", "Egress": False, "CidrBlock": "0.0.0.0/0"}
+    version = {
+        "LaunchTemplateId": template["LaunchTemplate"]["LaunchTemplateId"],
+        "LaunchTemplateData": {"KeyName": "other"},
+    }
+    actions = {
+        "VPCS": (ec2.create_vpc, {"CidrBlock": "10.9.0.0/16"}),
+        "SUBNETS_PER_VPC": (ec2.create_subnet, {"VpcId": vpc, "CidrBlock": "10.0.9.0/24"}),
+        "INTERNET_GATEWAYS": (ec2.create_internet_gateway, {}),
+        "NAT_GATEWAYS_PER_ZONE": (ec2.create_nat_gateway, {"SubnetId": subnet, "ConnectivityType": "private"}),
+        "ROUTE_TABLES_PER_VPC": (ec2.create_route_table, {"VpcId": vpc}),
+        "ROUTES": (
+            ec2.create_route,
+            {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0", "NetworkInterfaceId": interface},
+        ),
+        "NETWORK_ACLS_PER_VPC": (ec2.create_network_acl, {"VpcId": vpc}),
+        "NETWORK_ACL_ENTRIES": (ec2.create_network_acl_entry, {"NetworkAclId": acl, "RuleNumber": 1, **entry}),
+        "DHCP_OPTIONS": (
+            ec2.create_dhcp_options,
+            {"DhcpConfigurations": [{"Key": "domain-name", "Values": ["example.org"]}]},
+        ),
+        "SNAPSHOTS": (ec2.create_snapshot, {"VolumeId": volume}),
+        "LAUNCH_TEMPLATES": (
+            ec2.create_launch_template,
+            {"LaunchTemplateName": "another", "LaunchTemplateData": {"KeyName": "key"}},
+        ),
+        "LAUNCH_TEMPLATE_VERSIONS": (ec2.create_launch_template_version, version),
+    }
+    action, request = actions[most]
+    before = everything(ec2)
+    with monkeypatch.context() as patch:
+        patch.setattr(quotas, most, 0)
+        assert refusal(action, **request)[0] == code
+    assert everything(ec2) == before
+    action(**request)  # and it was nothing else
+
+
+def everything(ec2) -> list[object]:
+    """What an account has, without the time of each answer."""
+    lists = (
+        *("vpcs", "subnets", "internet_gateways", "nat_gateways", "route_tables", "network_acls", "dhcp_options"),
+        *("snapshots", "launch_templates", "network_interfaces"),
+    )
+    answers = [getattr(ec2, f"describe_{name}")() for name in lists]
+    return [{name: value for name, value in each.items() if name != "ResponseMetadata"} for each in answers]

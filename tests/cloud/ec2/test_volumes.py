@@ -387,6 +387,22 @@ def test_all_volumes_of_an_instance_are_kept_but_those_left_out(act: Actor, data
     assert data["VolumeSize"] == 5
 
 
+def test_a_snapshot_is_kept_in_its_region_and_nowhere_else(act: Actor, database: Database) -> None:
+    machine = launch(act, public_image(act), [])
+    with database.write() as session:
+        for volume in session.query(Volume):
+            volume.made, volume.state = True, "in-use"
+            identifier = volume.id
+    for elsewhere in ({"OutpostArn": "arn:aws:outposts:us-east-1:123456789012:outpost/op-1"}, {"Location": "local"}):
+        for action, asked in (
+            (snapshots.create_snapshot, {"VolumeId": identifier}),
+            (snapshots.create_snapshots, {"InstanceSpecification": {"InstanceId": machine}}),
+        ):
+            with pytest.raises(AwsError, match="UnsupportedOperation"):
+                act(action, **asked, **elsewhere)
+    act(snapshots.create_snapshot, VolumeId=identifier, Location="regional")
+
+
 def test_an_image_is_made_of_an_instances_volumes(act: Actor, database: Database) -> None:
     machine = launch(act, public_image(act), [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5}}])
     with database.write() as session:

@@ -104,6 +104,8 @@ def test_what_is_no_network_at_all_is_told_apart(ec2: Any) -> None:
         assert refusal(ec2.create_vpc, CidrBlock=text)[0] == "InvalidParameterValue", text
     asked = {"CidrBlock": "10.0.0.0/16"}
     assert refusal(ec2.create_vpc, **asked, InstanceTenancy="dedicated")[0] == "UnsupportedOperation"
+    encrypted = {"VpcEncryptionControl": {"Mode": "enforce"}}
+    assert refusal(ec2.create_vpc, **asked, **encrypted)[0] == "UnsupportedOperation"
     assert refusal(ec2.create_vpc, **asked, AmazonProvidedIpv6CidrBlock=True)[0] == "UnsupportedOperation"
 
 

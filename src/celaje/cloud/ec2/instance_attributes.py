@@ -262,8 +262,11 @@ def modify_instance_maintenance_options(
     recovery = request.get("AutoRecovery")
     if recovery not in (None, "default", "disabled"):
         raise AwsError("InvalidParameterValue", f"Value ({recovery}) for AutoRecovery must be default or disabled.")
+    migration = request.get("RebootMigration")
+    if migration not in (None, "default"):
+        raise AwsError("Unsupported", "No instance here is moved by a reboot; leave RebootMigration at default.")
     instance.auto_recovery = recovery or instance.auto_recovery
-    return {"InstanceId": instance.id, "AutoRecovery": instance.auto_recovery}
+    return {"InstanceId": instance.id, "AutoRecovery": instance.auto_recovery, "RebootMigration": migration}
 
 
 _CREDIT_FILTERS = Filters[Instance]({"instance-id": lambda row: row.id})

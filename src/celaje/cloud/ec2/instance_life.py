@@ -102,14 +102,15 @@ def _has_root(call: Call, instance: Instance) -> bool:
 
 @ACTIONS.action
 def stop_instances(call: Call, request: ec2.StopInstancesRequestTypeDef) -> Answer:
-    """By the power button, and without it where Force is said. One that is stopped, or about to be, is left alone."""
+    """By the power button, and without it where Force or SkipOsShutdown is said. One that is stopped, or about to be,
+    is left alone."""
     instances = find_instances(call, request["InstanceIds"])
     if request.get("Hibernate"):
         raise AwsError(
             "UnsupportedHibernationConfiguration",
             f"The instance '{instances[0].id}' was not launched with hibernation, which no instance here can be.",
         )
-    forced = bool(request.get("Force"))
+    forced = bool(request.get("Force") or request.get("SkipOsShutdown"))
     for instance in instances:
         if instance.state not in (RUNNING, STOPPING, STOPPED):
             raise _wrong_state(instance, "stopped")

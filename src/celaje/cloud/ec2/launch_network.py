@@ -13,6 +13,7 @@ from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.instance_types import InstanceType
 from celaje.cloud.ec2.interface_attachments import MOST_CARDS
+from celaje.cloud.ec2.launch_refusals import refuse_other_interfaces
 from celaje.cloud.ec2.network_interface_actions import checked_description
 from celaje.cloud.ec2.private_addresses import said_addresses, secondary_addresses
 from celaje.cloud.ec2.security_groups import checked_groups
@@ -119,9 +120,7 @@ def _of_interface(
         if not alone:
             raise AwsError("InvalidParameterValue", "Each network interface requires a device index.")
         index = 0
-    for member in ("Ipv6AddressCount", "Ipv6Addresses", "Ipv4Prefixes", "Ipv4PrefixCount"):
-        if given.get(member):
-            raise AwsError("Unsupported", f"{member} is not supported: an interface here has single IPv4 addresses.")
+    refuse_other_interfaces(given)
     deleted = given.get("DeleteOnTermination")
     public = given.get("AssociatePublicIpAddress")
     if public is not None and not alone:

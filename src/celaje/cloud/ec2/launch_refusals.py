@@ -24,6 +24,14 @@ _UNKNOWN = {
     "SecondaryInterfaces": "an instance has one interface",
     "Operator": "no service operates instances here",
 }
+_INTERFACE = dict.fromkeys(
+    ("Ipv6AddressCount", "Ipv6Addresses", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv4Prefixes", "Ipv4PrefixCount"),
+    "an interface here has single IPv4 addresses",
+) | {
+    "PrimaryIpv6": "networks have IPv4 addresses only",
+    "AssociateCarrierIpAddress": "there are no carriers",
+    "ConnectionTrackingSpecification": "how long connections are tracked is fixed",
+}
 _PLACEMENT = {
     "GroupName": "there are no placement groups",
     "GroupId": "there are no placement groups",
@@ -56,6 +64,13 @@ def refuse_what_is_not_here(request: ec2.RunInstancesRequestTypeDef) -> None:
     options: Mapping[str, Any] = request.get("CpuOptions") or {}
     if options.get("AmdSevSnp") == "enabled" or options.get("NestedVirtualization") == "enabled":
         raise AwsError("Unsupported", "AmdSevSnp and NestedVirtualization are not supported; leave them out.")
+
+
+def refuse_other_interfaces(given: Mapping[str, Any]) -> None:
+    """AwsError for an interface that is not an ordinary one with IPv4 addresses."""
+    _refuse(given, _INTERFACE, "NetworkInterfaces.")
+    if given.get("InterfaceType", "interface") != "interface":
+        raise AwsError("Unsupported", "Interfaces here are of the type interface; leave InterfaceType out.")
 
 
 def refuse_other_cpus(kind: InstanceType, options: Mapping[str, object]) -> None:

@@ -61,7 +61,10 @@ def refuse_another(call: Call) -> None:
     refuse_beyond(call.session, call, NetworkInterface, most, "network interfaces", "NetworkInterfaceLimitExceeded")
 
 
-_NOT_HERE = ("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv6Addresses", "Ipv6AddressCount")
+_NOT_HERE = (
+    *("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "Ipv6Addresses", "Ipv6AddressCount"),
+    *("EnablePrimaryIpv6", "ConnectionTrackingSpecification"),
+)
 
 
 @ACTIONS.action

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
@@ -94,9 +94,16 @@ def add_row(
     return snapshot
 
 
+def _refuse_elsewhere(request: Mapping[str, object]) -> None:
+    """AwsError for a snapshot that is to be kept on an Outpost or in a local zone."""
+    if request.get("OutpostArn") or request.get("Location") not in (None, "regional"):
+        raise AwsError("UnsupportedOperation", "Snapshots are kept in their region; leave OutpostArn and Location out.")
+
+
 @ACTIONS.action
 def create_snapshot(call: Call, request: ec2.CreateSnapshotRequestTypeDef) -> Answer:
     """Of a volume, also while it is in use."""
+    _refuse_elsewhere(request)
     volume = volumes.found(call, request["VolumeId"])
     tags = tags_for(request.get("TagSpecifications"), "snapshot")
     made = described(add(call, volume, checked_description(request.get("Description")), tags), tags)
@@ -120,6 +127,7 @@ _INFO = (
 @ACTIONS.action
 def create_snapshots(call: Call, request: ec2.CreateSnapshotsRequestTypeDef) -> Answer:
     """Of all volumes of an instance."""
+    _refuse_elsewhere(request)
     specification = request["InstanceSpecification"]
     identifier = specification.get("InstanceId") or ""
     instance = find_instance(call, identifier)

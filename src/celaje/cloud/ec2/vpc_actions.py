@@ -51,6 +51,9 @@ def _refuse(request: object, members: tuple[str, ...]) -> None:
 def create_vpc(call: Call, request: ec2.CreateVpcRequestTypeDef) -> Answer:
     """A VPC with a main route table, an access list and a security group; without subnets or gateways."""
     _refuse(request, (*_IPV6, *_POOLS))
+    encryption = request.get("VpcEncryptionControl")
+    if encryption and encryption.get("Mode"):
+        raise AwsError("UnsupportedOperation", "Traffic inside a VPC is not encrypted; leave VpcEncryptionControl out")
     if request.get("InstanceTenancy", "default") != "default":
         raise AwsError("UnsupportedOperation", "Instances here share their host: the tenancy is default")
     if not request.get("CidrBlock"):
