@@ -38,6 +38,15 @@ def test_a_bucket_has_tags_and_s3_says_no_more_than_that(client: S3Client, bucke
     assert client.get_bucket_tagging(Bucket=bucket)["TagSet"] == [{"Key": "a", "Value": "1"}]
 
 
+def test_a_directive_that_is_none_is_refused_and_nothing_is_copied(client: S3Client, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="a=1")
+    for directive in ({"MetadataDirective": "MOVE"}, {"TaggingDirective": "replace"}):
+        with refused("InvalidArgument", 400):
+            client.copy_object(Bucket=bucket, Key="new", CopySource=f"{bucket}/key", **directive)  # type: ignore[arg-type]  # on purpose
+    with refused("404"):
+        client.head_object(Bucket=bucket, Key="new")
+
+
 def test_a_copy_has_the_tags_of_its_source_or_others_as_the_directive_says(client: S3Client, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="key", Body=b"", Tagging="a=1")
     source = {"Bucket": bucket, "Key": "key"}

@@ -84,6 +84,7 @@ class ObjectActions:
         bucket = bucket_of(self._store, call, request)
         key = key_of(request["Key"])
         refuse_other_features(request)
+        _check_directives(request)
         encryption = wanted_encryption(bucket, request)
         condition = conditions.of_writing(request, key)
         algorithm = declared_algorithm(request)
@@ -281,6 +282,16 @@ def opened_source(
             )
         opened.client_key = key_for(opened.object.attributes, request, "CopySource")
         yield bucket, opened
+
+
+def _check_directives(request: s3.CopyObjectRequestTypeDef) -> None:
+    """InvalidArgument where a copy says neither to take along nor to replace."""
+    for what, directive in (
+        ("metadata", request.get("MetadataDirective")),
+        ("tagging", request.get("TaggingDirective")),
+    ):
+        if directive not in (None, "COPY", "REPLACE"):
+            raise invalid_argument(f"x-amz-{what}-directive", directive[:100], f"Unknown {what} directive.")
 
 
 def _copied_attributes(request: s3.CopyObjectRequestTypeDef, old: Attributes, *, to_itself: bool) -> Attributes:
