@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from celaje import paths
+from celaje.cli import command
 from celaje.cloud.reconcile.cpu_shares import INSTANCES, own_group
 from celaje.disk.volumes import VolumeStore
 from celaje.host import record
@@ -53,7 +54,17 @@ def group_of(instance: str) -> Path | None:
     return group
 
 
-def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> None:
+def typed(capsys: pytest.CaptureFixture[str], *words: str, fails: int = 0) -> str:
+    """What is said after these words were typed after `celaje`."""
+    status = command.main(list(words))
+    said = capsys.readouterr()
+    assert status == fails, said
+    return said.out + said.err
+
+
+def test_an_instance_from_launch_to_termination(
+    cloud: CloudHost, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ec2 = cloud.client()
     request = opened_to_ssh(cloud, key)
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}]
@@ -84,20 +95,22 @@ def test_an_instance_from_launch_to_termination(cloud: CloudHost, key: Path) -> 
     group = group_of(instance)
     role_acts_from_within_as_its_policies_say(cloud, key, instance)
     ssh(key, instance, "echo kept > kept; sync")
-    ec2.stop_instances(InstanceIds=[instance])
-    until_state(ec2, instance, "stopped")
+    assert typed(capsys, "console", "web").strip()
+    assert typed(capsys, "stop", "web") == "web is stopped\n"
+    assert state(ec2, instance) == "stopped"
+    assert "is stopped; start it: celaje start web" in typed(capsys, "ssh", "web", fails=2)
     assert MachineDirectory.of(instance).holder() is None
     assert group is None or not group.exists()
     assert ec2.get_console_output(InstanceId=instance)["Output"]
-    ec2.start_instances(InstanceIds=[instance])
-    until_state(ec2, instance, "running")
+    assert typed(capsys, "start", "web") == "web is running\n"
+    assert state(ec2, instance) == "running"
     assert ssh(key, instance, "cat kept") == "kept\n"
     ssh(key, instance, "sudo sh -c 'sleep 1; poweroff' >/dev/null 2>&1 &")
     until_state(ec2, instance, "stopped")
     [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
-    ec2.terminate_instances(InstanceIds=[instance])
-    until_state(ec2, instance, "terminated")
+    assert typed(capsys, "terminate", instance) == f"{instance} is terminated\n"
+    assert "there is no instance 'web'" in typed(capsys, "terminate", "web", fails=2)
     until(lambda: not ec2.describe_volumes()["Volumes"], "the end of its volume")
     assert record.names() == []
     assert VolumeStore().names() == []

@@ -22,6 +22,9 @@ def image_ls(words: list[str]) -> int:
     if chosen.json:
         print(json.dumps(found, indent=2, default=str))
         return 0
+    if not found:
+        print("There are no images; of an instance: celaje image create INSTANCE NAME")
+        return 0
     rows = [
         (
             one["Name"],
