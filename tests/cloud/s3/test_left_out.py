@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.cloud.s3.refusals import refused
-from tests.cloud.s3.server import Served
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,17 +68,3 @@ def test_to_set_it_is_refused_by_name(client: S3Client, bucket: str) -> None:
     with refused("NotImplemented", 501):
         client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["key"]
-
-
-def test_a_form_that_a_page_posts_is_refused_by_name(bucket: str, served: Served) -> None:
-    request = urllib.request.Request(
-        f"{served.endpoint}/{bucket}",
-        b"--x\r\n",
-        {"Content-Type": "multipart/form-data; boundary=x"},
-        method="POST",
-    )
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(request)
-    with refusal.value as answer:
-        assert answer.code == 501
-        assert b"<Code>NotImplemented</Code>" in answer.read()

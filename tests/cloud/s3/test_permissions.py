@@ -336,6 +336,11 @@ def test_canned_lists_give_what_their_names_say(nobody, owner, s3, bucket, stran
     nobody.put_object(Bucket=bucket, Key="dropped", Body=b"x")
     assert s3.get_object(Bucket=bucket, Key="dropped")["Body"].read() == b"x"
     nobody.delete_object(Bucket=bucket, Key="dropped")
+    nobody.put_object(Bucket=bucket, Key="shown", Body=b"y", ACL="public-read", Tagging="a=b")
+    assert nobody.get_object(Bucket=bucket, Key="shown")["Body"].read() == b"y"
+    denied(nobody.put_object_acl, Bucket=bucket, Key="book", ACL="public-read")
+    denied(nobody.put_object_tagging, Bucket=bucket, Key="book", Tagging={"TagSet": []})
+    nobody.delete_object(Bucket=bucket, Key="shown")
     denied(nobody.get_bucket_acl, Bucket=bucket)
     grants = s3.get_bucket_acl(Bucket=bucket)["Grants"]
     assert {(each["Grantee"].get("URI"), each["Permission"]) for each in grants} == {

@@ -26,8 +26,10 @@ from celaje.cloud.aws.dispatch import Dispatcher
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.identity import Identities
 from celaje.cloud.aws.message import HttpAnswer, HttpRequest, is_loopback
+from celaje.cloud.aws.post_form import PostForm, is_post_form
+from celaje.cloud.aws.post_policy import Allowed, allowed, claimed_by_form, verify_form
 from celaje.cloud.aws.presigned_v2 import ClaimedLink
-from celaje.cloud.aws.received_body import received_body
+from celaje.cloud.aws.received_body import posted_body, received_body
 from celaje.cloud.aws.routing import Routed, host_name, route
 from celaje.cloud.aws.serialize_error import identifying_headers, serialize_error
 from celaje.cloud.aws.signature import Claimed, Verified, claimed, verify
@@ -191,6 +193,8 @@ class Gateway:
             raise _TOO_LARGE
         if service == "s3" and request.method == "OPTIONS" and self._cross_origin is not None:
             return HttpAnswer(200, self._cross_origin.preflight(request))
+        if service == "s3" and is_post_form(request):
+            return self._answer_form(request, PostForm(request, source or (lambda: b"")), request_id)
         signed = claimed(request)
         if service not in model.MODELS:
             raise AwsError(
@@ -201,7 +205,51 @@ class Gateway:
             # Made for one object, it says nothing of a body: a form must not act in its maker's name.
             raise Denial(Reason.VERSION_2)
         now = self._clock()
-        verified = self._verified(request, signed, now)
+        verified = verify(request, signed, self._identities, now, any_key=self._any_key)
+        region = self._admit(request, signed, verified, service, now)
+        routed = route(model.service(service), request)
+        body = self._body(request, routed, service, verified, source, into)
+        action = self._registry.get(service, routed.operation.name)
+        if action is None:
+            raise _unsupported(service, routed.operation.name)
+        wire = codec(service, routed.operation.name)
+        if body is not None and not wire.streams_in:
+            request.body = body.all(BODY)
+        members = wire.read(request, routed, body)
+        call = self._call(request, service, routed, region, verified, request_id, now)
+        return self._run(action, call, members, wire, request_id)
+
+    def _answer_form(self, request: HttpRequest, form: PostForm, request_id: str) -> HttpAnswer:
+        """The answer to a page's form that puts an object: what PutObject does, by whom the form's policy says."""
+        signed = claimed_by_form(form.fields)
+        now = self._clock()
+        verified = verify_form(form.fields, signed, self._identities, now, any_key=self._any_key)
+        region = self._admit(request, signed, verified, "s3", now)
+        put = form.as_put()
+        fields = {**form.fields, "key": form.key(), "bucket": form.bucket}
+        size = Allowed() if signed is None else allowed(fields, now)
+        routed = route(model.service("s3"), put)
+        if routed.operation.name != "PutObject":  # a field that makes something else of it
+            raise AwsError("InvalidArgument", "A form puts the file that it has, and nothing else.")
+        action = self._registry.get("s3", routed.operation.name)
+        if action is None:
+            raise _unsupported("s3", routed.operation.name)
+        wire = codec("s3", routed.operation.name)
+        members = wire.read(put, routed, posted_body(put, routed.operation, form.content, size))
+        call = self._call(request, "s3", routed, region, verified, request_id, now)
+        return form.answered(self._run(action, call, members, wire, request_id))
+
+    def _admit(
+        self,
+        request: HttpRequest,
+        signed: Claimed | ClaimedLink | None,
+        verified: Verified,
+        service: str,
+        now: datetime.datetime,
+    ) -> str:
+        """Take note of whose a request is, and refuse it where it may not be answered at all. The region that it is
+        for."""
+        self._check_unproven(request, verified)
         account = verified.caller.account
         if not account and service != "s3":
             raise Denial(Reason.MISSING)
@@ -212,16 +260,19 @@ class Gateway:
         region = self._region(signed, service)
         if verified.key is not None and not verified.caller.temporary:
             self._identities.used(verified.caller.access_key, service, region, now)
-        routed = route(model.service(service), request)
-        body = self._body(request, routed, service, verified, source, into)
-        action = self._registry.get(service, routed.operation.name)
-        if action is None:
-            raise _unsupported(service, routed.operation.name)
-        wire = codec(service, routed.operation.name)
-        if body is not None and not wire.streams_in:
-            request.body = body.all(BODY)
-        members = wire.read(request, routed, body)
-        call = Call(
+        return region
+
+    def _call(
+        self,
+        request: HttpRequest,
+        service: str,
+        routed: Routed,
+        region: str,
+        verified: Verified,
+        request_id: str,
+        now: datetime.datetime,
+    ) -> Call:
+        return Call(
             service=service,
             operation=routed.operation.name,
             region=region,
@@ -236,7 +287,6 @@ class Gateway:
             user_agent=request.header("user-agent") or "",
             referer=request.header("referer") or "",
         )
-        return self._run(action, call, members, wire, request_id)
 
     def _run(self, action: Action, call: Call, members: dict[str, object], wire: Codec, request_id: str) -> HttpAnswer:
         written: list[HttpAnswer] = []
@@ -256,8 +306,7 @@ class Gateway:
                 raise OSError(f"{call.operation} read {len(answer.body)} of {whole.length} bytes")
         return answer
 
-    def _verified(self, request: HttpRequest, signed: Claimed | ClaimedLink | None, now: datetime.datetime) -> Verified:
-        verified = verify(request, signed, self._identities, now, any_key=self._any_key)
+    def _check_unproven(self, request: HttpRequest, verified: Verified) -> None:
         if self._any_key and verified.key is None:
             # Nothing was proven, so only who is on this host may ask.
             host = host_name(request.header("host") or "")
@@ -273,7 +322,6 @@ class Gateway:
             # Browsers send no Origin with images, links and forms of GET, but say of those where they come from.
             if request.header("origin") is not None or request.header("sec-fetch-site") not in (None, "none"):
                 raise AwsError("AccessDenied", "With --auth open, requests of web pages (Origin) are refused", 403)
-        return verified
 
     def _region(self, signed: Claimed | ClaimedLink | None, service: str) -> str:
         regions = self._settings.regions

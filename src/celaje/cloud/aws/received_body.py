@@ -10,11 +10,13 @@ from celaje.cloud.aws.checksums import HEADERS, is_digest
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.message import HttpRequest
 from celaje.cloud.aws.model import Operation
+from celaje.cloud.aws.post_policy import Allowed
 from celaje.cloud.aws.signature import Verified
 from celaje.cloud.aws.streams import Claim, Into, RequestBody
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 OBJECT_BYTES = 50 << 40  # the largest object at AWS
+LARGEST_POST = 5 << 30  # of a form
 
 
 def received_body(
@@ -68,6 +70,34 @@ def received_body(
         trailers=trailers,
         into=None if framed else into,
     )
+
+
+def posted_body(request: HttpRequest, operation: Operation, pieces: Callable[[], bytes], size: Allowed) -> RequestBody:
+    """The file of a form that stands for `request`, which may have so many bytes. While it is read: AwsError
+    EntityTooSmall, EntityTooLarge."""
+    most = LARGEST_POST if size.most is None else min(size.most, LARGEST_POST)
+    received = 0
+
+    def counted() -> bytes:
+        nonlocal received
+        piece = pieces()
+        received += len(piece)
+        told = {"ProposedSize": str(received)}
+        if received > most:
+            raise AwsError(
+                "EntityTooLarge",
+                "Your proposed upload exceeds the maximum allowed size",
+                fields=told | {"MaxSizeAllowed": str(most)},
+            )
+        if not piece and received < size.least:
+            raise AwsError(
+                "EntityTooSmall",
+                "Your proposed upload is smaller than the minimum allowed size",
+                fields=told | {"MinSizeAllowed": str(size.least)},
+            )
+        return piece
+
+    return RequestBody(counted, None, claims=_claims(request, operation, False), enclosed=True)
 
 
 def _length(request: HttpRequest, name: str) -> int | None:

@@ -184,13 +184,6 @@ class _RestRouter:
             return AwsError("UnknownOperationException", f"There is no {request.method[:20]} {request.path[:200]}", 404)
         if request.method == "OPTIONS":
             return AwsError("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", 403)
-        if request.method == "POST" and (request.header("content-type") or "").startswith("multipart/form-data"):
-            return AwsError(
-                "NotImplemented",
-                "POST of forms (PostObject) exists at AWS and is not implemented by celaje: put the object by a"
-                " presigned link, which a page can do too",
-                501,
-            )
         return AwsError(
             "MethodNotAllowed",
             "The specified method is not allowed against this resource.",

@@ -122,7 +122,7 @@ def _from_header(request: HttpRequest, authorization: str) -> Claimed:
     for name in ("Credential", "SignedHeaders", "Signature"):
         if name not in fields:
             raise Denial(Reason.INCOMPLETE, f"Authorization header requires '{name}' parameter")
-    access_key, scope = _credential(fields["Credential"])
+    access_key, scope = credential_scope(fields["Credential"])
     date = request.header("x-amz-date")
     if date is None:
         written = request.header("date")
@@ -176,7 +176,7 @@ def _from_query(request: HttpRequest) -> Claimed:
         raise Denial(
             Reason.INCOMPLETE, f"X-Amz-Expires must be less than a week (in seconds): at most {PRESIGNED_SECONDS}"
         )
-    access_key, scope = _credential(fields["X-Amz-Credential"])
+    access_key, scope = credential_scope(fields["X-Amz-Credential"])
     return Claimed(
         access_key=access_key,
         scope=scope,
@@ -189,7 +189,8 @@ def _from_query(request: HttpRequest) -> Claimed:
     )
 
 
-def _credential(text: str) -> tuple[str, Scope]:
+def credential_scope(text: str) -> tuple[str, Scope]:
+    """The key and what it was narrowed to, of a credential as requests have it. Denial."""
     parts = text.split("/")
     if len(parts) < 5 or parts[-1] != "aws4_request" or not all(parts) or not text.isascii():
         raise Denial(Reason.INCOMPLETE, "Credential must be KEY/yyyymmdd/REGION/SERVICE/aws4_request")
@@ -234,7 +235,7 @@ def verify(
         raise Denial(Reason.WRONG_TOKEN if signed.token else Reason.UNKNOWN_KEY, access_key=signed.access_key)
     if isinstance(signed, ClaimedLink):
         verify_link(request, bucket_of_host(request.header("host") or ""), signed, credential, now)
-        _not_expired(credential, signed.access_key, now)
+        not_expired(credential, signed.access_key, now)
         return Verified(credential.caller, payload)
     _in_time(signed, now, s3)
     _all_signed(request, signed, s3)
@@ -254,11 +255,11 @@ def verify(
             canonical_request=canonical,
             signature=signed.signature,
         )
-    _not_expired(credential, signed.access_key, now)
+    not_expired(credential, signed.access_key, now)
     return Verified(credential.caller, payload, key, signed.signature, signed.date, str(signed.scope))
 
 
-def _not_expired(credential: Credential, access_key: str, now: datetime.datetime) -> None:
+def not_expired(credential: Credential, access_key: str, now: datetime.datetime) -> None:
     """Asked when the signature was right: only who has the secret is told."""
     if credential.expires is not None and credential.expires <= now:
         raise Denial(Reason.EXPIRED_TOKEN, access_key=access_key)

@@ -50,7 +50,8 @@ class RequestBody:
     """The body of one request; see above. `length` is the bytes of the content, None if the client did not say.
 
     `pieces` waits for and returns the next bytes, b"" at the end; `trailers` are those that came after it. `into`
-    receives into a buffer, None where the next bytes are to be had of `pieces`.
+    receives into a buffer, None where the next bytes are to be had of `pieces`. `enclosed`: the body's end is told by
+    what is around it, so that it needs no length.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class RequestBody:
         claims: tuple[Claim, ...] = (),
         trailers: Mapping[str, str] | None = None,
         into: Into | None = None,
+        enclosed: bool = False,
     ) -> None:
         self.length = length
+        self.enclosed = enclosed
         self.received = 0
         self._pieces = pieces
         self._into = into

@@ -33,6 +33,8 @@ Find = Callable[[ObjectStore, Bucket, Mapping[str, object]], Found]
 # Operations on objects that are the bucket's owner's to do, whoever put the object.
 _OF_BUCKET_OWNER = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
 
+_OF_NEW_OBJECTS = ("s3:PutObjectAcl", "s3:PutObjectTagging")
+
 # What whoever began an upload may do with it, unless it is denied ("Multipart upload API and permissions").
 _OF_INITIATOR = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
@@ -239,6 +241,8 @@ def _policy(call: Call, bucket: Bucket) -> Document | None:
 
 def _with_list(call: Call, bucket: Bucket, action: str, found: StoredObject | None, side: Side) -> Side:
     settings = bucket.settings
+    if action in _OF_NEW_OBJECTS and call.operation != action.removeprefix("s3:"):
+        action = "s3:PutObject"  # whoever puts an object there owns it, and says what list and tags it has
     of_bucket = grants.owners(bucket.account) if settings.grants is None else settings.grants
     listed = max(side.listed, grants.grade_of(call, action, of_bucket, settings, of_object=False))
     if found is None:

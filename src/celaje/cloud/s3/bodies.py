@@ -37,8 +37,10 @@ class _Decrypted(Pieces):
 
 
 def request_body(body: object) -> RequestBody:
-    """The Body of a request, whose length the client has said. MissingContentLength; EntityTooLarge."""
+    """The Body of a request, whose length the client has said, or whose end. MissingContentLength; EntityTooLarge."""
     streaming = cast(RequestBody, body)
+    if streaming.enclosed:
+        return streaming
     if streaming.length is None:
         raise AwsError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
     if streaming.length > LARGEST_PUT:
