@@ -322,7 +322,24 @@ def test_a_launch_is_asked_for_the_subnet_and_the_groups_that_it_comes_to(owner,
     assert f"{arn(owner, 'instance', '*')} because" in refusal(ada.client().run_instances, **launch)[1]
     own.create_launch_template(LaunchTemplateName="small", LaunchTemplateData={"InstanceType": "t3.nano"})
     small = {**launch, "LaunchTemplate": {"LaunchTemplateName": "small"}}
-    assert refusal(ada.client().run_instances, **small)[0] == "InsufficientInstanceCapacity"  # it may; there is no host
+    may = ("DryRunOperation", "InsufficientInstanceCapacity")  # what it is answered is whether there is a host
+    assert refusal(ada.client().run_instances, **small, DryRun=True)[0] in may
+
+
+def test_a_zone_is_closed_and_open_however_it_is_named(owner, ada):
+    in_a = {"StringEquals": {"ec2:AvailabilityZone": "us-east-1a"}}
+    names = [{"AvailabilityZone": "us-east-1a"}, {"AvailabilityZoneId": "use1-az1"}]
+    others = [{"AvailabilityZone": "us-east-1b"}, {"AvailabilityZoneId": "use1-az2"}]
+    ada.may(allow("ec2:CreateVolume", Condition=in_a))
+    for zone in names:
+        assert ada.client().create_volume(**zone, Size=1)["AvailabilityZone"] == "us-east-1a"
+    for zone in others:
+        assert refusal(ada.client().create_volume, **zone, Size=1)[0] == DENIED
+    ada.may(allow("ec2:CreateVolume"), deny("ec2:CreateVolume", Condition=in_a))
+    for zone in names:
+        assert refusal(ada.client().create_volume, **zone, Size=1)[0] == DENIED
+    for zone in others:
+        assert ada.client().create_volume(**zone, Size=1)["AvailabilityZone"] == "us-east-1b"
 
 
 def test_a_denial_holds_however_the_resource_is_named(owner, ada):

@@ -13,7 +13,6 @@ from celaje.cloud.ec2 import network_interfaces, private_addresses, public_addre
 from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.security_groups import NetworkRule, checked_groups, default_group, network_groups
 from celaje.cloud.ec2.vpcs import default_vpc
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.iam.accounts import ensure_first_state, open_account, root_account
 from celaje.cloud.iam.credentials import find_signer, role_credentials
 from celaje.cloud.settings import Settings
@@ -21,6 +20,7 @@ from celaje.cloud.state.addresses import PublicAddress
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.networks import InternetGateway, NetworkAcl, NetworkInterface, RouteTable, Subnet, Vpc
 from celaje.cloud.state.roles import Role, new_unique_id
+from celaje.cloud.state.zones import zone_id
 
 NOW = datetime.datetime(2026, 11, 25, 12, 0, 0, 123456, datetime.UTC)
 REGION = "us-east-1"

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509 import load_pem_x509_certificate
 
-from celaje.cloud.ec2.zones import public_name_inside
 from celaje.cloud.reconcile.identity_documents import Signer, identity_document
 from celaje.cloud.reconcile.interface_documents import vpc_groups
 from celaje.cloud.reconcile.networks import Documents
 from celaje.cloud.reconcile.role_sessions import LIFE, RENEWED, RoleSessions
 from celaje.cloud.state.hosts import LOCAL, Host
 from celaje.cloud.state.instances import Instance
+from celaje.cloud.state.zones import public_name_inside
 from celaje.network.messages import Attach, Rule
 from tests.cloud.ec2.acting import NOW
 from tests.cloud.served import REGION, Owner, ServedCloud

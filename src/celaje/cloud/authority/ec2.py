@@ -24,6 +24,7 @@ from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import Tag
 from celaje.cloud.state.volumes import Volume
+from celaje.cloud.state.zones import zone_of_id
 
 # By the prefix of identifiers: AWS's word for the sort of resource.
 SORTS = {
@@ -132,7 +133,8 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     # What is copied is where it is; the copy, and all else, is in the region of the request.
     source = str(members.get("SourceRegion") or call.region) if operation in _COPYING else call.region
     for sort, identifier, row in wanted:
-        facts = common | (requested_tags(given.get(sort, ())) if sort in made else {}) | _of_request(sort, members)
+        tagged = requested_tags(given.get(sort, ())) if sort in made else {}
+        facts = common | tagged | _of_request(call, sort, members)
         yield _question(call, action, sort, identifier, row, facts, source if row else call.region)
     if not wanted:
         yield Question(action, "*", common)
@@ -198,8 +200,12 @@ def _tags_given(members: Mapping[str, object]) -> dict[str, list[tuple[str, str]
     return found
 
 
-def _of_request(sort: str, members: Mapping[str, object]) -> dict[str, Fact]:
+def _of_request(call: Call, sort: str, members: Mapping[str, object]) -> dict[str, Fact]:
     """What the request says of that which it makes."""
+    if sort == "volume" and members.get("AvailabilityZoneId"):
+        said = str(members["AvailabilityZoneId"])
+        zone = zone_of_id(call.region, call.settings.regions.get(call.region, ()), said)
+        members = {**members, "AvailabilityZone": zone or said}
     keys = {
         "instance": {"ec2:instancetype": "InstanceType", "ec2:ebsoptimized": "EbsOptimized"},
         "volume": {

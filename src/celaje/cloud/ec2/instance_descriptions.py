@@ -17,12 +17,12 @@ from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.instance_lookup import find_instances, state_of
 from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.network_interfaces import Described, described, of_instances
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.instances import CODES, Instance
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.prepared import owned
 from celaje.cloud.state.tags import answered_tags, tags_of
 from celaje.cloud.state.volumes import VolumeAttachment, attached_to
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

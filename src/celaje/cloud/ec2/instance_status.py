@@ -8,9 +8,9 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.instance_lookup import find_instances, state_of
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.instances import CODES, RUNNING, Instance
 from celaje.cloud.state.prepared import owned
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

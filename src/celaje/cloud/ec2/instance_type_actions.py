@@ -12,7 +12,7 @@ from celaje.cloud.aws.filters import Filters
 from celaje.cloud.aws.pagination import page
 from celaje.cloud.ec2.instance_types import TYPES, InstanceType
 from celaje.cloud.ec2.regions import zones_of
-from celaje.cloud.ec2.zones import zone_id
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

@@ -18,8 +18,8 @@ from celaje.cloud.ec2.network_interface_actions import checked_description
 from celaje.cloud.ec2.private_addresses import said_addresses, secondary_addresses
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.vpcs import default_vpc
-from celaje.cloud.ec2.zones import zone_of_id
 from celaje.cloud.state.networks import NetworkInterface, Subnet
+from celaje.cloud.state.zones import zone_of_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

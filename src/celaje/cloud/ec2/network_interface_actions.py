@@ -25,9 +25,9 @@ from celaje.cloud.ec2.private_addresses import add_secondary, said_addresses
 from celaje.cloud.ec2.quotas import refuse_beyond
 from celaje.cloud.ec2.security_groups import checked_groups
 from celaje.cloud.ec2.subnets import SUBNETS
-from celaje.cloud.ec2.zones import private_name, zone_id
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.tags import set_tags, tags_of
+from celaje.cloud.state.zones import private_name, zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

@@ -19,13 +19,13 @@ from celaje.cloud.ec2.private_addresses import (
     secondary_addresses,
 )
 from celaje.cloud.ec2.public_addresses import elastic_addresses, release_public
-from celaje.cloud.ec2.zones import private_name, public_name, zone_id
 from celaje.cloud.state.addresses import ElasticAddress
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import InterfaceGroup, NetworkInterface, Subnet, Vpc
 from celaje.cloud.state.prepared import IDENTIFIERS, rows_of, values_of
 from celaje.cloud.state.security_groups import SecurityGroup
 from celaje.cloud.state.tags import answered_tags, remove_tags, tags_of
+from celaje.cloud.state.zones import private_name, public_name, zone_id
 
 INTERFACES = Kind(
     NetworkInterface,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
-from celaje.cloud.ec2.zones import zone_id
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

@@ -126,7 +126,9 @@ def _target(
     vpc, target = _found(call, named[0], identifier)
     if vpc != table.vpc:
         raise AwsError(
-            "InvalidParameterValue", f"route table {table.id} and {identifier} belong to different networks"
+            "InvalidParameterValue",
+            f"route table {table.id} and {'network gateway ' if named[0] == 'GatewayId' else ''}{identifier} belong to "
+            "different networks",
         )
     if not target.startswith("eni-"):
         _refuse_within(call, table, destination)

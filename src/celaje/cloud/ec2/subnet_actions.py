@@ -16,10 +16,10 @@ from celaje.cloud.ec2.kinds import Tagged
 from celaje.cloud.ec2.private_addresses import free_addresses
 from celaje.cloud.ec2.subnets import SUBNETS, default_subnet, described
 from celaje.cloud.ec2.vpcs import VPCS, cidrs_of, default_acl, default_vpc
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import NetworkAcl, NetworkAclAssociation, NetworkInterface, RouteTable, Subnet, Vpc
 from celaje.cloud.state.tags import remove_tags, set_tags
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

@@ -10,9 +10,9 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.ec2.kinds import Kind, Tagged
 from celaje.cloud.ec2.private_addresses import free_addresses
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.state.networks import Subnet
 from celaje.cloud.state.tags import answered_tags
+from celaje.cloud.state.zones import zone_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

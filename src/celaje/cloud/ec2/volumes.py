@@ -17,13 +17,13 @@ from celaje.cloud.aws.tag_specifications import tags_for
 from celaje.cloud.ec2 import quotas, volume_kinds
 from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ec2.quotas import refuse_beyond
-from celaje.cloud.ec2.zones import zone_id, zone_of_id
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.permissions import is_granted
 from celaje.cloud.state.prepared import IDENTIFIERS, owned, rows_of
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.tags import answered_tags, set_tags, tags_of
 from celaje.cloud.state.volumes import Volume, VolumeAttachment, VolumeModification
+from celaje.cloud.state.zones import zone_id, zone_of_id
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

@@ -14,7 +14,6 @@ from celaje.cloud.aws.action import Actions, Answer, Call
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.filters import Filters
 from celaje.cloud.ec2.kinds import Kind, Tagged
-from celaje.cloud.ec2.zones import private_domain
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.networks import (
     CidrAssociation,
@@ -31,6 +30,7 @@ from celaje.cloud.state.networks import (
 )
 from celaje.cloud.state.security_groups import add_default_group
 from celaje.cloud.state.tags import answered_tags
+from celaje.cloud.state.zones import private_domain
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import type_defs as ec2

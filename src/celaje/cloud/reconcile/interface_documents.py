@@ -18,12 +18,12 @@ from celaje.cloud.ec2.instance_types import TYPES
 from celaje.cloud.ec2.network_interfaces import described, of_instances
 from celaje.cloud.ec2.security_groups import network_groups
 from celaje.cloud.ec2.vpcs import cidrs_of
-from celaje.cloud.ec2.zones import public_name_inside
 from celaje.cloud.reconcile.metadata_facts import MetadataMaterial, Plugged, metadata_facts
 from celaje.cloud.settings import Settings
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import NetworkInterface, Subnet, Vpc
 from celaje.cloud.state.security_groups import SecurityGroup
+from celaje.cloud.state.zones import public_name_inside
 from celaje.network import messages
 
 API_ADDRESS = "169.254.169.250"  # where the cloud's API is inside every network

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from celaje.cloud.ec2.network_interfaces import Described
-from celaje.cloud.ec2.zones import zone_id
 from celaje.cloud.iam.credentials import RoleCredentials
 from celaje.cloud.reconcile.identity_documents import Signer, identity_document
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.networks import NetworkInterface, Subnet, Vpc
 from celaje.cloud.state.volumes import VolumeAttachment
+from celaje.cloud.state.zones import zone_id
 from celaje.network.messages import MetadataFacts
 
 # Keys that a path can have; EC2 refuses others where instance tags in metadata are enabled.
