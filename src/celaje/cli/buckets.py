@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from celaje.cli.arguments import Parser
@@ -14,6 +17,7 @@ from celaje.cli.table import table
 from celaje.errors import InputError, UsageError
 
 PLACE = "BUCKET/KEY"
+_PIECE = 1 << 20
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -125,39 +129,64 @@ def bucket_get(words: list[str]) -> int:
     """Fetch an object."""
     parser = Parser("bucket get", "Fetches an object.")
     parser.add_argument("place", metavar=PLACE, help="what to fetch")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="where to (the key's last part; - is standard output)")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="where to, or a directory (the key's last part; - is standard output)"
+    )
     chosen = parser.parse_args(words)
     bucket, key = _place(chosen.place)
-    body = Client("s3")("get_object", Bucket=bucket, Key=key)["Body"]
-    target = chosen.file or key.rpartition("/")[2]
-    if target == "-":
-        for piece in body.iter_chunks(1 << 20):
+    name = key.rpartition("/")[2]
+    target = Path(chosen.file or name)
+    if target.is_dir() and name:
+        target /= name
+    if not key or target.is_dir():
+        raise UsageError(f"an object is written {PLACE}, and goes into a file: celaje bucket get {PLACE} FILE")
+    client = Client("s3")
+    body = client("get_object", Bucket=bucket, Key=key)["Body"]
+    pieces = client.pieces(body.iter_chunks(_PIECE))
+    if chosen.file == "-":
+        for piece in pieces:
             sys.stdout.buffer.write(piece)
         return 0
-    fresh = Path(f"{target}.part")
-    try:
-        with open(fresh, "wb") as file:
-            for piece in body.iter_chunks(1 << 20):
-                file.write(piece)
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+    _write(target, pieces)
     print(f"{bucket}/{key} is in {target}")
     return 0
+
+
+def _write(target: Path, pieces: Iterator[bytes]) -> None:
+    """The file has all of it, or is what it was. InputError."""
+    fresh = target.with_name(f"{target.name}.part")
+    try:
+        with open(fresh, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        fresh.replace(target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):  # there is none where none could be made
+            fresh.unlink()
 
 
 def bucket_rm(words: list[str]) -> int:
     """Delete an object, or a bucket."""
     parser = Parser("bucket rm", "Deletes objects, or buckets that are empty.")
     parser.add_argument("places", nargs="+", metavar="BUCKET[/KEY]", help="what to delete")
-    parser.add_argument("--recursive", action="store_true", help="with everything that begins so")
+    parser.add_argument(
+        "--recursive", action="store_true", help="with everything that begins so; a bucket with all versions in it"
+    )
     chosen = parser.parse_args(words)
     client = Client("s3")
     for text in chosen.places:
         bucket, key = _place(text)
-        if chosen.recursive:
-            for one in list(client.all("list_objects_v2", "Contents", Bucket=bucket, Prefix=key or None)):
+        if chosen.recursive and key:
+            for one in list(client.all("list_objects_v2", "Contents", Bucket=bucket, Prefix=key)):
                 client("delete_object", Bucket=bucket, Key=one["Key"])
+        elif chosen.recursive:  # a bucket goes without any version only
+            for member in ("Versions", "DeleteMarkers"):
+                for one in list(client.all("list_object_versions", member, Bucket=bucket)):
+                    client("delete_object", Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
         elif key:
             client("delete_object", Bucket=bucket, Key=key)
         if not key:

@@ -201,6 +201,12 @@ class Client:
             yield from page.get(member, ())
 
 
+    def pieces(self, body: Iterator[bytes]) -> Iterator[bytes]:
+        """A body that streams. HostError where the cloud does not answer to its end."""
+        while (piece := _told(lambda: next(body, None))) is not None:
+            yield piece
+
+
 def _without_none(request: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in request.items() if value is not None}
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from celaje.cli import command
 from tests.cloud.served import REGION, Owner, User
@@ -52,6 +54,46 @@ def test_the_guest_gets_the_user_data_of_the_file(
     asked = {"InstanceId": one["InstanceId"], "Attribute": "userData"}
     told = owner.client("ec2").describe_instance_attribute(**asked)["UserData"]["Value"]
     assert (status, base64.b64decode(told)) == (0, content)
+
+
+def test_a_launch_is_what_its_options_say(typed: Typed, owner: Owner, image: str, tmp_path: Path) -> None:
+    ec2, iam = owner.client("ec2"), owner.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam.create_role(RoleName="role", AssumeRolePolicyDocument=document)
+    iam.create_instance_profile(InstanceProfileName="profile")
+    iam.add_role_to_instance_profile(InstanceProfileName="profile", RoleName="role")
+    public = ed25519.Ed25519PrivateKey.generate().public_key()
+    line = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    (tmp_path / "id.pub").write_bytes(line)
+    words = "--no-wait --json --count 2 --open tcp:80 --type t3.small --name web --role profile"
+    disks = ("--root-size", "4G", "--volume", "2G", "--volume", "3G")
+    more = ("--zone", f"{REGION}b", "--open", "udp:6000-6010", "--ssh-key", str(tmp_path / "id.pub"))
+    status, said, _ = typed("launch", image, *words.split(), *disks, *more)
+    assert status == 0
+    made = json.loads(said)
+    assert len(made) == 2
+    for one in made:
+        assert (one["ImageId"], one["InstanceType"], one["KeyName"]) == (image, "t3.small", "celaje-id")
+        assert one["Placement"]["AvailabilityZone"] == f"{REGION}b"
+        assert one["IamInstanceProfile"]["Arn"].endswith(":instance-profile/profile")
+        assert one["Tags"] == [{"Key": "Name", "Value": "web"}]
+        attached = [{"Name": "attachment.instance-id", "Values": [one["InstanceId"]]}]
+        volumes = ec2.describe_volumes(Filters=attached)["Volumes"]
+        assert sorted((each["Attachments"][0]["Device"], each["Size"]) for each in volumes) == [
+            ("/dev/sda1", 4),
+            ("/dev/sdf", 2),
+            ("/dev/sdg", 3),
+        ]
+    [group] = made[0]["SecurityGroups"]
+    [told] = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"]
+    opened = sorted((rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) for rule in told["IpPermissions"])
+    assert opened == [("icmp", -1, -1), ("tcp", 22, 22), ("tcp", 80, 80), ("udp", 6000, 6010)]
+    status, said, _ = typed("launch", image, "--no-wait", "--json", "--key", "celaje-id", "--group", group["GroupId"])
+    [other] = json.loads(said)
+    assert (other["KeyName"], other["SecurityGroups"]) == ("celaje-id", [group])
+    status, _, complaint = typed("terminate", "web", "--no-wait")
+    assert (status, "'web' is the name of 2 instances; choose by identifier: i-" in complaint) == (2, True)
 
 
 def _key(typed: Typed) -> str:
@@ -159,6 +201,44 @@ def test_a_file_goes_into_a_bucket_and_comes_back(typed: Typed, owner: Owner, tm
     assert typed("bucket", "rm", bucket)[0] == 0
     status, _, complaint = typed("bucket", "ls", bucket)
     assert (status, "NoSuchBucket" in complaint) == (2, True)
+
+
+def test_an_object_goes_into_a_file_or_a_directory_and_nowhere_else(
+    typed: Typed, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, s3 = f"bucket-{owner.account}", owner.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="shelf/book", Body=b"content")
+    s3.put_object(Bucket=bucket, Key="shelf/", Body=b"")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for words in ((), ("here",), ("here/other",)):
+        assert typed("bucket", "get", f"{bucket}/shelf/book", *words)[0] == 0
+    assert typed("bucket", "get", f"s3://{bucket}/shelf/book", "-")[1] == "content"
+    files = ("book", "here/book", "here/other")
+    assert [(tmp_path / name).read_bytes() for name in files] == [b"content"] * 3
+    for words, complaint in (
+        ((bucket,), "goes into a file: celaje bucket get BUCKET/KEY FILE"),
+        ((f"{bucket}/shelf/",), "goes into a file: celaje bucket get BUCKET/KEY FILE"),
+        ((f"{bucket}/shelf/book", "none/file"), "cannot write none/file: No such file or directory"),
+        ((f"{bucket}/shelf/book", "book/file"), "cannot write book/file: Not a directory"),
+    ):
+        status, said, complained = typed("bucket", "get", *words)
+        assert (status, said, complaint in complained) == (2, "", True), complained
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["book", "book", "other"]
+
+
+def test_a_bucket_goes_with_all_versions_of_what_is_in_it(typed: Typed, owner: Owner) -> None:
+    bucket, s3 = f"bucket-{owner.account}", owner.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"1", b"2"):
+        s3.put_object(Bucket=bucket, Key="shelf/book", Body=body)
+    assert typed("bucket", "rm", f"{bucket}/shelf", "--recursive")[0] == 0
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 2  # a marker hides them
+    assert typed("bucket", "rm", bucket)[0] == 2
+    assert typed("bucket", "rm", bucket, "--recursive")[0] == 0
+    assert [one["Name"] for one in s3.list_buckets()["Buckets"]] == []
 
 
 def test_an_upload_that_was_never_finished_is_listed_and_aborted(typed: Typed, owner: Owner) -> None:
