@@ -61,6 +61,26 @@ def test_what_an_instance_cannot_be_told_is_refused(ec2: Any, launched: str) -> 
     assert found["MaintenanceOptions"]["AutoRecovery"] == "default"
 
 
+def test_an_instance_is_named_by_its_address_and_not_otherwise(ec2: Any, launched: str) -> None:
+    def options() -> Any:
+        [found] = ec2.describe_instances(InstanceIds=[launched])["Reservations"][0]["Instances"]
+        return found["PrivateDnsName"], found["PrivateDnsNameOptions"]
+
+    before = options()
+    own = {"PrivateDnsHostnameType": "ip-name", "EnableResourceNameDnsARecord": False}
+    assert ec2.modify_private_dns_name_options(InstanceId=launched, **own)["Return"]
+    for other in (
+        {"PrivateDnsHostnameType": "resource-name"},
+        {"EnableResourceNameDnsARecord": True},
+        {"EnableResourceNameDnsAAAARecord": True},
+    ):
+        assert refusal(ec2.modify_private_dns_name_options, InstanceId=launched, **other)[0] == "Unsupported"
+    absent = {"InstanceId": "i-0123456789abcdef0", **own}
+    assert refusal(ec2.modify_private_dns_name_options, **absent)[0] == "InvalidInstanceID.NotFound"
+    assert options() == before
+    assert before[0].startswith("ip-172-31-")
+
+
 def test_an_outward_rules_description_is_changed(ec2: Any) -> None:
     [group] = ec2.describe_security_groups()["SecurityGroups"]
     [rule] = group["IpPermissionsEgress"]

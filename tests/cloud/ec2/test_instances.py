@@ -165,6 +165,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "InstanceCreditSpecification.NotSupported",
     ),
     "other credits": ({"CreditSpecification": {"CpuCredits": "many"}}, "InvalidParameterValue"),
+    "names of its identifier": ({"PrivateDnsNameOptions": {"HostnameType": "resource-name"}}, "Unsupported"),
+    "answers to its identifier": (
+        {"PrivateDnsNameOptions": {"EnableResourceNameDnsARecord": True}},
+        "Unsupported",
+    ),
     "a dedicated host": ({"Placement": {"Tenancy": "dedicated"}}, "Unsupported"),
     "a placement group": ({"Placement": {"GroupName": "near"}}, "Unsupported"),
     "an unknown group": ({"SecurityGroupIds": ["sg-00000000000000000"]}, "InvalidGroup.NotFound"),

@@ -336,8 +336,5 @@ def get_instance_uefi_data(call: Call, request: ec2.GetInstanceUefiDataRequestTy
 def modify_private_dns_name_options(call: Call, request: ec2.ModifyPrivateDnsNameOptionsRequestTypeDef) -> Answer:
     """Instances have one name, of their address; to ask for that is no mistake, and for others AwsError Unsupported."""
     find_live_instance(call, request["InstanceId"])
-    refuse_other_names(request.get("PrivateDnsHostnameType"))
-    for member in ("EnableResourceNameDnsARecord", "EnableResourceNameDnsAAAARecord"):
-        if request.get(member):
-            raise AwsError("Unsupported", f"Instances have no names of their identifiers here; {member} must be false.")
+    refuse_other_names(request.get("PrivateDnsHostnameType"), request)
     return {"Return": True}

@@ -60,7 +60,8 @@ def refuse_what_is_not_here(request: ec2.RunInstancesRequestTypeDef) -> None:
     reservation = request.get("CapacityReservationSpecification") or {}
     if reservation.get("CapacityReservationTarget"):
         raise AwsError("Unsupported", "Capacity reservations are not supported; leave the target out.")
-    refuse_other_names((request.get("PrivateDnsNameOptions") or {}).get("HostnameType"))
+    names: Mapping[str, Any] = request.get("PrivateDnsNameOptions") or {}
+    refuse_other_names(names.get("HostnameType"), names)
     options: Mapping[str, Any] = request.get("CpuOptions") or {}
     if options.get("AmdSevSnp") == "enabled" or options.get("NestedVirtualization") == "enabled":
         raise AwsError("Unsupported", "AmdSevSnp and NestedVirtualization are not supported; leave them out.")
@@ -84,10 +85,13 @@ def refuse_other_cpus(kind: InstanceType, options: Mapping[str, object]) -> None
         )
 
 
-def refuse_other_names(kind: str | None) -> None:
+def refuse_other_names(kind: str | None, options: Mapping[str, object]) -> None:
     """AwsError for names of instances that are not made of their addresses."""
     if (kind or "ip-name") != "ip-name":
         raise AwsError("Unsupported", "Instances are named by their addresses here; HostnameType must be ip-name.")
+    for member in ("EnableResourceNameDnsARecord", "EnableResourceNameDnsAAAARecord"):
+        if options.get(member):
+            raise AwsError("Unsupported", f"Instances have no names of their identifiers here; {member} must be false.")
 
 
 def _refuse(given: Mapping[str, Any], refused: Mapping[str, str], prefix: str) -> None:
