@@ -5,6 +5,7 @@ checks, each of which changes something, looks from within a guest or from outsi
                                         10.0.2.0/24: data 10.0.2.5    both by the main one, which leads
                                         10.0.3.0/24: third 10.0.3.5   nowhere outside
                                         10.0.4.0/24: its second card, 10.0.4.9 and 10.0.4.10
+             internet gateway ── a default subnet of a default VPC, both made by their actions: plain
 
 All of it is in a network namespace of its own. Guests are typed to on their consoles, which no rule and no route cuts.
 """
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from tests.network.namespace import FAR
 from tests.system import debian_guest
 from tests.system.cloud_host import CloudHost, until_state
+from tests.system.default_vpc import made_anew
+from tests.system.standing_talks import WORDS
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -26,7 +29,9 @@ PORT = 8080
 POOL = "10.98.0.0/24"  # public addresses, which the far host reaches through this one
 ELSEWHERE = "192.168.99.1"  # what the first guest has beside its own address, and would lead to others
 SERVER = f"""#!/bin/sh
-mkdir /srv/www
+mkdir -p /srv/www/cgi-bin
+printf '#!/bin/sh\necho Content-type: text/plain\necho\nwhile echo word; do usleep 100000; done\n' > /srv/www{WORDS}
+chmod 755 /srv/www{WORDS}
 hostname > /srv/www/index.html
 httpd -p {PORT} -h /srv/www
 [ "$(hostname)" != ip-10-0-1-5 ] || ip address add {ELSEWHERE}/32 dev lo
@@ -71,16 +76,23 @@ def echo(address: str) -> str:
     return f"ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo reached || echo {UNREACHED}"
 
 
+def public_name(address: str) -> str:
+    """AWS's name of a public address, which the name server of its VPC knows."""
+    return f"ec2-{address.replace('.', '-')}.compute-1.amazonaws.com"
+
+
 OUTSIDE = page(FAR, 80)
 
 
 class Vpc:
-    """The VPC. `asker` is a program ASKER on the far host."""
+    """The VPC. `asker` and `talker` are programs on the far host: ASKER and standing_talks.TALKER."""
 
-    def __init__(self, cloud: CloudHost, asker: subprocess.Popen[str]) -> None:
+    def __init__(self, cloud: CloudHost, asker: subprocess.Popen[str], talker: subprocess.Popen[str]) -> None:
         self._asker = asker
+        self.talker = talker
         self.ec2: EC2Client = cloud.client()
         ec2 = self.ec2
+        self.default_subnet = made_anew(ec2, "us-east-1a")
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         self.dhcp_options(domain="corp.example")
         self.public, self.private, self.further, self.fourth = (
@@ -104,7 +116,8 @@ class Vpc:
         self.acl = ec2.describe_network_acls(Filters=in_vpc)["NetworkAcls"][0]["NetworkAclId"]
         [group] = ec2.describe_security_groups(Filters=in_vpc)["SecurityGroups"]
         self.group = group["GroupId"]
-        ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[ANYWHERE])
+        for one in ec2.describe_security_groups()["SecurityGroups"]:
+            ec2.authorize_security_group_ingress(GroupId=one["GroupId"], IpPermissions=[ANYWHERE])
         image = cloud.image(ec2)
         cards: Any = [
             {"DeviceIndex": 0, "SubnetId": self.further, "PrivateIpAddress": THIRD},
@@ -121,8 +134,9 @@ class Vpc:
             {"SubnetId": self.public, "PrivateIpAddress": WEB},
             {"SubnetId": self.private, "PrivateIpAddress": DATA},
             {"NetworkInterfaces": cards},
+            {"Placement": {"AvailabilityZone": "us-east-1a"}},
         )
-        self.web, self.data, self.third = (
+        self.web, self.data, self.third, self.plain = (
             str(
                 ec2.run_instances(
                     ImageId=image, InstanceType="t3.nano", MinCount=1, MaxCount=1, UserData=SERVER, **place
@@ -131,7 +145,7 @@ class Vpc:
             for place in places
         )
         self._guests: dict[str, debian_guest.Guest] = {}
-        for instance in (self.web, self.data, self.third):
+        for instance in (self.web, self.data, self.third, self.plain):
             until_state(ec2, instance, "running")
             self._guests[instance] = debian_guest.up(instance)
 

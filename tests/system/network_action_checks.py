@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.cloud.served import refusal
 from tests.system.cloud_host import until
 from tests.system.cloud_vpc import (
     ANYWHERE,
@@ -21,6 +22,7 @@ from tests.system.cloud_vpc import (
     Vpc,
     echo,
     page,
+    public_name,
 )
 
 TALK = 7000
@@ -84,6 +86,8 @@ def access_lists_hold_for_each_packet(vpc: Vpc) -> None:
     ec2.replace_network_acl_entry(**first, CidrBlock=f"{THIRD}/32")
     vpc.until_on(vpc.web, asked, NAMES[DATA])
     assert vpc.on(vpc.third, asked) == UNREACHED
+    assert refusal(ec2.delete_network_acl, NetworkAclId=made)[0] == "DependencyViolation"
+    assert vpc.on(vpc.web, asked) == NAMES[DATA]
     ec2.replace_network_acl_association(AssociationId=theirs, NetworkAclId=vpc.acl)
     vpc.until_on(vpc.third, asked, NAMES[DATA])
     ec2.delete_network_acl(NetworkAclId=made)
@@ -153,7 +157,7 @@ def groups_admit_members_of_groups_and_cut_what_they_no_longer_admit(vpc: Vpc) -
     }
     ec2.authorize_security_group_egress(GroupId=outer, **some)
     vpc.until_on(vpc.web, page(DATA), NAMES[DATA])
-    assert vpc.on(vpc.web, page(THIRD)) == UNREACHED
+    assert vpc.on(vpc.web, page(THIRD)) == vpc.on(vpc.web, echo(DATA)) == UNREACHED
     ec2.revoke_security_group_egress(GroupId=outer, **some)
     vpc.until_on(vpc.web, page(DATA), UNREACHED)
     ec2.modify_instance_attribute(InstanceId=vpc.web, Groups=[vpc.group])
@@ -171,6 +175,8 @@ def guests_hear_the_dhcp_options_when_they_ask(vpc: Vpc) -> None:
     vpc.until_on(vpc.web, LEASE, f"dns={DATA}\ndomain=other.example\nntpsrv={THIRD}\nsearch=other.example")
     vpc.on(vpc.web, "kill -USR1 $(cat /run/udhcpc.eth0.pid)")  # renew
     vpc.until_on(vpc.web, "cat /etc/resolv.conf", f"search other.example\nnameserver {DATA}")
+    assert refusal(ec2.delete_dhcp_options, DhcpOptionsId=made)[0] == "DependencyViolation"
+    assert f"ntpsrv={THIRD}" in vpc.on(vpc.web, LEASE).splitlines()
     ec2.associate_dhcp_options(VpcId=vpc.vpc, DhcpOptionsId="default")
     vpc.until_on(vpc.web, LEASE, "dns=10.0.0.2")
     vpc.on(vpc.web, "kill -USR1 $(cat /run/udhcpc.eth0.pid)")
@@ -179,7 +185,8 @@ def guests_hear_the_dhcp_options_when_they_ask(vpc: Vpc) -> None:
 
 
 def names_are_answered_while_the_vpc_says_so(vpc: Vpc) -> None:
-    """EnableDnsSupport is the network's name server; EnableDnsHostnames gives public names."""
+    """EnableDnsSupport is the network's name server; EnableDnsHostnames gives public names, which stand for private
+    addresses in the VPC."""
     ec2 = vpc.ec2
     asked = f"nslookup {NAMES[DATA]}.ec2.internal 10.0.0.2 | grep -c 'Address.*{DATA}'"
     vpc.until_on(vpc.web, asked, "1")
@@ -188,11 +195,16 @@ def names_are_answered_while_the_vpc_says_so(vpc: Vpc) -> None:
     ec2.modify_vpc_attribute(VpcId=vpc.vpc, EnableDnsSupport={"Value": True})
     vpc.until_on(vpc.web, asked, "1")
     name = f"wget -qO- {MACS}/public-hostname 2>/dev/null"
-    assert vpc.on(vpc.web, name) == ""
+    inside = public_name(vpc.address)
+    asked = f"nslookup {inside} 10.0.0.2 | grep -c 'Address.*{WEB}'"
+    assert (vpc.on(vpc.web, name), vpc.on(vpc.data, asked)) == ("", "0")
     ec2.modify_vpc_attribute(VpcId=vpc.vpc, EnableDnsHostnames={"Value": True})
     vpc.until_on(vpc.web, name, vpc.described(vpc.web)["PublicDnsName"])
+    vpc.until_on(vpc.data, asked, "1")
+    assert vpc.on(vpc.data, page(inside)) == NAMES[WEB]  # which has no way out: by the private address
     ec2.modify_vpc_attribute(VpcId=vpc.vpc, EnableDnsHostnames={"Value": False})
     vpc.until_on(vpc.web, name, "")
+    vpc.until_on(vpc.data, asked, "0")
 
 
 def the_cards_of_a_launch_are_there_with_their_addresses(vpc: Vpc) -> None:
@@ -219,6 +231,10 @@ def a_network_that_is_added_is_routed_and_its_interfaces_come_and_go(vpc: Vpc) -
     by_source = "ip route replace default via 10.1.1.1 dev eth1 table 100; ip rule add from"
     vpc.on(vpc.data, f"{by_source} 10.1.1.0/24 table 100")
     vpc.until_on(vpc.web, page("10.1.1.9"), NAMES[DATA])
+    assert refusal(ec2.disassociate_vpc_cidr_block, AssociationId=block["AssociationId"])[0] == (
+        "InvalidCidrBlock.InUse"
+    )
+    assert vpc.on(vpc.web, page("10.1.1.9")) == NAMES[DATA]
     ec2.assign_private_ip_addresses(NetworkInterfaceId=card, PrivateIpAddresses=["10.1.1.10"])
     vpc.on(vpc.data, "ip address add 10.1.1.10/32 dev eth1")
     vpc.until_on(vpc.web, page("10.1.1.10"), NAMES[DATA])

@@ -14,6 +14,7 @@ from celaje import paths
 from celaje.network import client
 from tests.machine_processes import end
 from tests.system.cloud_host import CloudHost, cloud_host, ssh, until, until_state
+from tests.system.default_vpc import made_anew
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -36,19 +37,18 @@ def key(tmp_path: Path, tool: Callable[[str], str]) -> Path:
 
 
 class Guests:
-    """Two instances in one subnet, whose group admits everything among them, and SSH."""
+    """Two instances in a default subnet that clients have made, whose group admits everything among them, and SSH."""
 
     def __init__(self, cloud: CloudHost, key: Path) -> None:
         self.ec2: EC2Client = cloud.client()
+        self.subnet = made_anew(self.ec2, "us-east-1a")
         self._key = key
         self.ec2.import_key_pair(KeyName="key", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
         [group] = self.ec2.describe_security_groups()["SecurityGroups"]
         self.ec2.authorize_security_group_ingress(
             GroupId=group["GroupId"], IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
         )
-        zone = {"Name": "availability-zone", "Values": ["us-east-1a"]}
-        [found] = self.ec2.describe_subnets(Filters=[zone])["Subnets"]
-        self.subnet = str(found["SubnetId"])
+        [found] = self.ec2.describe_subnets(SubnetIds=[self.subnet])["Subnets"]
         self.network = str(found["CidrBlock"]).rpartition(".")[0]
         answer = self.ec2.run_instances(
             ImageId=cloud.image(self.ec2),
@@ -56,9 +56,10 @@ class Guests:
             MinCount=2,
             MaxCount=2,
             KeyName="key",
-            SubnetId=self.subnet,
+            Placement={"AvailabilityZone": "us-east-1a"},
         )
         self.first, self.second = (str(one["InstanceId"]) for one in answer["Instances"])
+        assert [one["SubnetId"] for one in answer["Instances"]] == [self.subnet] * 2
         for instance in (self.first, self.second):
             until_state(self.ec2, instance, "running")
             ssh(key, instance, "true")
@@ -158,16 +159,25 @@ def test_an_interface_comes_and_goes_in_a_guest_that_runs(cloud: CloudHost, gues
 
 def test_an_instance_starts_with_the_interfaces_that_it_has(guests: Guests) -> None:
     ec2, first = guests.ec2, guests.first
+    its_own = guests.described(first)["PrivateIpAddress"]
+    assert guests.until_run(guests.second, f"ping -c 1 -W 5 {its_own}")
     ec2.stop_instances(InstanceIds=[first])
     until_state(ec2, first, "stopped")
-    made = ec2.create_network_interface(SubnetId=guests.subnet)["NetworkInterface"]
+    assert guests.run(guests.second, f"ping -c 1 -W 2 {its_own}") is None
+    assert "PublicIpAddress" not in guests.described(first)
+    # In another subnet: of two cards in one that come at once, the guest may take either for the way to it.
+    vpc = guests.described(first)["VpcId"]
+    other = ec2.create_subnet(VpcId=vpc, CidrBlock="172.31.64.0/20", AvailabilityZone="us-east-1a")["Subnet"]
+    made = ec2.create_network_interface(SubnetId=other["SubnetId"])["NetworkInterface"]
     interface, address = made["NetworkInterfaceId"], made["PrivateIpAddress"]
     attachment = ec2.attach_network_interface(NetworkInterfaceId=interface, InstanceId=first, DeviceIndex=1)
     until(lambda: guests.interface(interface)["Attachment"]["Status"] == "attached", "the attachment")
     ec2.start_instances(InstanceIds=[first])
     until_state(ec2, first, "running")
     guests.until_run(first, f"ip -o -4 address show eth1 | grep -q {address}/")
-    guests.answers_by(first, "eth1", address)
+    assert guests.until_run(guests.second, f"ping -c 1 -W 5 {its_own}")
+    by_it = "ip route replace default via 172.31.64.1 dev eth1 table 100"
+    guests.until_run(first, f"ip rule add from {address} table 100; {by_it}")
     assert guests.until_run(guests.second, f"ping -c 1 -W 5 {address}")
     ec2.detach_network_interface(AttachmentId=attachment["AttachmentId"])
     guests.until_run(first, "! ip link show eth1 2>/dev/null")

@@ -1,6 +1,6 @@
 """What a VPC's route tables, gateways, access lists, groups, addresses and DHCP options say, packets of real guests do.
 
-The checks share three guests (cloud_vpc.py): each changes something and changes it back. Those of this file are of ways
+The checks share guests (cloud_vpc.py): each changes something and changes it back. Those of this file are of ways
 out of a subnet; network_action_checks.py has the others.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from celaje import paths
 from celaje.network import spawn
+from tests.cloud.served import refusal
 from tests.network.namespace import far_host, in_namespace, ip
 from tests.system import network_action_checks as checks
 from tests.system.cloud_host import cloud_host, until, until_state
@@ -25,12 +26,16 @@ from tests.system.cloud_vpc import (
     NAMES,
     OUTSIDE,
     POOL,
+    PORT,
     THIRD,
     UNREACHED,
     WEB,
     Vpc,
     page,
+    public_name,
 )
+from tests.system.network_refusal_checks import what_is_in_use_cannot_go_and_goes_on
+from tests.system.standing_talks import TALKER, Talks
 
 IMAGE = "CELAJE_TEST_IMAGE"
 
@@ -48,14 +53,26 @@ def scenario() -> None:
         assert server.stdout.readline() == "up\n"
         with (
             cloud_host(paths.home(), Path(os.environ[IMAGE]), public_pool=POOL) as cloud,
-            closing(Vpc(cloud, far(ASKER))) as vpc,
+            closing(Vpc(cloud, far(ASKER), far(TALKER))) as vpc,
         ):
+            a_default_vpc_that_was_made_leads_out_and_in(vpc)
             a_guest_without_the_check_is_a_way_for_others(vpc)
             for check in checks.ALL:
                 check(vpc)
             only_gateways_lead_out(vpc)
-            a_gateway_that_is_detached_is_a_black_hole(vpc)
+            a_gateway_that_is_detached_cuts_what_stands(vpc)
             no_process_waits_for_machines(vpc)
+
+
+def a_default_vpc_that_was_made_leads_out_and_in(vpc: Vpc) -> None:
+    """CreateDefaultVpc and CreateDefaultSubnet are enough for an instance that names no subnet."""
+    told = vpc.described(vpc.plain)
+    address, private = told["PublicIpAddress"], told["PrivateIpAddress"]
+    assert told["SubnetId"] == vpc.default_subnet
+    vpc.until_on(vpc.plain, OUTSIDE, address)
+    vpc.until_asks(address, told["PrivateDnsName"].partition(".")[0])
+    assert vpc.on(vpc.plain, f"nslookup {public_name(address)} | grep -c 'Address.*{private}'") == "1"
+    vpc.ec2.terminate_instances(InstanceIds=[vpc.plain])
 
 
 def a_guest_without_the_check_is_a_way_for_others(vpc: Vpc) -> None:
@@ -86,14 +103,16 @@ def a_guest_without_the_check_is_a_way_for_others(vpc: Vpc) -> None:
         return vpc.on(vpc.data, page(THIRD)) == NAMES[THIRD] and int(vpc.on(vpc.web, counted)) > before
 
     until(passed_on, "packets by way of the first guest")
-    vpc.on(vpc.web, "echo 0 > /proc/sys/net/ipv4/ip_forward")
+    ec2.reset_instance_attribute(InstanceId=vpc.web, Attribute="sourceDestCheck")
     vpc.until_on(vpc.data, page(THIRD), UNREACHED)
+    vpc.on(vpc.web, "echo 0 > /proc/sys/net/ipv4/ip_forward")
     ec2.delete_route(**through)
     vpc.until_on(vpc.data, page(THIRD), NAMES[THIRD])
 
 
 def only_gateways_lead_out(vpc: Vpc) -> None:
-    """`web` by the internet gateway, `data` by a NAT gateway and in its name, and nobody in by that."""
+    """`web` by the internet gateway, `data` by a NAT gateway and in its name, nobody in by that, and nobody out by a
+    private one."""
     ec2 = vpc.ec2
     vpc.until_on(vpc.web, OUTSIDE, vpc.address)
     assert vpc.asks(vpc.address) == NAMES[WEB]
@@ -101,13 +120,20 @@ def only_gateways_lead_out(vpc: Vpc) -> None:
     made = ec2.allocate_address()
     public = made["PublicIp"]
     gateway = ec2.create_nat_gateway(SubnetId=vpc.public, AllocationId=made["AllocationId"])["NatGateway"]
+    private = ec2.create_nat_gateway(SubnetId=vpc.public, ConnectivityType="private")["NatGateway"]["NatGatewayId"]
+    assert private is not None
     ec2.get_waiter("nat_gateway_available").wait(
-        NatGatewayIds=[gateway["NatGatewayId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        NatGatewayIds=[gateway["NatGatewayId"], private], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
     through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "0.0.0.0/0"}
     ec2.create_route(**through, NatGatewayId=gateway["NatGatewayId"])
     vpc.until_on(vpc.data, OUTSIDE, public)
     assert vpc.asks(public) == UNREACHED
+    ec2.replace_route(**through, NatGatewayId=private)
+    vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
+    ec2.replace_route(**through, NatGatewayId=gateway["NatGatewayId"])
+    vpc.until_on(vpc.data, OUTSIDE, public)
+    ec2.delete_nat_gateway(NatGatewayId=private)
     ec2.replace_route(**through, GatewayId=vpc.gateway)  # for those with a public address
     vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
     other = ec2.create_route_table(VpcId=vpc.vpc)["RouteTable"]["RouteTableId"]
@@ -119,8 +145,14 @@ def only_gateways_lead_out(vpc: Vpc) -> None:
     vpc.until_on(vpc.data, OUTSIDE, public)  # another main table
     ec2.replace_route_table_association(AssociationId=as_main, RouteTableId=vpc.main)
     vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
+    second = ec2.allocate_address()
+    association = ec2.associate_address(AllocationId=second["AllocationId"], InstanceId=vpc.data)["AssociationId"]
+    vpc.until_on(vpc.data, OUTSIDE, second["PublicIp"])
     ec2.replace_route(**through, NatGatewayId=gateway["NatGatewayId"])
     vpc.until_on(vpc.data, OUTSIDE, public)
+    ec2.disassociate_address(AssociationId=association)
+    ec2.release_address(AllocationId=second["AllocationId"])
+    what_is_in_use_cannot_go_and_goes_on(vpc, gateway["NatGatewayId"], made["AllocationId"])
     ec2.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
     vpc.until_on(vpc.data, OUTSIDE, UNREACHED)
     until(lambda: "NetworkInterfaceId" not in ec2.describe_addresses()["Addresses"][0], "the gateway's address")
@@ -159,21 +191,36 @@ def only_gateways_lead_out(vpc: Vpc) -> None:
     assert vpc.asks(vpc.address) == UNREACHED
 
 
-def a_gateway_that_is_detached_is_a_black_hole(vpc: Vpc) -> None:
-    """It can be once nobody has a public address; a route to it leads nowhere until it is attached again."""
+def a_gateway_that_is_detached_cuts_what_stands(vpc: Vpc) -> None:
+    """It can be once nobody has a public address; a route to it leads nowhere until it is attached again, and nobody
+    comes in by it. What stands falls silent: a connection outward goes on afterwards, one inward is made again."""
     ec2 = vpc.ec2
-    through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "0.0.0.0/0"}
-    ec2.create_route(**through, GatewayId=vpc.gateway)
+    ec2.create_route(RouteTableId=vpc.main, DestinationCidrBlock="0.0.0.0/0", GatewayId=vpc.gateway)
+    made = ec2.allocate_address()
+    to_data: dict[str, str] = {"AllocationId": made["AllocationId"], "InstanceId": vpc.data}
+    association = ec2.associate_address(**to_data)["AssociationId"]
+    vpc.until_on(vpc.data, OUTSIDE, made["PublicIp"])
+    talks = Talks(vpc, vpc.data, vpc.data, made["PublicIp"], PORT)
     ec2.terminate_instances(InstanceIds=[vpc.web])
     until_state(ec2, vpc.web, "terminated")
-    ec2.detach_internet_gateway(InternetGatewayId=vpc.gateway, VpcId=vpc.vpc)
+    gateway = {"InternetGatewayId": vpc.gateway, "VpcId": vpc.vpc}
+    assert refusal(ec2.detach_internet_gateway, **gateway)[0] == "DependencyViolation"
+    talks.go_on()
+    stood = talks.heard
+    ec2.disassociate_address(AssociationId=association)
+    ec2.detach_internet_gateway(**gateway)
+    talks.fall_silent()
     [table] = ec2.describe_route_tables(RouteTableIds=[vpc.main])["RouteTables"]
     assert [one["State"] for one in table["Routes"] if one["DestinationCidrBlock"] == "0.0.0.0/0"] == ["blackhole"]
-    assert vpc.on(vpc.data, OUTSIDE) == UNREACHED
-    ec2.attach_internet_gateway(InternetGatewayId=vpc.gateway, VpcId=vpc.vpc)
-    made = ec2.allocate_address()
-    ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=vpc.data)
+    assert refusal(ec2.associate_address, **to_data)[0] == "Gateway.NotAttached"
+    assert vpc.on(vpc.data, OUTSIDE) == vpc.asks(made["PublicIp"]) == UNREACHED
+    ec2.attach_internet_gateway(**gateway)
+    ec2.associate_address(**to_data)
     vpc.until_on(vpc.data, OUTSIDE, made["PublicIp"])
+    vpc.until_asks(made["PublicIp"], NAMES[DATA])
+    talks.go_on()
+    assert talks.heard.outward_connections == stood.outward_connections
+    assert talks.heard.inward_connections > stood.inward_connections
 
 
 def no_process_waits_for_machines(vpc: Vpc) -> None:
