@@ -292,3 +292,36 @@ def test_documents_and_metadata_have_every_interface_with_all_of_its_addresses(
     assert list(now()) == [0]
     with served_cloud.database.read() as session:
         assert session.get_one(NetworkInterface, identifier).card == 1
+
+
+def test_an_interface_of_another_vpc_is_in_that_vpcs_network(
+    served_cloud: ServedCloud, ec2: Any, tmp_path: Any
+) -> None:
+    instance = running(served_cloud, ec2)
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    asked = {"VpcId": vpc, "CidrBlock": "10.0.1.0/24", "AvailabilityZone": "us-east-1a"}
+    interface = created(ec2, ec2.create_subnet(**asked)["Subnet"])
+    ec2.attach_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1)
+    with served_cloud.database.read() as session:
+        held = Documents(served_cloud.settings, tmp_path).one(session, session.get_one(Instance, instance))
+    home = shown(ec2, instance)["VpcId"]
+    assert [held[card].network.name for card in (0, 1)] == [home, vpc]
+    assert home != vpc
+
+
+def test_private_addresses_that_an_interface_cannot_have_are_refused(ec2: Any, subnet: dict[str, Any]) -> None:
+    one, other = address(subnet, 70), [{"PrivateIpAddress": address(subnet, 71), "Primary": True}]
+    before = ec2.describe_subnets(SubnetIds=[subnet["SubnetId"]])["Subnets"]
+    for asked, code in (
+        ({"PrivateIpAddresses": [{"PrivateIpAddress": one}, {"PrivateIpAddress": one}]}, "InvalidParameterValue"),
+        ({"SecondaryPrivateIpAddressCount": -1}, "InvalidParameterValue"),
+        ({"SecondaryPrivateIpAddressCount": 50}, "PrivateIpAddressLimitExceeded"),
+        ({"PrivateIpAddress": address(subnet, 3)}, "InvalidParameterValue"),
+        ({"PrivateIpAddress": "10.9.9.9"}, "InvalidParameterValue"),
+        ({"PrivateIpAddress": "here"}, "InvalidParameterValue"),
+        ({"PrivateIpAddress": one, "PrivateIpAddresses": other}, "InvalidParameterCombination"),
+        ({"EnablePrimaryIpv6": True}, "UnsupportedOperation"),
+        ({"InterfaceType": "efa"}, "UnsupportedOperation"),
+    ):
+        assert refusal(ec2.create_network_interface, SubnetId=subnet["SubnetId"], **asked)[0] == code
+    assert ec2.describe_subnets(SubnetIds=[subnet["SubnetId"]])["Subnets"] == before

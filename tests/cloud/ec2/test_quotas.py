@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from celaje.cloud.ec2 import quotas
+from celaje.cloud.ec2 import quotas, security_groups
 from celaje.cloud.state.volumes import Volume
 from tests.cloud.ec2.test_instances import AMI, _images
 from tests.cloud.ec2.test_key_pairs import ED25519
@@ -109,6 +109,15 @@ def test_what_is_beyond_a_limit_is_refused_with_awss_code_and_not_made(ec2, serv
         assert refusal(action, **request)[0] == code
     assert everything(ec2) == before
     action(**request)  # and it was nothing else
+
+
+def test_a_vpc_has_so_many_groups_and_a_request_so_many_instances(ec2, monkeypatch):
+    monkeypatch.setattr(security_groups, "GROUPS_PER_VPC", 1)
+    group = {"GroupName": "one more", "Description": "of a test"}
+    assert refusal(ec2.create_security_group, **group)[0] == "SecurityGroupLimitExceeded"
+    assert len(ec2.describe_security_groups()["SecurityGroups"]) == 1
+    launch = {"ImageId": AMI, "MinCount": 1001, "MaxCount": 1001, "InstanceType": "t3.nano"}
+    assert refusal(ec2.run_instances, **launch)[0] == "InstanceLimitExceeded"
 
 
 def everything(ec2) -> list[object]:

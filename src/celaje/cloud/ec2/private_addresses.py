@@ -114,8 +114,18 @@ def said_addresses(
     if first is None and len(named) == 1:
         first = named[0]  # AWS takes a single one for the first
     others = [one for one in named if one != first]
-    if len(set(others)) != len(others) or not 0 <= count <= MOST_AT_ONCE:
-        raise AwsError("InvalidParameterValue", "A private address was given twice, or more than an interface can have")
+    if len(set(others)) != len(others):
+        raise AwsError("InvalidParameterValue", "A private address was given twice")
+    if count < 0:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ({count}) for parameter secondaryPrivateIpAddressCount is invalid. It must not be negative.",
+        )
+    if count > MOST_AT_ONCE:
+        raise AwsError(
+            "PrivateIpAddressLimitExceeded",
+            f"Number of private addresses will exceed limit: {count + 1}, and at most {MOST_AT_ONCE} are possible",
+        )
     return SaidAddresses(first, tuple(others), count)
 
 
