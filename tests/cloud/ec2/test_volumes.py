@@ -12,7 +12,7 @@ from celaje.cloud.ec2 import images, snapshots, volume_attachments, volumes
 from celaje.cloud.ec2.block_devices import at_launch, release
 from celaje.cloud.state.database import Database
 from celaje.cloud.state.images import BlockDevice, Image
-from celaje.cloud.state.instances import Instance, MetadataOptions
+from celaje.cloud.state.instances import Instance, MetadataOptions, State
 from celaje.cloud.state.snapshots import Snapshot
 from celaje.cloud.state.volumes import Volume, VolumeAttachment, attached_to, root_volume
 from tests.cloud.ec2.acting import NOW, OTHER, OWNER, Actor
@@ -385,6 +385,18 @@ def test_all_volumes_of_an_instance_are_kept_but_those_left_out(act: Actor, data
     without_root = of_machine | {"ExcludeBootVolume": True}
     (data,) = act(snapshots.create_snapshots, InstanceSpecification=without_root)["Snapshots"]
     assert data["VolumeSize"] == 5
+
+
+@pytest.mark.parametrize("state", ["pending", "stopping", "shutting-down", "terminated"])
+def test_no_image_is_made_of_an_instance_that_is_on_its_way(act: Actor, database: Database, state: State) -> None:
+    machine = launch(act, public_image(act), [])
+    with database.write() as session:
+        session.get_one(Instance, machine).state = state
+    before = len(act(images.describe_images)["Images"])
+    with refused("IncorrectState", "is not 'running' or 'stopped'"):
+        act(images.create_image, InstanceId=machine, Name="of one that moves")
+    assert len(act(images.describe_images)["Images"]) == before
+    assert act(snapshots.describe_snapshots, OwnerIds=["self"])["Snapshots"] == []
 
 
 def test_a_snapshot_is_kept_in_its_region_and_nowhere_else(act: Actor, database: Database) -> None:

@@ -19,7 +19,7 @@ from celaje.cloud.ec2.identifiers import checked_id
 from celaje.cloud.ssm.public_parameters import ROOT, image_parameters
 from celaje.cloud.state.identifiers import new_id
 from celaje.cloud.state.images import BlockDevice, Image
-from celaje.cloud.state.instances import RUNNING, STOPPED, STOPPING, Instance
+from celaje.cloud.state.instances import RUNNING, STOPPED, Instance
 from celaje.cloud.state.permissions import Permission, is_granted, revoke_all
 from celaje.cloud.state.prepared import IDENTIFIERS, matching, rows_of
 from celaje.cloud.state.snapshots import Snapshot
@@ -123,7 +123,7 @@ def create_image(call: Call, request: ec2.CreateImageRequestTypeDef) -> Answer:
     instance = call.session.get(Instance, checked_id(request["InstanceId"], "i", "InvalidInstanceID"))
     if instance is None or (instance.account, instance.region) != (call.account, call.region):
         raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{request['InstanceId']}' does not exist")
-    if instance.state not in (RUNNING, STOPPING, STOPPED):
+    if instance.state not in (RUNNING, STOPPED):
         raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
     tags = tags_by_type(request.get("TagSpecifications"), "image", "snapshot")
     source = call.session.get(Image, instance.image)
