@@ -1,0 +1,71 @@
+"""Waiting for what becomes of instances: shown on a terminal, said nowhere else, and not for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from celaje.cli.instances import wait
+from celaje.errors import CelajeError
+
+
+@contextlib.contextmanager
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """What is complained of goes to a terminal; what its user has seen."""
+    reads, writes = os.openpty()
+    with open(writes, "w", encoding="utf-8") as file, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", file)
+        yield lambda: _seen(reads)
+    os.close(reads)
+
+
+def _seen(reads: int) -> str:
+    """All that comes: a terminal hands on what is written a moment later."""
+    shown = b""
+    while not shown.endswith(b"(0 s)\r\x1b[K") and select.select([reads], [], [], 10)[0]:
+        shown += os.read(reads, 4096)
+    return shown.decode()
+
+
+def look() -> Iterator[tuple[str | None, str]]:
+    yield None, "web (i-1) is pending"
+    yield None, "web (i-1) is pending"
+    yield "running", ""
+
+
+def test_a_terminal_shows_what_is_waited_for_and_is_clean_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = look()
+    with at_a_terminal(monkeypatch) as seen:
+        assert wait(lambda: next(looks), "until it is running") == "running"
+        shown = seen()
+    assert shown.count("waiting until it is running: web (i-1) is pending (0 s)") == 2
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_what_is_no_terminal_is_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    looks = look()
+    assert wait(lambda: next(looks), "until it is running") == "running"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_who_interrupts_finds_the_line_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> tuple[str | None, str]:
+        if next(count) == 0:
+            return None, "web (i-1) is pending"
+        raise KeyboardInterrupt
+
+    count = iter(range(2))
+    with at_a_terminal(monkeypatch) as seen:
+        with pytest.raises(KeyboardInterrupt):
+            wait(interrupted, "until it is running")
+        assert seen().endswith("\r\x1b[K")
+
+
+def test_nobody_waits_for_ever() -> None:
+    with pytest.raises(CelajeError, match=r"^waited 0 s until it is running: web is pending; look again: celaje ls$"):
+        wait(lambda: (None, "web is pending"), "until it is running", seconds=0)
