@@ -201,6 +201,16 @@ def test_a_policy_ends(bucket: str, served: Served) -> None:
     assert "expired" in answer.message
 
 
+@pytest.mark.parametrize("name", ["a b", "a:b", "\xe4", "a\x01", "a\x7f", "a(b)"])
+def test_no_form_puts_an_object_whose_metadata_no_answer_could_tell(
+    signer: S3Client, client: S3Client, bucket: str, served: Served, name: str
+) -> None:
+    made = signer.generate_presigned_post(bucket, "key", Conditions=[["starts-with", f"$x-amz-meta-{name}", ""]])
+    answer = post(served, bucket, form({**made["fields"], f"x-amz-meta-{name}": "1"}, b"body"))
+    assert (answer.status, answer.code) == (400, "InvalidArgument"), answer.body
+    assert found(client, bucket) == []
+
+
 def signed(policy: str) -> dict[str, str]:
     """The fields of a form with that policy, signed by version 2."""
     import hmac

@@ -9,12 +9,14 @@ S3 takes it always for the latter, so that a client that sends UTF-8 as it is ge
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
 from collections.abc import Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header
 
 from celaje.cloud.aws.errors import AwsError
+from celaje.cloud.s3.store.refusals import invalid_argument
 
 LARGEST = 2048
 """Bytes of names and values together."""
@@ -23,17 +25,22 @@ _ENCODED = 4
 """Times as long is a text at most that was encoded, in words of 75 characters. What is longer is not decoded: that
 takes a time that is quadratic in the words that are begun and not ended."""
 
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")  # RFC 9110, 5.6.2
 _PLAIN = frozenset(chr(code) for code in range(0x20, 0x7F)) | {"\t"}
 _QUOTED = {code: f"={code:02X}" for code in range(256)}
 _QUOTED |= {ord(each): each for each in _PLAIN - set("=?_ ")} | {ord(" "): "_"}
 
 
 def metadata_of(request: Mapping[str, object]) -> dict[str, str]:
-    """What a request gives. MetadataTooLarge."""
+    """What a request gives. MetadataTooLarge; InvalidArgument for a name that no header can have, as links and forms
+    may give them: the object's answers would be none."""
     given = request.get("Metadata")
     if not isinstance(given, Mapping):
         return {}
     _check_size(given, _ENCODED * LARGEST)
+    for name in given:
+        if not _NAME.fullmatch(str(name)):
+            raise invalid_argument(f"x-amz-meta-{name}", str(given[name])[:100], "The name of metadata is no header's")
     result = {str(name).lower(): _decoded(str(value)) for name, value in given.items()}
     _check_size(result, LARGEST)
     return result
