@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from celaje.cli.instances import wait
+from celaje.cli.instances import Interrupted, wait
 from celaje.errors import CelajeError
 
 
@@ -61,9 +61,10 @@ def test_who_interrupts_finds_the_line_clean(monkeypatch: pytest.MonkeyPatch) ->
 
     count = iter(range(2))
     with at_a_terminal(monkeypatch) as seen:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=r"the cloud goes on with what it was asked for: celaje status$") as told:
             wait(interrupted, "until it is running")
         assert seen().endswith("\r\x1b[K")
+    assert told.value.exit_status == 130
 
 
 def test_nobody_waits_for_ever() -> None:

@@ -18,6 +18,12 @@ PATIENCE_SECONDS = 600.0
 Result = TypeVar("Result")
 
 
+class Interrupted(CelajeError):
+    """Its user has not waited to the end."""
+
+    exit_status = 128 + 2  # as a shell reports SIGINT
+
+
 def instances(ec2: Client, **request: object) -> list[Shape]:
     """Descriptions of instances, the oldest first."""
     found = [one for group in ec2.all("describe_instances", "Reservations", **request) for one in group["Instances"]]
@@ -72,7 +78,7 @@ def wait_until(
 
 def wait(look: Callable[[], tuple[Result | None, str]], what: str, seconds: float = PATIENCE_SECONDS) -> Result:
     """What `look` returns when that is not None any more. Beside it, it returns what is seen, which is shown on a
-    terminal with the time. CelajeError after `seconds`."""
+    terminal with the time. CelajeError after `seconds`; Interrupted by Ctrl-C."""
     began = time.monotonic()
     shows = sys.stderr.isatty()
     shown = ""
@@ -88,6 +94,8 @@ def wait(look: Callable[[], tuple[Result | None, str]], what: str, seconds: floa
                 shown = f"waiting {what}: {seen} ({waited:.0f} s)"[:200]
                 print(f"\r\033[K{shown}", end="", file=sys.stderr, flush=True)
             time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the cloud goes on with what it was asked for: celaje status") from None
     finally:
         if shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
