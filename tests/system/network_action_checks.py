@@ -26,6 +26,7 @@ from tests.system.cloud_vpc import (
 )
 
 TALK = 7000
+LISTENS = f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ':{TALK:04X} .* 0A ' && echo yes"
 MACS = "http://169.254.169.254/latest/meta-data"
 # What DHCP tells a guest, which asks once more for it and changes nothing.
 LEASE = (
@@ -124,6 +125,7 @@ def groups_admit_members_of_groups_and_cut_what_they_no_longer_admit(vpc: Vpc) -
 
     # A connection that stands is cut with its rule, and goes on with it.
     vpc.on(vpc.data, f"(sleep 1000 | nc -l -p {TALK} > /tmp/heard 2>/dev/null &)")
+    vpc.until_on(vpc.data, LISTENS, "yes")
     talk = f"((while usleep 100000; do echo word; done) | nc {DATA} {TALK} >/dev/null 2>&1 &)"
     vpc.on(vpc.web, talk)
 
