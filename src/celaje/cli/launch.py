@@ -9,7 +9,7 @@ from pathlib import Path
 
 from celaje.cli.arguments import Parser, size
 from celaje.cli.cloud_client import Client, Refused, Shape, cloud_directory, ec2, named
-from celaje.cli.instances import label, wait, wait_until
+from celaje.cli.instances import found, label, wait, wait_until
 from celaje.errors import CelajeError, InputError, NotFound, UsageError
 
 KEY = "celaje"  # the key pair, and the security group, that this command makes for itself
@@ -68,9 +68,19 @@ def run(words: list[str]) -> int:
     for one in made:
         where = f" at {one['PublicIpAddress']}" if one.get("PublicIpAddress") else ""
         print(f"{label(one)} is {one['State']['Name']}{where}")
-    known = chosen.name if chosen.name and len(made) == 1 else made[0]["InstanceId"]
-    print(f"  celaje ssh {shlex.quote(known)}")
+    print(f"  celaje ssh {shlex.quote(_called(client, chosen.name, made[0]['InstanceId']))}")
     return 0
+
+
+def _called(client: Client, name: str | None, identifier: str) -> str:
+    """What other commands may call an instance: by its name if that is of no other."""
+    if name is None:
+        return identifier
+    try:
+        found(client, [name])
+    except CelajeError:
+        return identifier
+    return name
 
 
 def _image(client: Client, name: str) -> Shape:

@@ -41,6 +41,8 @@ def test_a_name_is_told_so_that_a_shell_takes_it(typed: Typed, image: str) -> No
     name = "a b; $(touch it)"
     status, said, _ = typed("launch", image, "--name", name, "--no-wait", "--key", _key(typed))
     assert (status, shlex.split(said.splitlines()[-1])) == (0, ["celaje", "ssh", name])
+    status, said, _ = typed("launch", image, "--name", name, "--no-wait", "--key", "mine")
+    assert shlex.split(said.splitlines()[-1])[-1].startswith("i-")  # the name is of two now
 
 
 @pytest.mark.parametrize("content", [b"#!/bin/sh\necho here\n", b"\x1f\x8b\x08\x00\xff"], ids=["script", "compressed"])
