@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ def test_an_instance_from_launch_to_termination(
     facts = ssh(
         key,
         instance,
-        f"cat /tmp/told; wget -qO- {about}/meta-data/tags/instance/Name; echo; "
+        # A guest answers SSH without waiting for what its user data does.
+        f"until grep -s . /tmp/told; do sleep 0.2; done; wget -qO- {about}/meta-data/tags/instance/Name; echo; "
         f"wget -qO- {about}/meta-data/instance-id; echo; wget -qO- {about}/dynamic/instance-identity/document",
     )
     assert facts.splitlines()[:3] == ["told", "web", instance]
@@ -96,6 +98,10 @@ def test_an_instance_from_launch_to_termination(
     role_acts_from_within_as_its_policies_say(cloud, key, instance)
     ssh(key, instance, "echo kept > kept; sync")
     assert typed(capsys, "console", "web").strip()
+    assert typed(capsys, "image", "create", "web", "copy", "--no-reboot").startswith("copy is the image ami-")
+    [copy] = [one for one in json.loads(typed(capsys, "image", "ls", "--json")) if one["Name"] == "copy"]
+    assert (copy["State"], copy["Public"]) == ("available", False)
+    assert typed(capsys, "image", "rm", "copy") == "copy is deregistered\n"
     assert typed(capsys, "stop", "web") == "web is stopped\n"
     assert state(ec2, instance) == "stopped"
     assert "is stopped; start it: celaje start web" in typed(capsys, "ssh", "web", fails=2)
