@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from celaje.cli import command
+from celaje.cloud.state.instances import Instance
+from tests.cloud.belongings import instance_with
 from tests.cloud.served import REGION, Owner, User
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -104,6 +106,30 @@ def _key(typed: Typed) -> str:
 
     assert typed("account", "whoami")[0] == 0
     return str(ec2()("create_key_pair", KeyName="mine", KeyType="ed25519")["KeyName"])
+
+
+def test_an_instance_is_rebooted_by_its_name_and_nothing_is_done_where_one_is_of_nothing(
+    typed: Typed, owner: Owner
+) -> None:
+    ec2 = owner.client("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    interface = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    identifier = instance_with(owner.cloud, interface)
+    ec2.create_tags(Resources=[identifier], Tags=[{"Key": "Name", "Value": "web"}])
+
+    def is_asked() -> bool:
+        with owner.cloud.database.read() as session:
+            return session.get_one(Instance, identifier).reboot_asked is not None
+
+    assert typed("reboot", "web", "none")[0] == 2
+    assert not is_asked()
+    assert typed("reboot", "web") == (0, "web: the cloud has accepted it\n", "")
+    assert is_asked()
+    status, _, complaint = typed("start", "--no-wait", "web", "none")
+    assert (status, complaint) == (2, f"celaje: there is no instance 'none'; there are: web ({identifier})\n")
+    assert typed("stop", "--no-wait", identifier) == (0, f"{identifier}: the cloud has accepted it\n", "")
+    with owner.cloud.database.read() as session:
+        assert session.get_one(Instance, identifier).wanted == "stopped"
 
 
 def test_nothing_is_deleted_where_one_of_the_names_is_of_nothing(typed: Typed, owner: Owner) -> None:
