@@ -284,24 +284,26 @@ def test_a_launch_needs_every_resource_and_the_role_that_it_passes(owner, ada):
     ada.iam.create_role(RoleName="Strong", AssumeRolePolicyDocument=TRUST)
     ada.iam.create_instance_profile(InstanceProfileName="strong")
     ada.iam.add_role_to_instance_profile(InstanceProfileName="strong", RoleName="Strong")
-    image = {"ImageId": "ami-0fedcba9876543210", "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
+    launch = {"MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro", "DryRun": True}
+    image = {**launch, "ImageId": belongings(owner, "mine")["ami"]}
+    may = ("DryRunOperation", "InsufficientInstanceCapacity")  # what it is answered is whether there is a host
     ec2 = ada.client()
     ada.may(allow("ec2:RunInstances"), deny("ec2:RunInstances", "arn:aws:ec2:*:*:volume/*"))
     assert "with an explicit deny" in refusal(ec2.run_instances, **image)[1]
     ada.may(allow("ec2:RunInstances"))
-    assert refusal(ec2.run_instances, **image)[0] == "InvalidAMIID.NotFound"  # it may; there is no such image
+    assert refusal(ec2.run_instances, **image)[0] in may
+    assert refusal(ec2.run_instances, **{**image, "ImageId": "ami-0fedcba9876543210"})[0] == "InvalidAMIID.NotFound"
     passing = {**image, "IamInstanceProfile": {"Name": "strong"}}
     assert "to perform: iam:PassRole on resource: arn:aws:iam::" in refusal(ec2.run_instances, **passing)[1]
     template = {"LaunchTemplateName": "strong", "LaunchTemplateData": {"IamInstanceProfile": {"Name": "strong"}}}
     owner.client().create_launch_template(**template)
-    by_template = {**image, "ImageId": belongings(owner, "mine")["ami"]}
-    by_template["LaunchTemplate"] = {"LaunchTemplateName": "strong"}
+    by_template = {**image, "LaunchTemplate": {"LaunchTemplateName": "strong"}}
     assert "to perform: iam:PassRole on resource" in refusal(ec2.run_instances, **by_template)[1]
     ada.may(
         allow("ec2:RunInstances"),
         allow("iam:PassRole", Condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
     )
-    assert refusal(ec2.run_instances, **passing)[0] == "InvalidAMIID.NotFound"
+    assert refusal(ec2.run_instances, **passing)[0] in may
     ada.may(allow("ec2:RunInstances", Condition={"StringEqualsIfExists": {"ec2:InstanceType": "t3.nano"}}))
     assert refusal(ec2.run_instances, **image)[0] == DENIED
 
@@ -340,6 +342,40 @@ def test_a_zone_is_closed_and_open_however_it_is_named(owner, ada):
         assert refusal(ada.client().create_volume, **zone, Size=1)[0] == DENIED
     for zone in others:
         assert ada.client().create_volume(**zone, Size=1)["AvailabilityZone"] == "us-east-1b"
+
+
+def test_a_launch_is_asked_for_its_zone_and_its_metadata_however_they_come_about(owner, ada):
+    """What the request says, what a template says, and what nobody says."""
+    image = belongings(owner, "mine")["ami"]
+    instances = "arn:aws:ec2:*:*:instance/*"
+
+    def launch(**said: Any) -> str:
+        asked = {"ImageId": image, "InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, **said}
+        code, message = refusal(ada.client().run_instances, **asked, DryRun=True)
+        assert code in (DENIED, "DryRunOperation", "InsufficientInstanceCapacity"), message
+        return "denied" if code == DENIED else "allowed"
+
+    in_a = {"Placement": {"AvailabilityZone": "us-east-1a"}}
+    in_b = [{"Placement": {"AvailabilityZone": "us-east-1b"}}, {"Placement": {"AvailabilityZoneId": "use1-az2"}}]
+    closed = {"StringEquals": {"ec2:AvailabilityZone": "us-east-1b"}}
+    for sort in ("instance", "volume", "network-interface", "subnet"):
+        ada.may(allow("ec2:RunInstances"), deny("ec2:RunInstances", f"arn:aws:ec2:*:*:{sort}/*", Condition=closed))
+        assert [launch(**where) for where in (in_a, {}, *in_b)] == ["allowed", "allowed", "denied", "denied"]
+    others = {"NotResource": instances, "Resource": None}
+    only = {"StringEquals": {"ec2:AvailabilityZone": "us-east-1a"}}
+    rest = {name: value for name, value in {**allow("ec2:RunInstances"), **others}.items() if value is not None}
+    ada.may(allow("ec2:RunInstances", instances, Condition=only), rest)
+    assert [launch(**where) for where in (in_a, {}, *in_b)] == ["allowed", "allowed", "denied", "denied"]
+
+    careful = {"MetadataOptions": {"HttpTokens": "required"}}
+    old = {"StringNotEquals": {"ec2:MetadataHttpTokens": "required"}}
+    ada.may(allow("ec2:*"), deny("ec2:RunInstances", instances, Condition=old))
+    assert [launch(), launch(**careful)] == ["denied", "allowed"]
+    ada.client().create_launch_template(LaunchTemplateName="careful", LaunchTemplateData=careful)
+    assert launch(LaunchTemplate={"LaunchTemplateName": "careful"}) == "allowed"
+    far = {"NumericGreaterThan": {"ec2:MetadataHttpPutResponseHopLimit": "1"}}
+    ada.may(allow("ec2:*"), deny("ec2:RunInstances", instances, Condition=far))
+    assert [launch(), launch(MetadataOptions={"HttpPutResponseHopLimit": 2})] == ["allowed", "denied"]
 
 
 def test_a_denial_holds_however_the_resource_is_named(owner, ada):

@@ -122,11 +122,10 @@ def questions(call: Call, members: Mapping[str, object]) -> Iterator[Question]:
     if operation in _ONLY:
         named = {each: None for each in named if each[0] in _ONLY[operation]}
     if operation == "RunInstances" and ALL_SAID not in members:
-        # What a template or a default says besides is asked for by the action, which asks once more.
+        # What is made, and what a template or a default says besides, is asked for by the action, which asks once more.
+        made = ()
         if members.get("LaunchTemplate"):
-            named, made = {each: None for each in named if each[0] == "launch-template"}, ()
-        elif not members.get("InstanceType"):
-            made = made[1:]
+            named = {each: None for each in named if each[0] == "launch-template"}
     # A key pair is made under the name that it is asked for by; a group and a template have an identifier only then.
     wanted = [each for each in named if not (each[0] in made and operation in _NAMING)]
     wanted += [(sort, "*", "") for sort in made if sort != "key-pair" or not any(each[0] == sort for each in named)]
@@ -207,7 +206,15 @@ def _of_request(call: Call, sort: str, members: Mapping[str, object]) -> dict[st
         zone = zone_of_id(call.region, call.settings.regions.get(call.region, ()), said)
         members = {**members, "AvailabilityZone": zone or said}
     keys = {
-        "instance": {"ec2:instancetype": "InstanceType", "ec2:ebsoptimized": "EbsOptimized"},
+        "instance": {
+            "ec2:availabilityzone": "AvailabilityZone",
+            "ec2:ebsoptimized": "EbsOptimized",
+            "ec2:instancetype": "InstanceType",
+            "ec2:metadatahttpendpoint": "MetadataHttpEndpoint",
+            "ec2:metadatahttpputresponsehoplimit": "MetadataHttpPutResponseHopLimit",
+            "ec2:metadatahttptokens": "MetadataHttpTokens",
+        },
+        "network-interface": {"ec2:availabilityzone": "AvailabilityZone"},
         "volume": {
             "ec2:volumetype": "VolumeType",
             "ec2:volumesize": "Size",

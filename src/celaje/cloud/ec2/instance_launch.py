@@ -91,6 +91,10 @@ def _all_asked(request: Mapping[str, Any], launch: _Launch) -> dict[str, object]
         **request,
         "ImageId": launch.image.id,
         "InstanceType": launch.kind.name,
+        "AvailabilityZone": launch.network.subnet.zone,
+        "MetadataHttpEndpoint": launch.metadata_options.http_endpoint,
+        "MetadataHttpPutResponseHopLimit": launch.metadata_options.http_put_response_hop_limit,
+        "MetadataHttpTokens": launch.metadata_options.http_tokens,
         ALL_SAID: [network.subnet.id for network in launch.networks],
         "GroupIds": [group for network in launch.networks for group in network.groups],
     }
