@@ -194,7 +194,7 @@ def test_a_vpc_has_five_networks_and_none_in_which_a_route_ends(ec2: Any, made: 
         ec2.associate_vpc_cidr_block(VpcId=made.vpc, CidrBlock=f"10.{number}.0.0/16")
     assert refusal(ec2.associate_vpc_cidr_block, VpcId=made.vpc, CidrBlock="10.5.0.0/16") == (
         "CidrLimitExceeded",
-        f"This network '{made.vpc}' has met its maximum number of allowed CIDRs: 5",
+        f"This network {made.vpc} has met its maximum number of allowed CIDRs: 5",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -235,12 +236,12 @@ def _authorize(call: Call, request: Request, egress: bool) -> Answer:
             raise AwsError("InvalidPermission.Duplicate", f'the specified rule "{match}" already exists')
     _check_limit(group, [*present, *(match for match, _ in asked)])
     made = []
-    for match, description in asked:
+    for number, (match, description) in enumerate(asked):
         rule = SecurityGroupRule(
             id=new_id("sgr"),
             account=call.account,
             region=call.region,
-            created=call.now,
+            created=call.now + datetime.timedelta(microseconds=number),  # they are told in the order of the request
             security_group=group.id,
             egress=egress,
             protocol=match.protocol,

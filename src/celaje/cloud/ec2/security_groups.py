@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import bindparam, delete, literal_column, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from celaje.cloud.aws.action import Actions, Answer, Call
@@ -331,7 +331,7 @@ def describe_security_groups(call: Call, request: ec2.DescribeSecurityGroupsRequ
 _RULES = (
     select(SecurityGroupRule)
     .where(SecurityGroupRule.security_group.in_(IDENTIFIERS))
-    .order_by(SecurityGroupRule.created, literal_column("security_group_rules.rowid"))  # as they were given
+    .order_by(SecurityGroupRule.created, SecurityGroupRule.id)  # as they were given
 )
 _NAMES = select(SecurityGroup.id, SecurityGroup.name).where(
     SecurityGroup.account == bindparam("account"), SecurityGroup.region == bindparam("region")

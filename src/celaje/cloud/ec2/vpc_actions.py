@@ -134,7 +134,7 @@ def associate_vpc_cidr_block(call: Call, request: ec2.AssociateVpcCidrBlockReque
     if len(there) >= quotas.CIDRS_PER_VPC:
         raise AwsError(
             "CidrLimitExceeded",
-            f"This network '{vpc.id}' has met its maximum number of allowed CIDRs: {quotas.CIDRS_PER_VPC}",
+            f"This network {vpc.id} has met its maximum number of allowed CIDRs: {quotas.CIDRS_PER_VPC}",
         )
     tables = call.session.scalars(select(RouteTable).where(RouteTable.vpc == vpc.id)).all()
     for table in tables:
