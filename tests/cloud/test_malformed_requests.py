@@ -91,8 +91,8 @@ def ask(cloud: ServedCloud, seed: int, times: int) -> int:
                     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
                     assert status < 500 or code.startswith("Insufficient"), (action.name, request, error.response)
                     assert code, (action.name, request)
-                except BotoCoreError:
-                    continue  # botocore itself refuses to write this one
+                except (BotoCoreError, TypeError, RuntimeError):
+                    continue  # botocore itself refuses to write this one, or fails as it writes or signs it
                 asked += 1
     return asked
 

@@ -200,7 +200,6 @@ class Client:
         while (page := _told(lambda: next(pages, None))) is not None:
             yield from page.get(member, ())
 
-
     def pieces(self, body: Iterator[bytes]) -> Iterator[bytes]:
         """A body that streams. HostError where the cloud does not answer to its end."""
         while (piece := _told(lambda: next(body, None))) is not None:

@@ -277,7 +277,13 @@ def test_a_default_subnet_is_made_again_where_it_is_missing(ec2: Any) -> None:
 def test_attributes_of_subnets_that_are_fixed_may_be_said_as_they_are(ec2: Any, made: Made) -> None:
     ec2.modify_subnet_attribute(SubnetId=made.subnet, EnableDns64={"Value": False})
     ec2.modify_subnet_attribute(SubnetId=made.subnet, PrivateDnsHostnameTypeOnLaunch="ip-name")
-    for asked in ({"PrivateDnsHostnameTypeOnLaunch": "resource-name"}, {"EnableLniAtDeviceIndex": 1}):
+    others: list[dict[str, Any]] = [
+        {"PrivateDnsHostnameTypeOnLaunch": "resource-name"},
+        {"EnableLniAtDeviceIndex": 1},
+        {"DisableLniAtDeviceIndex": {"Value": True}},
+        {"EnableDns64": {}},
+    ]
+    for asked in others:
         assert refusal(ec2.modify_subnet_attribute, SubnetId=made.subnet, **asked)[0] == "InvalidParameterCombination"
 
 

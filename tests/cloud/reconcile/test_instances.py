@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from celaje.cloud.reconcile.instances import InstancesController
+from celaje import paths
+from celaje.cloud.reconcile.instances import SWEEP_SECONDS, InstancesController
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.volumes import Volume
 from celaje.errors import HostError
+from celaje.host import record
 from celaje.network.messages import Attach
 from tests.cloud.ec2.test_instances import _images, launched, shown
 from tests.cloud.served import Owner, ServedCloud
@@ -53,3 +57,24 @@ def test_an_instance_that_cannot_be_started_is_terminated_without_waiting_for_an
     assert done.wait(60)
     controller.close()
     assert shown(ec2, instance)["State"]["Name"] == "terminated"
+
+
+def test_what_a_killed_process_has_left_of_a_machine_is_taken_away_while_nothing_else_happens(
+    served_cloud: ServedCloud,
+) -> None:
+    left = paths.made(record.machines_directory()) / f".i-0123456789abcdef0.{'0' * 16}"
+    left.mkdir()
+    controller = InstancesController(served_cloud.database, lambda names: None, lambda session, row: {})
+    again = controller.step()
+    assert left.exists()  # it may be somebody's who has only begun
+    assert again is not None
+    assert again <= SWEEP_SECONDS
+    hour_ago = time.time() - 3600
+    os.utime(left, (hour_ago, hour_ago))
+    assert controller.step() is not None
+    assert left.exists()  # it was looked at a moment ago
+    later = InstancesController(served_cloud.database, lambda names: None, lambda session, row: {})
+    later.step()
+    assert not left.exists()
+    controller.close()
+    later.close()

@@ -156,11 +156,11 @@ def modify_subnet_attribute(call: Call, request: ec2.ModifySubnetAttributeReques
         subnet.public_addresses = bool(request["MapPublicIpOnLaunch"].get("Value"))
         return {}
     [name] = asked
+    if name not in _FIXED:
+        raise AwsError("InvalidParameterCombination", f"Subnets of this cloud have no attribute {name}")
     given = dict(request).get(name)
-    if (given.get("Value") if isinstance(given, dict) else given) != _FIXED.get(name, given):
+    if (given.get("Value") if isinstance(given, dict) else given) != _FIXED[name]:
         raise AwsError(
             "InvalidParameterCombination", f"{name} of a subnet is {_FIXED[name]} in this cloud and cannot change"
         )
-    if name not in _FIXED:
-        raise AwsError("InvalidParameterCombination", f"Subnets of this cloud have no attribute {name}")
     return {}

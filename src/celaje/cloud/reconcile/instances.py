@@ -39,7 +39,7 @@ from celaje.cloud.state.instances import (
 from celaje.cloud.state.networks import NetworkInterface
 from celaje.cloud.state.tags import remove_tags
 from celaje.errors import CelajeError
-from celaje.host import starting
+from celaje.host import record, removal, starting
 from celaje.host.record import MachineDirectory
 from celaje.network.messages import Attach
 
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8  # machines that are started, stopped or removed at the same time
 LOOK_SECONDS = 30.0  # what nobody tells of is seen by then
 WAIT_SECONDS = 0.25  # for volumes that are being made
+SWEEP_SECONDS = 5.0  # between looks for what killed processes have left of machines
 _FAILED = "Server.InternalError"
 _BY_GUEST = "Client.InstanceInitiatedShutdown"
 
@@ -70,6 +71,7 @@ class InstancesController:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="celaje-instance")
         self._watch = ProcessWatch(self._look_again)
         self._begun = False
+        self._swept = -SWEEP_SECONDS
         self._busy: set[str] = set()
         self._pressed: dict[str, float] = {}
         self._changing = threading.Lock()
@@ -109,13 +111,25 @@ class InstancesController:
             waiting = [row.id for row in rows if row.wanted == "running" and row.state == PENDING]
             ready = launching.volumes_ready(session, waiting)
             imaged = set(rebooted_for(session).values())
-        again: float | None = LOOK_SECONDS
+        again = sooner(LOOK_SECONDS, self._sweep())
         for row in rows:
             again = sooner(again, self._consider(row, ready.get(row.id), row.id in imaged, now))
         if not self._begun:
             self._begun = True
             log.info("%d instances are there; %d machines run, and are watched", len(rows), len(self._watch))
         return sooner(again, self._retries.next())
+
+    def _sweep(self) -> float | None:
+        """Finish what was being made or removed when its process was killed. After how many seconds to look again,
+        where something is left: what somebody is at just now looks the same."""
+        if not record.hidden():
+            return None
+        left = self._swept + SWEEP_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        self._swept = time.monotonic()
+        removal.sweep()
+        return SWEEP_SECONDS if record.hidden() else None
 
     def _consider(
         self, row: Instance, volumes: VolumesReady | None, imaged: bool, now: datetime.datetime
