@@ -286,6 +286,14 @@ def main() -> None:
         put_large(server, large[server.name, "PUT"], body)
         return 1
 
+    def put_two(server: Server) -> int:
+        """Two at once: each body's MD5 takes a CPU of its own, from its first byte to its last."""
+        other = threading.Thread(target=put_large, args=(server, large[server.name, "PUT, other"], body))
+        other.start()
+        put_large(server, large[server.name, "PUT"], body)
+        other.join()
+        return 2
+
     def get(server: Server) -> int:
         get_large(server, large[server.name, "GET"], size, buffer)
         return 1
@@ -306,8 +314,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, servers(Path(directory)) as both:
         for server in both:
             large[server.name, "PUT"] = server.request("PUT", "large", size)
+            large[server.name, "PUT, other"] = server.request("PUT", "other", size)
             large[server.name, "GET"] = server.request("GET", "large")
-        for name, work in (("PUT", put), ("GET", get), ("PUT, boto3", put_by_boto), ("GET, boto3", get_by_boto)):
+        works = {"PUT": put, "PUT, 2 at once": put_two, "GET": get}
+        works |= {"PUT, boto3": put_by_boto, "GET, boto3": get_by_boto}
+        for name, work in works.items():
             show(name, rounds(both, chosen.repeats, work), milliseconds)
         # moto is given fewer: it would take a minute.
         counts = {"celaje": chosen.small, "moto": max(CONNECTIONS, chosen.small // 5)}
