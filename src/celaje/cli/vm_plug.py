@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from celaje.cli.arguments import Parser
 from celaje.cli.network_option import EPILOG as NETWORK_EPILOG
 from celaje.cli.network_option import add_network_option, network_options
 from celaje.errors import UsageError
+
+if TYPE_CHECKING:
+    from celaje.host.control import Control
+
+PATIENCE = 5.0  # seconds: a guest that has just lost a card lets go of its slot in a moment
+_PAUSE = 0.1
 
 EPILOG = f"""\
 A guest that looks at its slots when a device comes has the card at once; another one finds it with its next boot
@@ -48,7 +57,7 @@ def run(words: list[str]) -> int:
         return 0
     try:
         with connection:
-            connection.ask(messages.AttachInterface(number=number), messages.Done)
+            _attach(connection, number)
             described = connection.ask(messages.Describe(), messages.Description)
     except BaseException:
         remove_interface(directory, number)
@@ -56,3 +65,18 @@ def run(words: list[str]) -> int:
     card = described.further_networks[number]
     print(f"card {number} of {chosen.name} is plugged into {card.network}: {card.mac}, {card.address}")
     return 0
+
+
+def _attach(connection: Control, number: int) -> None:
+    """Have the machine take the card in, once its slot is free. What it is refused with."""
+    from celaje.host import messages
+
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.ask(messages.AttachInterface(number=number), messages.Done)
+            return
+        except UsageError:
+            if time.monotonic() > ends:
+                raise
+        time.sleep(_PAUSE)
