@@ -307,6 +307,7 @@ class Gateway:
         return answer
 
     def _check_unproven(self, request: HttpRequest, verified: Verified) -> None:
+        """With made-up keys, only programs of this very host may ask. AccessDenied."""
         if self._any_key and verified.key is None:
             # Nothing was proven, so only who is on this host may ask.
             host = host_name(request.header("host") or "")

@@ -106,8 +106,8 @@ class PostForm:
         piece = self._source()
         if not piece:
             self._ended = True
-            if not self._file_ended and self._in_file:
-                raise _malformed()  # cut short in the file
+            if self._in_file:
+                raise _malformed()  # it was cut short
             return
         if self._file_ended:
             return

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from celaje.cloud.aws.action import Caller
 from celaje.cloud.aws.denials import Denial, Reason
 from celaje.cloud.aws.errors import AwsError
 from celaje.cloud.aws.identity import ANONYMOUS, Identities
@@ -28,6 +29,7 @@ from celaje.cloud.aws.signature import (
     UNSIGNED,
     Claimed,
     Verified,
+    credential_of,
     credential_scope,
     not_expired,
     signing_key,
@@ -90,12 +92,9 @@ def verify_form(
     """Who allowed the form. Denial if that cannot be believed. `any_key`: as in `signature.verify`."""
     if signed is None:
         return Verified(ANONYMOUS, UNSIGNED)
-    credential = identities.credential(signed.access_key, signed.token)
-    if credential is None:
-        caller = identities.stand_in(signed.access_key) if any_key else None
-        if caller is not None:
-            return Verified(caller, UNSIGNED)
-        raise Denial(Reason.WRONG_TOKEN if signed.token else Reason.UNKNOWN_KEY, access_key=signed.access_key)
+    credential = credential_of(signed, identities, any_key=any_key)
+    if isinstance(credential, Caller):
+        return Verified(credential, UNSIGNED)
     policy = fields["policy"].encode()
     if isinstance(signed, ClaimedLink):
         key = credential.secret.encode()

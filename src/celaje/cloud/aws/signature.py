@@ -227,12 +227,9 @@ def verify(
         return Verified(ANONYMOUS, request.header("x-amz-content-sha256") or UNSIGNED)
     s3 = isinstance(signed, ClaimedLink) or signed.scope.service == "s3"
     payload = _payload(request, signed, s3)
-    credential = identities.credential(signed.access_key, signed.token)
-    if credential is None:
-        caller = identities.stand_in(signed.access_key) if any_key else None
-        if caller is not None:
-            return Verified(caller, payload)
-        raise Denial(Reason.WRONG_TOKEN if signed.token else Reason.UNKNOWN_KEY, access_key=signed.access_key)
+    credential = credential_of(signed, identities, any_key=any_key)
+    if isinstance(credential, Caller):
+        return Verified(credential, payload)
     if isinstance(signed, ClaimedLink):
         verify_link(request, bucket_of_host(request.header("host") or ""), signed, credential, now)
         not_expired(credential, signed.access_key, now)
@@ -257,6 +254,17 @@ def verify(
         )
     not_expired(credential, signed.access_key, now)
     return Verified(credential.caller, payload, key, signed.signature, signed.date, str(signed.scope))
+
+
+def credential_of(signed: Claimed | ClaimedLink, identities: Identities, *, any_key: bool) -> Credential | Caller:
+    """Of the key that a signature names; with `any_key`, whom a key that nobody knows stands for. Denial."""
+    credential = identities.credential(signed.access_key, signed.token)
+    if credential is not None:
+        return credential
+    caller = identities.stand_in(signed.access_key) if any_key else None
+    if caller is not None:
+        return caller
+    raise Denial(Reason.WRONG_TOKEN if signed.token else Reason.UNKNOWN_KEY, access_key=signed.access_key)
 
 
 def not_expired(credential: Credential, access_key: str, now: datetime.datetime) -> None:
