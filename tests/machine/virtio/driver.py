@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from celaje.engine.memory import GuestMemory
 from celaje.machine.virtio.device import (
@@ -29,6 +30,14 @@ PATIENCE = 30.0
 NEXT, WRITE, INDIRECT = 1, 2, 4
 Buffer = tuple[int, int, int]
 """Address, length, WRITE or 0."""
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to bring about."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 class Line:

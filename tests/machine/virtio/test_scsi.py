@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -33,7 +32,7 @@ from celaje.machine.virtio.scsi import (
     VirtioScsi,
 )
 from celaje.machine.virtio.scsi_events import MAX_EVENTS
-from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver
+from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver, until
 from tests.machine.virtio.memory_disk import MemoryDisk, pattern
 
 OK, OVERRUN, ABORTED, BAD_TARGET, RESET, FAILURE, SUCCEEDED, REJECTED, INCORRECT_LUN = 0, 1, 2, 3, 4, 9, 10, 11, 12
@@ -153,14 +152,6 @@ def adapter(memory: GuestMemory, disk: MemoryDisk) -> Iterator[Adapter]:
     yield adapter
     disk.gate.set()
     adapter.mmio.close()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to bring about."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_the_configuration_describes_the_controller(adapter: Adapter) -> None:
