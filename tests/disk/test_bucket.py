@@ -26,7 +26,7 @@ CONTENT = random.Random(4).randbytes(CHUNK)
 
 
 class Store(ThreadingHTTPServer):
-    """Objects by path. `unwell`: how many requests to answer with 503 first."""
+    """Objects by path. `unwell`: how many requests to answer with 503 first. `chunked`: no length is told first."""
 
     daemon_threads = True
 
@@ -34,6 +34,7 @@ class Store(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, bytes] = {}
         self.unwell = 0
+        self.chunked = False
         self.requests = 0
 
     @property
@@ -50,6 +51,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -167,6 +173,20 @@ def test_what_the_store_refuses_says_why(server: Store) -> None:
         list(no_bucket.list())
     for store in (wrong_keys, no_bucket):
         store.close()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_that_is_larger_than_any_can_be_is_not_taken_in(
+    bucket: BucketChunkStore, server: Store, chunked: bool
+) -> None:
+    name = bytes(range(32))
+    server.chunked = chunked
+    path = urlsplit(bucket.where(name)).path
+    server.objects[path] = bytes(bucket_module.LARGEST_ANSWER)
+    assert bucket.get(name) == bytes(bucket_module.LARGEST_ANSWER)
+    server.objects[path] += b"!"
+    with pytest.raises(OSError, match=f"more than {bucket_module.LARGEST_ANSWER}"):
+        bucket.get(name)
 
 
 def test_a_store_that_is_not_there_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

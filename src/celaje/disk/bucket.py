@@ -29,6 +29,7 @@ from celaje.disk.chunk_store import NAME_SIZE, ChunkError
 from celaje.errors import InputError
 
 TIMEOUT = 60.0  # seconds without a byte
+LARGEST_ANSWER = 4 << 20  # bytes: a chunk's frame and a list of a thousand names have less
 TRIES = 4
 _PAUSE = 0.2  # seconds before the third try; twice that before the fourth
 _BUSY = (500, 502, 503, 504, 429)
@@ -123,7 +124,13 @@ class BucketChunkStore:
                 method, f"{path}?{query}" if query else path, body or None, {**headers, "authorization": authorization}
             )
             response = connection.getresponse()
-            status, answer = response.status, response.read()
+            if response.length is not None and response.length > LARGEST_ANSWER:
+                raise OSError(f"it answers with {response.length} bytes, more than {LARGEST_ANSWER}")
+            # read() of a length that is known notices a body that ends early; read(n) does not.
+            answer = response.read(None if response.length is not None else LARGEST_ANSWER + 1)
+            if len(answer) > LARGEST_ANSWER:
+                raise OSError(f"it answers with more than {LARGEST_ANSWER} bytes")
+            status = response.status
         except BaseException:
             connection.close()
             raise

@@ -56,6 +56,17 @@ def test_blocks_of_zeros_are_holes_also_where_zeros_were_written(tmp_path: Path)
         file.verify()
 
 
+def test_zeros_that_are_too_few_are_noticed_where_the_file_is_cut_while_it_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "machine.snap"
+    with SnapshotWriter(path) as writer:
+        writer.add("memory", 2 * BLOCK)
+        writer.finish(STATE)
+    with SnapshotFile(path) as file:
+        os.truncate(path, file.section("memory").offset + BLOCK + PAGE)
+        with pytest.raises(InputError, match="block 1 of its section memory was altered"):
+            file.verify()
+
+
 def test_a_mapping_is_private_and_outlives_the_open_file(tmp_path: Path) -> None:
     path = tmp_path / "machine.snap"
     contents = written(path)

@@ -162,7 +162,7 @@ class SnapshotFile:
             wanted = section.hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
             length = min(BLOCK, section.length - number * BLOCK)
             data = os.pread(self.descriptor, length, section.offset + number * BLOCK)
-            if not matches(data, wanted):
+            if len(data) != length or not matches(data, wanted):  # too few zeros have the hash of zeros
                 raise self.altered(section, number)
             yield data
 
