@@ -21,6 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 
 LEAST = 16 << 10
@@ -31,11 +32,13 @@ _TIMES = 2  # as many as are free may be an account's
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+_Work = Callable[[], Callable[[], None]]  # what it returns tells whoever waits for it how it went
+
 
 class _Waiting(NamedTuple):
     order: int
     share: Share
-    work: Callable[[], None]
+    work: _Work
     cancel: Callable[[], object]
 
 
@@ -67,7 +70,7 @@ class Threads:
     def _may_begin(self, account: str) -> bool:
         return self._having[account] < _TIMES * self._free
 
-    def _add(self, share: Share, work: Callable[[], None], cancel: Callable[[], object]) -> None:
+    def _add(self, share: Share, work: _Work, cancel: Callable[[], object]) -> None:
         with self._lock:
             if self._ended:
                 raise RuntimeError("these threads have ended")
@@ -89,14 +92,15 @@ class Threads:
             self._having[account] += 1
             self._pool.submit(self._run, first.share, first.work)
 
-    def _run(self, share: Share, work: Callable[[], None]) -> None:
+    def _run(self, share: Share, work: _Work) -> None:
         try:
-            work()
+            tell = work()
         finally:
             with self._lock:
                 self._free += 1
                 self._leave(share.account)
                 self._begin()
+        tell()  # whoever asks for a thread when it has been told finds this one free
 
     def _leave(self, account: str) -> None:
         self._having[account] -= 1
@@ -147,15 +151,14 @@ class Share(Executor):
         """As of any executor."""
         future: Future[Result] = Future()
 
-        def work() -> None:
+        def work() -> Callable[[], None]:
             if not future.set_running_or_notify_cancel():
-                return
+                return lambda: None
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+                return partial(future.set_exception, error)
+            return partial(future.set_result, result)
 
         self._threads._add(self, work, future.cancel)
         return future
