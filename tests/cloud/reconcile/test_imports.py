@@ -325,6 +325,36 @@ def test_an_account_with_many_imports_does_not_keep_others_waiting(
     assert {importing.ended(one)["Status"] for one in many} == {"completed"}
 
 
+def test_an_import_that_ends_while_a_controller_looks_is_not_begun_again(
+    importing: Importing, served_cloud: ServedCloud, tmp_path: Path
+) -> None:
+    """Its row was read as it was before the end."""
+    let_go, ended = threading.Event(), threading.Event()
+    begun: list[str] = []
+
+    class Held(ImportsController):
+        def _try(self, task: ImportTask) -> None:
+            begun.append(task.id)
+            assert let_go.wait(PATIENCE_SECONDS)
+            super()._try(task)
+            ended.set()
+
+        def _begin(self, tasks: list[ImportTask]) -> None:
+            if self.busy:
+                let_go.set()
+                assert ended.wait(PATIENCE_SECONDS)
+            super()._begin(tasks)
+
+    place = importing.put("disk.raw", CONTENT)
+    task = importing.ec2.import_image(DiskContainers=[{"Format": "raw", "UserBucket": place}])["ImportTaskId"]
+    importing.controller = Held(
+        served_cloud.database, lambda names: None, served_cloud.store, tmp_path / "held", importing.store
+    )
+    importing.controller.step()
+    importing.step()
+    assert begun == [task]
+
+
 @pytest.mark.parametrize(
     ("container", "code"),
     [

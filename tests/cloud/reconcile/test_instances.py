@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from celaje import paths
+from celaje.cloud.reconcile.instance_decision import Step
 from celaje.cloud.reconcile.instances import SWEEP_SECONDS, InstancesController
 from celaje.cloud.state.instances import Instance
 from celaje.cloud.state.volumes import Volume
@@ -56,6 +57,35 @@ def test_an_instance_that_cannot_be_started_is_terminated_without_waiting_for_an
     controller.step()
     assert done.wait(60)
     controller.close()
+    assert shown(ec2, instance)["State"]["Name"] == "terminated"
+
+
+def test_a_step_that_ends_while_a_controller_looks_is_not_taken_again(served_cloud: ServedCloud, ec2: Any) -> None:
+    """The row was read as it was before the end. Twice is once too often where a guest is reset."""
+    [instance] = launched(ec2)
+    ec2.terminate_instances(InstanceIds=[instance])
+    let_go, ended = threading.Event(), threading.Event()
+    taken: list[str] = []
+
+    class Held(InstancesController):
+        def _take(self, step: Step, instance: str, attempt: str) -> None:
+            taken.append(instance)
+            assert let_go.wait(60)
+            super()._take(step, instance, attempt)
+            ended.set()
+
+        def _sweep(self) -> float | None:
+            if let_go.is_set():
+                assert ended.wait(60)
+            return super()._sweep()
+
+    controller = Held(served_cloud.database, lambda names: None, lambda session, row: {})
+    controller.step()
+    let_go.set()
+    controller.step()
+    controller._pool.shutdown()  # what was begun is finished; `close` would cancel it
+    controller.close()
+    assert taken == [instance]
     assert shown(ec2, instance)["State"]["Name"] == "terminated"
 
 

@@ -102,6 +102,8 @@ class ImportsController:
                 left.unlink(missing_ok=True)
             self._swept = True
         now = datetime.datetime.now(datetime.UTC)
+        with self._changing:  # before the rows are read: of one that ends meanwhile they say what was before
+            busy = set(self._busy)
         with self._database.read() as session:
             query = select(ImportTask).where(ImportTask.status == "active").order_by(ImportTask.created)
             active = session.scalars(query).all()
@@ -116,7 +118,8 @@ class ImportsController:
                     session.delete(session.get_one(ImportTask, identifier))
                     remove_tags(session, identifier)
         waits = [self._follow(task) for task in active if task.message == PREPARING]
-        self._begin([task for task in active if task.message != PREPARING and self._retries.due(task.id)])
+        idle = [task for task in active if task.message != PREPARING and task.id not in busy]
+        self._begin([task for task in idle if self._retries.due(task.id)])
         return sooner(self._retries.next(), 1.0 if any(waits) else None)
 
     def _begin(self, tasks: list[ImportTask]) -> None:

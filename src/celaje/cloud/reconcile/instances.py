@@ -100,6 +100,8 @@ class InstancesController:
     def step(self) -> float | None:
         """Begin every step that is due now."""
         now = datetime.datetime.now(datetime.UTC)
+        with self._changing:  # before the rows are read: of one whose step ends meanwhile they say what was before it
+            busy = set(self._busy)
         with self._database.read() as session:
             rows = list(
                 session.scalars(
@@ -113,7 +115,8 @@ class InstancesController:
             imaged = set(rebooted_for(session).values())
         again = sooner(LOOK_SECONDS, self._sweep())
         for row in rows:
-            again = sooner(again, self._consider(row, ready.get(row.id), row.id in imaged, now))
+            if row.id not in busy:  # whoever is at it wakes us
+                again = sooner(again, self._consider(row, ready.get(row.id), row.id in imaged, now))
         if not self._begun:
             self._begun = True
             log.info("%d instances are there; %d machines run, and are watched", len(rows), len(self._watch))
@@ -136,9 +139,6 @@ class InstancesController:
     ) -> float | None:
         """Begin the next step of one instance; after how many seconds to look at it again. `imaged`: its volumes are
         being snapshotted, for which it was switched off."""
-        with self._changing:
-            if row.id in self._busy:
-                return None  # whoever is at it wakes us
         seen, process = machines.seen(row.id, row.launched)
         if process is not None:
             self._watch.watch(process)
