@@ -110,7 +110,7 @@ class Demo:
         self.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
         self.ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume])
         found = f"ls {SERIAL} 2>/dev/null | grep {volume.replace('-', '')} | head -1"
-        link = self.run(instance, f"for i in 1 2 3 4 5 6 7 8 9; do {found} | grep . && break; sleep 1; done")
+        link = self.run(instance, f"for i in $(seq 60); do {found} | grep . && break; sleep 1; done")
         if not link:
             sys.exit("demo: the volume did not appear in the guest")
         return f"{SERIAL}/{link}"
@@ -148,7 +148,7 @@ def main() -> None:
             TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": NAME}]}],
         )["VolumeId"]
         demo.ec2.get_waiter("volume_available").wait(
-            VolumeIds=[volume], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            VolumeIds=[volume], WaiterConfig={"Delay": 1, "MaxAttempts": 120}
         )
         say(f"{group}, {volume} in {zone}")
     with step("boto3: an instance; SSH to its public address") as say:

@@ -29,11 +29,14 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+    """Whether a process runs (a zombie does not). One whose first thread has ended does as long as another is there:
+    its files are open so long, and its locks held."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
+    state, threads = fields[0], int(fields[17])
+    return state != "Z" or threads > 1
 
 
 def end(process: int | None) -> None:

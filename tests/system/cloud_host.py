@@ -203,6 +203,7 @@ def ssh(key: Path, instance: str, command: str) -> str:
 
 
 def kill(process: int) -> None:
-    """SIGKILL, and wait until it has gone."""
-    os.kill(process, signal.SIGKILL)
+    """SIGKILL, and wait until it has gone, perhaps by itself just before."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
     until(lambda: not alive(process), f"the end of process {process}")

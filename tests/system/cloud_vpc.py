@@ -49,26 +49,30 @@ server = http.server.ThreadingHTTPServer(("{FAR}", 80), Handler)
 print("up", flush=True)
 server.serve_forever()
 """
-# Asks for what it reads a line at a time, and says whether it came.
+# Asks for what it reads a line at a time, with the seconds that it may take, and says whether it came.
 ASKER = """
 import sys, urllib.request
 for line in sys.stdin:
+    url, seconds = line.split()
     try:
-        print("reached", urllib.request.urlopen(line.strip(), timeout=4).read().decode().strip(), flush=True)
+        print("reached", urllib.request.urlopen(url, timeout=int(seconds)).read().decode().strip(), flush=True)
     except OSError:
         print("unreached", flush=True)
 """
 UNREACHED = "unreached"
-PATIENCE = 60.0
+PATIENCE = 120.0
+# How long it takes until somebody is unreached. Who is to be reached at once is asked once, and has time: the host may
+# be busy.
+SILENCE, ANSWER = 2, 60
 WEB, DATA, THIRD = "10.0.1.5", "10.0.2.5", "10.0.3.5"
 SECOND_CARD, ITS_OTHER = "10.0.4.9", "10.0.4.10"
 NAMES = {WEB: "ip-10-0-1-5", DATA: "ip-10-0-2-5", THIRD: "ip-10-0-3-5"}
 ANYWHERE: Any = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 
-def page(address: str, port: int = PORT) -> str:
+def page(address: str, port: int = PORT, seconds: int = SILENCE) -> str:
     """The command that asks a guest's server for its name."""
-    return f"wget -T 2 -qO- http://{address}:{port}/ 2>/dev/null || echo {UNREACHED}"
+    return f"wget -T {seconds} -qO- http://{address}:{port}/ 2>/dev/null || echo {UNREACHED}"
 
 
 def echo(address: str) -> str:
@@ -183,6 +187,10 @@ class Vpc:
         """What a command of root's prints on an instance."""
         return self._guests[instance].status(command)[1]
 
+    def reaches(self, instance: str, address: str, port: int = PORT) -> str:
+        """What an instance hears from a server, which it must reach now."""
+        return self.on(instance, page(address, port, ANSWER))
+
     def until_on(self, instance: str, command: str, said: str) -> None:
         """Until a command says so: what changes is told to the network a moment after the answer."""
         ends = time.monotonic() + PATIENCE
@@ -190,11 +198,11 @@ class Vpc:
             assert time.monotonic() < ends, f"{command!r} says {heard!r}, and not {said!r}"
             time.sleep(0.05)
 
-    def asks(self, address: str) -> str:
+    def asks(self, address: str, seconds: int = 2 * SILENCE) -> str:
         """What the far host hears from a guest's server at this address."""
         assert self._asker.stdin is not None
         assert self._asker.stdout is not None
-        self._asker.stdin.write(f"http://{address}:{PORT}/\n")
+        self._asker.stdin.write(f"http://{address}:{PORT}/ {seconds}\n")
         self._asker.stdin.flush()
         return self._asker.stdout.readline().strip().removeprefix("reached ")
 

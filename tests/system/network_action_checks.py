@@ -10,12 +10,14 @@ from typing import Any
 from tests.cloud.served import refusal
 from tests.system.cloud_host import until
 from tests.system.cloud_vpc import (
+    ANSWER,
     ANYWHERE,
     DATA,
     ITS_OTHER,
     NAMES,
     PORT,
     SECOND_CARD,
+    SILENCE,
     THIRD,
     UNREACHED,
     WEB,
@@ -31,7 +33,7 @@ MACS = "http://169.254.169.254/latest/meta-data"
 # What DHCP tells a guest, which asks once more for it and changes nothing.
 LEASE = (
     "printf '#!/bin/sh\\n[ $1 = bound ] && set\\n' > /tmp/told; chmod +x /tmp/told; "
-    "udhcpc -n -q -f -t 3 -i eth0 -O ntpsrv -O search -s /tmp/told 2>/dev/null | "
+    "udhcpc -n -q -f -t 20 -i eth0 -O ntpsrv -O search -s /tmp/told 2>/dev/null | "
     "grep -E '^(dns|search|domain|ntpsrv)=' | sort | tr -d \"'\""
 )
 
@@ -83,12 +85,12 @@ def access_lists_hold_for_each_packet(vpc: Vpc) -> None:
     first = {**inward, **web_port, "RuleNumber": 90, "RuleAction": "deny"}
     ec2.create_network_acl_entry(**first, CidrBlock=f"{WEB}/32")
     vpc.until_on(vpc.web, asked, UNREACHED)
-    assert vpc.on(vpc.third, asked) == NAMES[DATA]
+    assert vpc.reaches(vpc.third, DATA) == NAMES[DATA]
     ec2.replace_network_acl_entry(**first, CidrBlock=f"{THIRD}/32")
     vpc.until_on(vpc.web, asked, NAMES[DATA])
     assert vpc.on(vpc.third, asked) == UNREACHED
     assert refusal(ec2.delete_network_acl, NetworkAclId=made)[0] == "DependencyViolation"
-    assert vpc.on(vpc.web, asked) == NAMES[DATA]
+    assert vpc.reaches(vpc.web, DATA) == NAMES[DATA]
     ec2.replace_network_acl_association(AssociationId=theirs, NetworkAclId=vpc.acl)
     vpc.until_on(vpc.third, asked, NAMES[DATA])
     ec2.delete_network_acl(NetworkAclId=made)
@@ -203,7 +205,7 @@ def names_are_answered_while_the_vpc_says_so(vpc: Vpc) -> None:
     ec2.modify_vpc_attribute(VpcId=vpc.vpc, EnableDnsHostnames={"Value": True})
     vpc.until_on(vpc.web, name, vpc.described(vpc.web)["PublicDnsName"])
     vpc.until_on(vpc.data, asked, "1")
-    assert vpc.on(vpc.data, page(inside)) == NAMES[WEB]  # which has no way out: by the private address
+    assert vpc.reaches(vpc.data, inside) == NAMES[WEB]  # which has no way out: by the private address
     ec2.modify_vpc_attribute(VpcId=vpc.vpc, EnableDnsHostnames={"Value": False})
     vpc.until_on(vpc.web, name, "")
     vpc.until_on(vpc.data, asked, "0")
@@ -236,7 +238,7 @@ def a_network_that_is_added_is_routed_and_its_interfaces_come_and_go(vpc: Vpc) -
     assert refusal(ec2.disassociate_vpc_cidr_block, AssociationId=block["AssociationId"])[0] == (
         "InvalidCidrBlock.InUse"
     )
-    assert vpc.on(vpc.web, page("10.1.1.9")) == NAMES[DATA]
+    assert vpc.reaches(vpc.web, "10.1.1.9") == NAMES[DATA]
     ec2.assign_private_ip_addresses(NetworkInterfaceId=card, PrivateIpAddresses=["10.1.1.10"])
     vpc.on(vpc.data, "ip address add 10.1.1.10/32 dev eth1")
     vpc.until_on(vpc.web, page("10.1.1.10"), NAMES[DATA])
@@ -252,7 +254,7 @@ def a_network_that_is_added_is_routed_and_its_interfaces_come_and_go(vpc: Vpc) -
     ec2.delete_route(RouteTableId=vpc.main, DestinationCidrBlock="0.0.0.0/0")
     ec2.unassign_private_ip_addresses(NetworkInterfaceId=card, PrivateIpAddresses=["10.1.1.10"])
     vpc.until_on(vpc.web, page("10.1.1.10"), UNREACHED)
-    assert vpc.on(vpc.web, page("10.1.1.9")) == NAMES[DATA]
+    assert vpc.reaches(vpc.web, "10.1.1.9") == NAMES[DATA]
     ec2.detach_network_interface(AttachmentId=attachment["AttachmentId"])
     vpc.until_on(vpc.web, page("10.1.1.9"), UNREACHED)
     vpc.until_on(vpc.data, "ip link show eth1 >/dev/null 2>&1 || echo gone", "gone")
@@ -271,8 +273,8 @@ def a_network_that_is_added_is_routed_and_its_interfaces_come_and_go(vpc: Vpc) -
 def metadata_are_served_as_the_options_say(vpc: Vpc) -> None:
     """With a token only, to nobody, and as before."""
     ec2 = vpc.ec2
-    asked = f"wget -T 2 -qO- {MACS}/instance-id 2>/dev/null || echo refused"
-    assert vpc.on(vpc.web, asked) == vpc.web
+    asked = f"wget -T {SILENCE} -qO- {MACS}/instance-id 2>/dev/null || echo refused"
+    assert vpc.on(vpc.web, asked.replace(f"-T {SILENCE}", f"-T {ANSWER}")) == vpc.web
     ec2.modify_instance_metadata_options(InstanceId=vpc.web, HttpTokens="required")
     vpc.until_on(vpc.web, asked, "refused")
     ec2.modify_instance_metadata_options(InstanceId=vpc.web, HttpTokens="optional")

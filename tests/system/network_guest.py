@@ -25,7 +25,7 @@ stty -echo
 modprobe -a virtio_mmio virtio_net virtio_rng
 ip link set lo up
 ip link set eth0 up
-udhcpc -q -n -i eth0 -s /lease
+udhcpc -q -n -t 30 -i eth0 -s /lease
 export PS1=
 echo "guest is ready"
 exec sh

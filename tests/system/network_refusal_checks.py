@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from celaje.network.topology import topology_file
 from tests.cloud.served import refusal
+from tests.network.namespace import FAR
 from tests.system.cloud_host import until
-from tests.system.cloud_vpc import DATA, NAMES, OUTSIDE, PORT, THIRD, WEB, page
+from tests.system.cloud_vpc import ANSWER, DATA, NAMES, PORT, THIRD, WEB
 from tests.system.standing_talks import Talks
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def what_is_in_use_cannot_go_and_goes_on(vpc: Vpc, nat: str, allocation: str) ->
         begun.inward_connections,
     )
     talks.end()
-    assert vpc.on(vpc.data, OUTSIDE) == of_nat["PublicIp"]
-    assert vpc.on(vpc.web, OUTSIDE) == vpc.address
-    assert vpc.asks(vpc.address) == NAMES[WEB]
-    assert [vpc.on(vpc.web, page(one)) for one in (DATA, THIRD)] == [NAMES[DATA], NAMES[THIRD]]
+    assert vpc.reaches(vpc.data, FAR, 80) == of_nat["PublicIp"]
+    assert vpc.reaches(vpc.web, FAR, 80) == vpc.address
+    assert vpc.asks(vpc.address, ANSWER) == NAMES[WEB]
+    assert [vpc.reaches(vpc.web, one) for one in (DATA, THIRD)] == [NAMES[DATA], NAMES[THIRD]]
     ec2.delete_route(**further)
     ec2.modify_instance_attribute(InstanceId=vpc.data, Groups=[vpc.group])
     ec2.delete_security_group(GroupId=used)

@@ -16,7 +16,7 @@ from celaje.disk.volumes import VolumeStore
 from celaje.host import record
 from celaje.host.record import MachineDirectory
 from celaje.network import spawn
-from tests.system.cloud_host import CloudHost, cloud_host, kill, ssh, state, until, until_state
+from tests.system.cloud_host import CloudHost, cloud_host, kill, ssh, ssh_command, state, until, until_state
 from tests.system.instance_role import role_acts_from_within_as_its_policies_say
 
 
@@ -111,7 +111,8 @@ def test_an_instance_from_launch_to_termination(
     assert typed(capsys, "start", "web") == "web is running\n"
     assert state(ec2, instance) == "running"
     assert ssh(key, instance, "cat kept") == "kept\n"
-    ssh(key, instance, "sudo sh -c 'sleep 1; poweroff' >/dev/null 2>&1 &")
+    # The connection may end before it is told that the command has.
+    subprocess.run([*ssh_command(key, instance), "sudo poweroff"], capture_output=True, check=False)
     until_state(ec2, instance, "stopped")
     [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"

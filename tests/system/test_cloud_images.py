@@ -21,6 +21,7 @@ from tests.system.test_cloud import opened_to_ssh
 BLOCK = 512 << 10
 ABOUT = "http://169.254.169.254/latest/meta-data/block-device-mapping"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
+PATIENTLY = {"Delay": 1, "MaxAttempts": 300}
 
 
 @pytest.fixture
@@ -91,9 +92,9 @@ def test_a_guest_reads_what_was_written_in_blocks_and_sees_its_disk_come_grow_an
         ChecksumAlgorithm="SHA256",
     )
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=1)
-    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig=PATIENTLY)
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", SnapshotId=snapshot)["VolumeId"]
-    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=PATIENTLY)
     ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
 
     def attached() -> bool:
@@ -115,7 +116,7 @@ def test_a_guest_reads_what_was_written_in_blocks_and_sees_its_disk_come_grow_an
 
     until(modified, "the modification's end")
     ec2.detach_volume(VolumeId=volume)
-    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=PATIENTLY)
     until(lambda: "sdf" not in ssh(key, instance, f"wget -qO- {ABOUT}/ebs1 || true"), "the metadata without it")
 
 

@@ -75,10 +75,8 @@ class Guests:
 
     def until_run(self, instance: str, command: str) -> str:
         """What root is told by it once it succeeds."""
-        ended = ssh(
-            self._key, instance, f"for i in $(seq 300); do sudo sh -c {shlex.quote(command)} && exit; sleep 0.2; done"
-        )
-        return ended
+        asked = f"sudo sh -c {shlex.quote(command)}"
+        return ssh(self._key, instance, f"for i in $(seq 600); do {asked} && exit; sleep 0.2; done; exit 1")
 
     def answers_by(self, instance: str, card: str, address: str) -> None:
         """What leaves the guest from this address does so by this card: from another one it is dropped, as in EC2."""

@@ -77,8 +77,9 @@ class KilledCloud(RuleBasedStateMachine):
         with contextlib.suppress(ClientError), _refused(*_NOT_NOW):
             if instance is not None:
                 self.ec2.start_instances(InstanceIds=[instance])
+                if self.wanted[instance] == "stopped":  # one that runs is left alone, and what it has suffered counts
+                    self.kills.pop(instance, None)
                 self.wanted[instance] = "running"
-                self.kills.pop(instance, None)
 
     @rule(data=st.data())
     def terminate(self, data: st.DataObject) -> None:
@@ -117,7 +118,7 @@ class KilledCloud(RuleBasedStateMachine):
     def come_to_rest(self) -> None:
         """State and world agree."""
         try:
-            until(lambda: not self._disagreements(), "what was acknowledged", 120.0)
+            until(lambda: not self._disagreements(), "what was acknowledged")
         except AssertionError as error:
             log = (Path(os.environ["CELAJE_HOME"]) / "cloud" / "log").read_text(errors="replace")
             raise AssertionError(f"{error}: {self._disagreements()}\nthe daemon said last:\n{log[-6000:]}") from None

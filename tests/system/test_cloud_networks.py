@@ -129,7 +129,8 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
             KeyName="key",
             SubnetId=subnet["SubnetId"],
             PrivateIpAddress=address,
-            UserData=f"{SERVER}{LOOPBACK_IS_SMALL}\n" if name == "mine" else SERVER.replace("hello", name),
+            # Who is served has all that is asked for here.
+            UserData=f"#!/bin/sh\n{LOOPBACK_IS_SMALL}\n{SERVER}" if name == "mine" else SERVER.replace("hello", name),
         )
         instances[name] = answer["Instances"][0]["InstanceId"]
     for ec2, instance in ((mine, instances["mine"]), (theirs, instances["theirs"])):
@@ -139,7 +140,8 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
         key,
         instances["theirs"],
         f"wget -T 3 -qO- http://172.31.5.5:{PORT}/ || echo unreached; "
-        f"wget -qO- http://172.31.5.6:{PORT}/; "
+        # A guest answers SSH without waiting for what its user data does.
+        f"until wget -qO- http://172.31.5.6:{PORT}/ 2>/dev/null; do sleep 0.2; done; "
         "wget -qO- http://169.254.169.254/latest/dynamic/instance-identity/document",
     )
     assert said.splitlines()[:2] == ["unreached", "theirs"]
@@ -148,12 +150,12 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
 
     # By the public address they do, once their kernels do not take it for their own loopback's.
     public = {name: public_address(ec2, instances[name]) for name, ec2 in (("mine", mine), ("theirs", theirs))}
-    asked = f"wget -T 5 -qO- http://{public['mine']}:{PORT}/"
+    asked = f"wget -T 60 -qO- http://{public['mine']}:{PORT}/"
     said = ssh(
         key,
         instances["theirs"],
         f"{asked}; sudo sh -c '{LOOPBACK_IS_SMALL}'; {asked}; "
-        f"sudo ping -c 1 -W 5 {public['mine']} | grep -c ' seq='",
+        f"sudo ping -c 1 -W 60 {public['mine']} | grep -c ' seq='",
     )
     assert said.split() == ["theirs", "hello", "1"]
     [group] = mine.describe_security_groups()["SecurityGroups"]
@@ -163,5 +165,5 @@ def test_instances_of_two_accounts_do_not_meet(cloud: CloudHost, tmp_path: Path,
     mine.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[everybody])
     assert ssh(key, instances["theirs"], asked) == "hello\n"  # that is what rules see
     mine.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[its_address])
-    refused = asked.replace("-T 5", "-T 2") + " || echo unreached"
+    refused = asked.replace("-T 60", "-T 2") + " || echo unreached"
     until(lambda: ssh(key, instances["theirs"], refused) == "unreached\n", "the end of a rule")

@@ -19,6 +19,7 @@ from tests.network.namespace import far_host, in_namespace, ip
 from tests.system import network_action_checks as checks
 from tests.system.cloud_host import cloud_host, until, until_state
 from tests.system.cloud_vpc import (
+    ANSWER,
     ASKER,
     DATA,
     ECHO,
@@ -94,7 +95,7 @@ def a_guest_without_the_check_is_a_way_for_others(vpc: Vpc) -> None:
     counted = "grep ^Ip: /proc/net/snmp | tail -n 1 | cut -d ' ' -f 7"  # packets that were passed on
     vpc.on(vpc.web, "echo 1 > /proc/sys/net/ipv4/ip_forward")
     before = int(vpc.on(vpc.web, counted))
-    assert vpc.on(vpc.data, page(THIRD)) == NAMES[THIRD]
+    assert vpc.reaches(vpc.data, THIRD) == NAMES[THIRD]
     assert int(vpc.on(vpc.web, counted)) == before
     through = {"RouteTableId": vpc.main, "DestinationCidrBlock": "10.0.3.0/24"}
     ec2.create_route(**through, InstanceId=vpc.web)
@@ -115,7 +116,7 @@ def only_gateways_lead_out(vpc: Vpc) -> None:
     private one."""
     ec2 = vpc.ec2
     vpc.until_on(vpc.web, OUTSIDE, vpc.address)
-    assert vpc.asks(vpc.address) == NAMES[WEB]
+    assert vpc.asks(vpc.address, ANSWER) == NAMES[WEB]
     assert vpc.on(vpc.data, OUTSIDE) == UNREACHED
     made = ec2.allocate_address()
     public = made["PublicIp"]

@@ -19,13 +19,17 @@ from celaje.disk.volumes import SnapshotSource, VolumeStore
 from celaje.host import inventory
 from celaje.host.record import MachineDirectory
 from celaje.machine.snapshot.file import SnapshotFile
+from tests.machine_processes import wait_until
 from tests.system.debian_guest import Guest, booted, celaje, place, remove, restored
 
 MIB = 1 << 20
 LIMIT = 2048  # MiB: more than the root disk has
 CONTENT = random.Random(11).randbytes(4 * CHUNK)
-# The disk that is attached, as soon as the guest has it.
-APPEARS = "modprobe sd_mod; while [ ! -e /sys/block/sda ]; do usleep 50000; done; mknod /dev/mine b 8 0"
+# The disk that is attached, as soon as the guest has it; a moment before, it cannot be opened.
+APPEARS = (
+    "modprobe sd_mod; while [ ! -e /sys/block/sda ]; do usleep 50000; done; mknod /dev/mine b 8 0; "
+    "until { true < /dev/mine; } 2>/dev/null; do usleep 50000; done"
+)
 LEAVES = "rm /dev/mine; while [ -e /sys/block/sda ]; do usleep 50000; done"
 FORGET = "sync; echo 3 > /proc/sys/vm/drop_caches"
 
@@ -77,7 +81,7 @@ def test_a_full_disk_is_an_io_error_and_what_was_acknowledged_stays(guest: Guest
         status, said = guest.status(f"dd if=/tmp/pattern of=/dev/mine bs=1M seek={LIMIT - 4} conv=fsync,notrunc")
         assert status != 0
         assert "error" in said.lower()
-    assert inventory.look(MachineDirectory.of("web")).state == "running"
+    wait_until(lambda: inventory.look(MachineDirectory.of("web")).state == "running")  # a busy host may be slow to tell
     assert "File too large: the guest's write is refused; make room for " in log()
     assert read(guest, 2000, 8) == wanted
     guest.run("echo kept > /root/kept; sync")  # its other disk works

@@ -24,11 +24,12 @@ TIMES = 100
 
 # What the guest does with each disk: waits for it, says its serial number and size, writes the number to its first
 # block, and waits until it is gone. It makes the device's node itself: busybox's mdev may still be removing the last
-# one's when the next disk of that name is there.
+# one's when the next disk of that name is there. The kernel shows a disk a moment before it lets anybody open it.
 WATCH = (
     "n=0; while [ $n -lt %d ]; do "
     "until [ -e /sys/block/sda/device/vpd_pg80 ]; do usleep 20000; done; "
     "serial=$(tail -c +5 /sys/block/sda/device/vpd_pg80); mknod /dev/mine b 8 0; "
+    "until { true < /dev/mine; } 2>/dev/null; do usleep 20000; done; "
     "echo $serial | dd of=/dev/mine conv=fsync,notrunc 2>/dev/null; echo seen $serial $(cat /sys/block/sda/size).; "
     "rm /dev/mine; while [ -e /sys/block/sda ]; do usleep 20000; done; echo gone $serial.; n=$((n+1)); done"
 )
@@ -128,7 +129,8 @@ def test_a_file_system_moves_with_its_disk_and_grows_with_it(guest: Guest, disk:
 
     again = disk("vol-moving")
     guest.scsi.attach(again)
-    assert guest.answer(wait + "mount /dev/sda /mnt; sha256sum < /mnt/noise") == digest
+    guest.answer(wait + "until mount /dev/sda /mnt 2>/dev/null; do usleep 20000; done")
+    assert guest.answer("sha256sum < /mnt/noise") == digest
     again.grow(2 * DISK_BYTES)
     guest.scsi.capacity_changed(0)
     size = guest.answer(
@@ -144,7 +146,8 @@ def test_many_disks_at_once_are_told_apart_by_their_serial_numbers(
 ) -> None:
     for number in range(12):
         guest.scsi.attach(disk(f"vol{number}"))
-    guest.answer("until [ -b /dev/sdl ]; do usleep 20000; done")
+    # They are looked at side by side: the last one may be there before another.
+    guest.answer("until [ $(ls -d /sys/block/sd? 2>/dev/null | wc -l) = 12 ]; do usleep 20000; done")
     shown = guest.answer("for d in /sys/block/sd?; do echo $(tail -c +5 $d/device/vpd_pg80); done")
     assert sorted(shown.split()) == sorted(f"vol{number}" for number in range(12))
     for target in range(12):

@@ -33,7 +33,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in spawn.running():
         client.stop(name)
-    shutil.rmtree(directory)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_forward_reaches_the_guest_and_what_is_large_arrives_whole(boots: Boot
         (interface,) = client.interfaces("default")
         (port,) = (one.host_port for one in interface.ports if one.forward)
         guest.start("nc -l -p 5000 -e sha256sum &")
-        guest.run("sleep 1")
+        guest.run("while ! netstat -lnt | grep -q :5000; do usleep 50000; done")
         assert sent(port, data).split()[0].decode() == hashlib.sha256(data).hexdigest()
 
 

@@ -79,8 +79,8 @@ def started(image: Path, wanted: Attach) -> record.MachineDirectory:
     return directory
 
 
-def hears(guest: Guest, host: str) -> bool:
-    return guest.status(f"ping -c 1 -W 5 {host}")[0] == 0
+def hears(guest: Guest, host: str, seconds: int = 5) -> bool:
+    return guest.status(f"ping -c 1 -W {seconds} {host}")[0] == 0
 
 
 def test_machines_of_two_subnets_are_a_vpc(home: Path, key: Path, built_image: Callable[[str], Path]) -> None:
@@ -105,7 +105,7 @@ def test_machines_of_two_subnets_are_a_vpc(home: Path, key: Path, built_image: C
     assert not hears(c, one.interface)
 
     # Routed, by name and by address, with a hop less.
-    assert "ttl=63" in a.run("ping -c 1 ip-172-31-16-6.ec2.internal")
+    assert "ttl=63" in a.run("ping -c 1 -W 60 ip-172-31-16-6.ec2.internal")
     assert "172.31.0.5" in b.run("nslookup ip-172-31-0-5")
     assert "ip-172-31-16-6.ec2.internal" in a.run("nslookup 172.31.16.6")
     assert not hears(a, "172.31.16.7")
@@ -133,7 +133,7 @@ def test_machines_of_two_subnets_are_a_vpc(home: Path, key: Path, built_image: C
     assert proxied("127.64.0.99", key).returncode == 0
 
     # Rules change for all members at once, and flows that are no longer admitted end.
-    assert hears(a, "172.31.16.6")
+    assert hears(a, "172.31.16.6", 60)
     client.set_groups(VPC.name, [SecurityGroup("sg-web", (SSH, OUT))])
     assert not hears(a, "172.31.16.6")
 

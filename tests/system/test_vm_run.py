@@ -124,7 +124,7 @@ def test_what_comes_through_a_pipe_is_typed_and_its_end_is_not_the_machines(engi
     done = run(tmp_path, ECHO, "--engine", engine, "--timeout", "60", keyboard=typed + b"q")
     assert done.stdout == (typed + b"q")[: (typed + b"q").index(b"q") + 1]
     assert done.returncode == 0
-    waiting = run(tmp_path, ECHO, "--engine", engine, "--timeout", "1", keyboard=b"abc")
+    waiting = run(tmp_path, ECHO, "--engine", engine, "--timeout", "5", keyboard=b"abc")
     assert (waiting.stdout, waiting.returncode) == (b"abc", 124)
 
 

@@ -68,7 +68,7 @@ def key(tool: FindTool, tmp_path: Path) -> Path:
 
 def wait_for(guest: Guest, command: str) -> str:
     """What `command` prints in the guest as soon as it succeeds."""
-    return guest.run(f"for i in $(seq 300); do {command} 2>/dev/null && exit; sleep 0.1; done; exit 1")
+    return guest.run(f"for i in $(seq 1200); do {command} 2>/dev/null && exit; sleep 0.1; done; exit 1")
 
 
 def test_a_started_machine_answers_ssh_and_keeps_its_disks(

@@ -13,7 +13,7 @@ from celaje.errors import UsageError
 if TYPE_CHECKING:
     from celaje.host.control import Control
 
-PATIENCE = 5.0  # seconds: a guest that has just lost a card lets go of its slot in a moment
+PATIENCE = 30.0  # seconds: a guest that has just lost a card lets go of its slot in a moment, on a busy host in a few
 _PAUSE = 0.1
 
 EPILOG = f"""\

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0  # in which a busy host gets to its own first question
 _COLLECTED = (50_000, 20, 50)  # objects made until the youngest are looked at, and how often that till the older are
 DATABASE, LOCK, DAEMON, LOG = "state.sqlite3", "lock", "daemon.json", "log"
 

@@ -60,6 +60,7 @@ class ControlSocket:
         self._stop = stop
         self._rules = rules
         self._read_topology = read_topology
+        self._path = path
         self._name = path.stem.removeprefix("net-")
         self._callers: set[_Caller] = set()
         self._pause = loop.timer(self._go_on)
@@ -70,10 +71,11 @@ class ControlSocket:
         loop.watch(self._socket.fileno(), READ, self._accept)
 
     def close(self) -> None:
-        """Everybody is detached, and every caller gets the end."""
+        """Everybody is detached, and every caller gets the end: who waits for that finds no socket any more."""
         self.loop.discard(self._pause)
         self.loop.unwatch(self._socket.fileno())
         self._socket.close()
+        self._path.unlink(missing_ok=True)
         for attachment in tuple(self.attachments.values()):
             attachment.close()
         self.attachments.clear()

@@ -42,7 +42,7 @@ from celaje.network.messages import NAME_PATTERN, NetworkSettings
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
 GO_SECONDS = 0.5  # in which a process that is asked to end does, if it does at all
-START_SECONDS = 20.0  # a process that does not listen after that has failed
+START_SECONDS = 60.0  # a process that does not listen after that has failed: on a busy host it takes a while
 
 
 def checked_name(name: str) -> str:
