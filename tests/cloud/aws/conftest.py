@@ -69,6 +69,23 @@ class Served:
     clients: dict[str, Any] = field(default_factory=dict)
     gateway: Gateway | None = None
     server: ApiServer | None = None
+    application: Application | None = None
+
+    @contextlib.contextmanager
+    def patience(self, seconds: float, *, connections: bool = False) -> Iterator[None]:
+        """That of the server with bodies and files that it begins while the block runs, and with no others; with heads
+        and what is written to `connections` then, too."""
+        assert self.application is not None
+        assert self.server is not None
+        protocol: Any = self.server._server.config.http
+        usual = self.application.patience
+        self.application.patience = seconds
+        if connections:
+            protocol.patience = seconds
+        try:
+            yield
+        finally:
+            self.application.patience = protocol.patience = usual
 
     def connections(self) -> int:
         """How many the server has open."""
@@ -81,7 +98,7 @@ class Served:
 
     def client(self, service: str, key: str = KEY, secret: str = SECRET, **options: Any) -> Any:
         """A client of boto3's; each is made once, and closed with the server."""
-        config = options.pop("config", Config()).merge(Config(retries={"max_attempts": 1}, read_timeout=30))
+        config = options.pop("config", Config()).merge(Config(retries={"max_attempts": 1}, read_timeout=60))
         arguments = {
             "endpoint_url": options.pop("endpoint", self.endpoint),
             "region_name": options.pop("region", "us-east-1"),
@@ -285,14 +302,15 @@ def serving(
     served = Served(directory, database, address)
     options: dict[str, Any] = {}
     change(options)
-    patience = options.pop("patience", 30.0)
+    patience = options.pop("patience", 60.0)
     gateway = Gateway(
         Registry(actions_of(served)), Dispatcher(database, served.woken.append), Keys(), Settings(), **options
     )
     served.gateway = gateway
     listener = bound(address, 0)
     served.port = listener.getsockname()[1]
-    server = ApiServer(Application(gateway, patience=patience), [listener])
+    served.application = Application(gateway, patience=patience)
+    server = ApiServer(served.application, [listener])
     served.server = server
     server.start()
     try:

@@ -8,7 +8,7 @@ import http.client
 import os
 import resource
 import socket
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from celaje.cloud.aws.checksums import ALGORITHMS
 from tests.cloud.aws.conftest import MOMENT, Served, serving
+from tests.machine_processes import wait_until
 
 DATA = os.urandom(3_000_000)
 CHECKSUMS = [name for name in ALGORITHMS if name != "MD5"]
@@ -174,7 +175,7 @@ def test_a_bucket_is_in_the_path_or_in_the_host(
 def test_presigned_urls_work_with_any_client(served: Served, method: str) -> None:
     put(served, b"presigned")
     client = served.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
-    url = client.generate_presigned_url(f"{method}_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=60)
+    url = client.generate_presigned_url(f"{method}_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=600)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)) as connection:
         connection.request(method.upper(), url.partition(str(served.port))[2], body=b"new" if method == "put" else None)
         answer = connection.getresponse()
@@ -204,7 +205,7 @@ def test_a_refused_upload_is_never_asked_for_its_body(served: Served) -> None:
 def test_a_client_that_breaks_off_leaves_nothing(served: Served) -> None:
     count = len(served.requests)
     client = served.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
-    url = client.generate_presigned_url("put_object", Params={"Bucket": "here", "Key": "gone"}, ExpiresIn=60)
+    url = client.generate_presigned_url("put_object", Params={"Bucket": "here", "Key": "gone"}, ExpiresIn=600)
     path = url.partition(str(served.port))[2]
     with socket.create_connection(("127.0.0.1", served.port)) as raw:
         raw.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 1000\r\n\r\nabc".encode())
@@ -213,47 +214,57 @@ def test_a_client_that_breaks_off_leaves_nothing(served: Served) -> None:
     assert len(served.requests) == count + 1
 
 
+@contextlib.contextmanager
+def connected(served: Served) -> Iterator[socket.socket]:
+    """A connection that the server has accepted: it has the usual patience with its first head."""
+    for each in served.clients.values():
+        each.close()  # with the connections that they keep
+    wait_until(lambda: not served.connections())
+    with socket.create_connection(("127.0.0.1", served.port), 60) as raw:
+        wait_until(served.connections)
+        yield raw
+
+
+def all_of(raw: socket.socket) -> bytes:
+    answer = b""
+    while piece := raw.recv(65536):
+        answer += piece
+    return answer
+
+
 def test_a_client_that_sends_nothing_is_let_go(tmp_path: Path) -> None:
-    with serving(tmp_path, lambda options: options.update(patience=0.2)) as impatient:
-        client = impatient.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
-        url = client.generate_presigned_url("put_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=60)
-        path = url.partition(str(impatient.port))[2]
-        with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
-            head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{impatient.port}\r\nContent-Length: 9\r\n\r\nabc"
+    with serving(tmp_path) as served:
+        client = served.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
+        url = client.generate_presigned_url("put_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=600)
+        path = url.partition(str(served.port))[2]
+        with connected(served) as raw, served.patience(0.2):
+            head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 9\r\n\r\nabc"
             raw.sendall(head.encode())
-            answer = b""
-            while piece := raw.recv(65536):
-                answer += piece
+            answer = all_of(raw)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"RequestTimeout" in answer
-        with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
+        with connected(served) as raw, served.patience(0.2):
             raw.sendall(
                 b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
                 b"Content-Type: application/x-www-form-urlencoded\r\n\r\nAct"
             )
-            answer = b""
-            while piece := raw.recv(65536):
-                answer += piece
+            answer = all_of(raw)
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("kind", ["file", "pieces", "bytes"])
 def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path, kind: str) -> None:
-    with serving(tmp_path, lambda options: options.update(patience=0.3)) as impatient:
-        put(impatient, bytes(64 << 20))
-        client = impatient.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
-        url = client.generate_presigned_url("get_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=60)
-        path = url.partition(str(impatient.port))[2]
+    with serving(tmp_path) as served:
+        put(served, bytes(64 << 20))
+        client = served.client("s3", config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
+        url = client.generate_presigned_url("get_object", Params={"Bucket": "here", "Key": "k"}, ExpiresIn=600)
+        path = url.partition(str(served.port))[2]
         received = 0
-        for each in impatient.clients.values():
-            each.close()  # with the connections that they keep
-        with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
+        with connected(served) as raw, served.patience(0.3, connections=True):
             wanted = {"file": "", "pieces": "Range: endless\r\n", "bytes": "Range: whole\r\n"}[kind]
-            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{impatient.port}\r\n{wanted}\r\n".encode())
-            raw.settimeout(30)
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n{wanted}\r\n".encode())
             assert raw.recv(1)
-            while impatient.connections():
-                time.sleep(0.05)
+            wait_until(lambda: not served.connections())
             with contextlib.suppress(ConnectionResetError):
                 while piece := raw.recv(1 << 20):
                     received += len(piece)

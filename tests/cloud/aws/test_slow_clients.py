@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import logging
@@ -10,11 +11,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.config import Config
 
-from celaje.cloud.aws import application
+from celaje.cloud.aws import application, threads
+from celaje.cloud.aws.application import Application
 from celaje.cloud.aws.direct_transfer import Connections
 from tests.cloud.aws.conftest import KEY, Served, serving
 
@@ -26,20 +29,20 @@ _PATHS = Config(s3={"addressing_style": "path"}, signature_version="s3v4")
 
 def path_of(served: Served, method: str, key: str, access_key: str = KEY) -> str:
     url = served.client("s3", access_key, config=_PATHS).generate_presigned_url(
-        f"{method}_object", Params={"Bucket": "here", "Key": key}, ExpiresIn=60
+        f"{method}_object", Params={"Bucket": "here", "Key": key}, ExpiresIn=600
     )
     return str(url.partition(str(served.port))[2])
 
 
 @contextlib.contextmanager
 def slow_upload(served: Served, length: int, access_key: str = KEY) -> Iterator[None]:
-    """A client whose long body comes byte after byte, until it is let go or the block ends."""
+    """A client that has a thread, and whose long body comes byte after byte until it is let go or the block ends. The
+    server has little patience with it."""
     done = threading.Event()
-    path = path_of(served, "put", "slow", access_key)
-    with socket.create_connection(("127.0.0.1", served.port)) as raw:
-        raw.sendall(
-            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {length}\r\n\r\n".encode()
-        )
+    with contextlib.ExitStack() as held:
+        with served.patience(PATIENCE):
+            raw = held.enter_context(upload(served, access_key, length))
+            assert has_a_thread(raw)
 
         def trickle() -> None:
             with contextlib.suppress(OSError):
@@ -57,14 +60,18 @@ def slow_upload(served: Served, length: int, access_key: str = KEY) -> Iterator[
 
 @contextlib.contextmanager
 def slow_download(served: Served) -> Iterator[None]:
-    """A client that takes a long answer a few bytes at a time."""
+    """A client that takes a long answer a few bytes at a time. The server has little patience with it."""
     done = threading.Event()
     path = path_of(served, "get", "long")
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.connect(("127.0.0.1", served.port))
-        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
-        assert raw.recv(1)
+        with served.patience(PATIENCE):
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+            answer = b""
+            while not answer.partition(b"\r\n\r\n")[2]:  # the file is being sent
+                answer += (piece := raw.recv(256))
+                assert piece
 
         def trickle() -> None:
             with contextlib.suppress(OSError):
@@ -82,7 +89,8 @@ def slow_download(served: Served) -> Iterator[None]:
 
 def put(served: Served, key: str, body: bytes, access_key: str = KEY) -> int:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
-        connection.request("PUT", path_of(served, "put", key, access_key), body)
+        with contextlib.suppress(ConnectionError):  # who is refused may be told before all was sent
+            connection.request("PUT", path_of(served, "put", key, access_key), body)
         answer = connection.getresponse()
         answer.read()
         return answer.status
@@ -92,7 +100,7 @@ def put(served: Served, key: str, body: bytes, access_key: str = KEY) -> int:
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A server with two threads for S3."""
     monkeypatch.setattr(application, "STREAMING_THREADS", 2)
-    with serving(tmp_path, lambda options: options.update(patience=PATIENCE)) as served:
+    with serving(tmp_path) as served:
         yield served
 
 
@@ -112,17 +120,53 @@ def test_slow_downloads_on_every_thread_keep_nobody_out(narrow: Served) -> None:
         assert put(narrow, "quick", b"x" * 100_000) == 200
 
 
-def test_who_is_slow_is_not_let_go_while_nobody_waits(narrow: Served) -> None:
-    sent = 0
-    path = path_of(narrow, "put", "patient")
-    with socket.create_connection(("127.0.0.1", narrow.port)) as raw:
-        raw.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{narrow.port}\r\nContent-Length: 100\r\n\r\n".encode())
+class _Hurrying:
+    """A clock by which minutes have passed between any two pieces of a body."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 100.0
+        return self._now
+
+
+def test_who_is_slow_is_not_let_go_while_nobody_waits(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "time", _Hurrying())
+    with upload(narrow, length=100_000) as raw:
+        assert has_a_thread(raw)
         pause = threading.Event()
-        while sent < 100:  # in several times the patience
-            raw.sendall(b"x" * 5)
-            sent += 5
-            pause.wait(PATIENCE / 5)
+        for _ in range(20):  # each is looked at by itself
+            raw.sendall(b"x" * 5000)
+            pause.wait(0.02)
         assert raw.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_every_piece_of_a_short_body_has_the_servers_patience_for_itself(narrow: Served) -> None:
+    assert narrow.gateway is not None
+    application = Application(narrow.gateway, patience=10)
+    pieces = [b"x"] * 20
+
+    async def read(seconds: float) -> bytes:
+        """Each comes so many seconds after the one before it, by the loop's clock."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        left = list(pieces)
+        loop.time = lambda: now  # type: ignore[method-assign]
+
+        async def receive() -> dict[str, Any]:
+            nonlocal now
+            now += seconds
+            for _ in range(9):  # the loop looks at its clock
+                await asyncio.sleep(0)
+            return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+        return await application._read(receive)
+
+    assert asyncio.run(read(9)) == b"".join(pieces)
+    with pytest.raises(TimeoutError):
+        asyncio.run(read(11))
+    application.close()
 
 
 @pytest.fixture
@@ -134,13 +178,13 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def upload(served: Served, access_key: str = KEY) -> Iterator[socket.socket]:
-    """A client that waits to be told to send its body, as it is when a thread begins to read it; it never does."""
+def upload(served: Served, access_key: str = KEY, length: int = 9) -> Iterator[socket.socket]:
+    """A client that waits to be told to send its body, as it is when a thread begins to read it."""
     path = path_of(served, "put", "held", access_key)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as raw:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as raw:
         host = f"127.0.0.1:{served.port}"
         raw.sendall(
-            f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode()
+            f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n".encode()
         )
         yield raw
 
@@ -161,7 +205,7 @@ def test_an_account_that_wants_all_threads_leaves_some_to_another(shared: Served
             raw.setblocking(False)
             with pytest.raises(BlockingIOError):
                 raw.recv(1)
-            raw.settimeout(30)
+            raw.settimeout(60)
         for raw in having[: len(waiting)]:
             raw.close()
         assert all(has_a_thread(raw) for raw in waiting)
