@@ -28,17 +28,18 @@ def body(number: int) -> bytes:
     return b"%012d" % number + chance.randbytes(chance.choice((10, 60_000, 70_000, 3_000_000)))
 
 
-def put_until_it_dies(urls: list[str], numbers: list[int], answered: list[int]) -> None:
+def put_until_it_dies(urls: list[str], numbers: list[int], answered: list[int], first: threading.Event) -> None:
     """PUT one object after the other by signed URLs, and note which were answered."""
     for url, number in zip(urls, numbers, strict=True):
         place = urlsplit(url)
-        connection = http.client.HTTPConnection(place.netloc, timeout=30)
+        connection = http.client.HTTPConnection(place.netloc, timeout=60)
         try:
             connection.request("PUT", f"{place.path}?{place.query}", body(number))
             answer = connection.getresponse()
             if answer.status != 200:
                 return
             answered.append(number)
+            first.set()
         except (OSError, http.client.HTTPException):
             return
         finally:
@@ -67,7 +68,7 @@ def test_every_answered_put_is_there_after_each_kill(tmp_path: Path) -> None:
                 client.close()
                 process.kill()
                 break
-            threads = []
+            threads, first = [], threading.Event()
             for _ in range(THREADS):
                 numbers = list(range(begun, begun + 40))
                 begun += 40
@@ -75,12 +76,13 @@ def test_every_answered_put_is_there_after_each_kill(tmp_path: Path) -> None:
                     client.generate_presigned_url("put_object", Params={"Bucket": "a-bucket", "Key": str(number)})
                     for number in numbers
                 ]
-                threads.append(threading.Thread(target=put_until_it_dies, args=(urls, numbers, answered)))
+                threads.append(threading.Thread(target=put_until_it_dies, args=(urls, numbers, answered, first)))
             for thread in threads:
                 thread.start()
-            time.sleep(chance.uniform(0.2, 0.8))
+            assert first.wait(60)
+            time.sleep(chance.uniform(0, 0.6))
             process.send_signal(signal.SIGKILL)
             for thread in threads:
                 thread.join()
             client.close()
-    assert answered
+    assert len(answered) >= KILLS

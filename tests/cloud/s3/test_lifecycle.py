@@ -62,7 +62,8 @@ def test_objects_go_at_the_midnight_after_their_days(client: S3Client, bucket: s
     set_rules(client, bucket, rule(Filter={"Prefix": "logs/"}, Expiration={"Days": 2}))
     put = client.put_object(Bucket=bucket, Key="logs/a", Body=b"x" * 100_000)
     client.put_object(Bucket=bucket, Key="kept", Body=b"")
-    midnight = (int(time.time()) // DAY + 3) * DAY
+    made = client.head_object(Bucket=bucket, Key="logs/a")["LastModified"]
+    midnight = (int(made.timestamp()) // DAY + 3) * DAY
     date = datetime.datetime.fromtimestamp(midnight, datetime.UTC)
     told = f'expiry-date="{date:%a, %d %b %Y %H:%M:%S} GMT", rule-id="a%20rule"'
     assert put["Expiration"] == told == client.head_object(Bucket=bucket, Key="logs/a")["Expiration"]
@@ -90,12 +91,12 @@ def test_a_filter_holds_tags_and_sizes_as_well(client: S3Client, bucket: str, ca
 
 
 def test_a_date_is_for_all_that_is_there_from_it_on(client: S3Client, bucket: str, carried: Carried) -> None:
-    tomorrow = datetime.datetime.fromtimestamp((int(time.time()) // DAY + 1) * DAY, datetime.UTC)
-    set_rules(client, bucket, rule(Prefix="", Expiration={"Date": tomorrow}))
+    midnight = datetime.datetime.fromtimestamp((int(time.time()) // DAY + 2) * DAY, datetime.UTC)
+    set_rules(client, bucket, rule(Prefix="", Expiration={"Date": midnight}))
     client.put_object(Bucket=bucket, Key="key", Body=b"")
     carried.after(0)
     assert keys(client, bucket) == ["key"]
-    carried.after(1)
+    carried.after(2)
     assert keys(client, bucket) == []
 
 
