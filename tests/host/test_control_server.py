@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from celaje.host import messages
+from celaje.host import control_server, messages
 from celaje.host.control_server import Connection, ControlServer
 from celaje.host.messages import Answer, Request
+from tests.machine_processes import wait_until
 
 
 class Short(socket.socket):
@@ -69,3 +70,32 @@ def test_a_host_that_is_short_of_threads_refuses_one_connection_only(
             assert ask(tmp_path / "control") == b""
     assert messages.decoded_answer(ask(tmp_path / "control")) == messages.Done()
     server.close()
+
+
+def test_what_was_asked_before_the_end_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_server, "LAST_WORDS_SECONDS", 60)
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def late(request: Request, connection: Connection) -> Answer:
+        asked.set()
+        assert may_answer.wait(60)
+        return messages.Done()
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "control"))
+    listener.listen()
+    server = ControlServer(listener, late)
+    server.start()
+    closes = threading.Thread(target=server.close)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.settimeout(60)
+        client.connect(str(tmp_path / "control"))
+        client.send(messages.encoded(messages.Pause()))
+        client.send(messages.encoded(messages.Resume()))
+        assert asked.wait(60)
+        closes.start()
+        wait_until(lambda: listener.fileno() < 0)
+        may_answer.set()
+        said = [client.recv(1 << 16) for _ in range(3)]
+    closes.join()
+    assert said == [messages.encoded(messages.Done())] * 2 + [b""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -444,6 +445,23 @@ def test_of_too_many_silent_clients_the_first_goes_and_so_does_one_that_is_silen
         assert [client.recv(1) for client in silent] == [b""] * 3
 
 
+def test_who_has_spoken_is_heard_however_late_the_template_comes_to_it(machines: Machines) -> None:
+    end(starting.template_process())
+    starting.start_template(request_seconds=0)
+    process = starting.template_process()
+    assert process is not None
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with silent_clients(2) as (one, other):
+            for client in (one, other):
+                client.send(messages.encoded(messages.Kill()))
+            os.kill(process, signal.SIGCONT)
+            for client in (one, other):
+                assert json.loads(client.recv(1 << 17))["message"] == "refused"
+    finally:
+        end(process)
+
+
 def test_a_template_that_ends_serves_whoever_is_connected(machines: Machines) -> None:
     machines.started("one")
     process = starting.template_process()
@@ -503,9 +521,9 @@ def test_a_starter_whose_celaje_was_changed_since_finds_the_template_that_it_sta
 def test_a_template_that_nobody_asks_goes(machines: Machines) -> None:
     end(starting.template_process())
     starting.start_template(idle_seconds=0.3)
-    process = starting.template_process()
-    assert process is not None
-    wait_until(lambda: not alive(process))
+    wait_until(lambda: not template.socket_path().exists())
+    with template.socket_path().with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it has that as long as it lives
     assert starting.template_process() is None
     directory = machines.started("one")
     assert inventory.look(directory).state == "running"

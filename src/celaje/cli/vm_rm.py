@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
 from celaje.cli.machine_names import add_names, for_each
-from celaje.errors import NotFound, UsageError
+from celaje.errors import HostError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.record import MachineDirectory
 
+ATTEMPTS = 3  # a machine may be started while it is removed
 EPILOG = """\
 A machine's own are its root disk and, if it was restored from a snapshot, the disks that were made for it then. What
 was attached to it (`celaje vm attach`) stays, and so does a disk of its own that was detached."""
@@ -34,10 +35,16 @@ def _remove(directory: MachineDirectory, force: bool) -> str:
     from celaje.host import control, removal
 
     name = directory.name
-    if directory.holder() is not None:
-        if not force:
-            raise UsageError(f"the machine {name} runs; stop it first: celaje vm stop {name}")
-        with contextlib.suppress(NotFound):
-            control.kill(directory)
-    removal.remove(directory)
+    for attempt in range(ATTEMPTS):
+        if directory.holder() is not None:
+            if not force:
+                raise UsageError(f"the machine {name} runs; stop it first: celaje vm stop {name}")
+            with contextlib.suppress(NotFound):
+                control.kill(directory)
+        try:
+            removal.remove(directory)
+            break
+        except HostError:
+            if not force or directory.holder() is None or attempt == ATTEMPTS - 1:
+                raise  # else it has been started in this very moment
     return f"{name} is removed"

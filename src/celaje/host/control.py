@@ -19,6 +19,9 @@ from celaje.host.messages import Answer, Request
 from celaje.host.record import MachineDirectory
 
 ANSWER_SECONDS = 60.0  # a process that has not answered by then hangs
+KILL_SECONDS = 10.0  # one that does not say by then that it ends is killed
+UNHEARD_SECONDS = 0.02  # between two attempts to reach one that does not listen just now
+ENDING_SECONDS = 60.0  # and so is one that said so and is there still
 _credentials = struct.Struct("3i")  # struct ucred: process, user, group
 
 AnswerType = TypeVar("AnswerType", bound=Answer)
@@ -185,14 +188,29 @@ def _process(identifier: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def kill(directory: MachineDirectory, seconds: float = 5.0) -> None:
-    """Switch the machine off at once; its process is killed if it does not do that itself. NotFound if none runs."""
-    with contextlib.suppress(HostError), Control(directory) as control:
-        control.ask(messages.Kill(), messages.Done, seconds=seconds)
-    if not wait_until_off(directory, seconds):
+def kill(directory: MachineDirectory, seconds: float = KILL_SECONDS) -> None:
+    """Switch the machine off at once; its process is killed if it does not answer for `seconds`, or has not ended in
+    order ENDING_SECONDS later. NotFound if none runs."""
+    ends = time.monotonic() + seconds
+    told = False
+    while not told:
+        try:
+            with Control(directory) as control:
+                control.ask(messages.Kill(), messages.Done, seconds=seconds)
+            told = True
+        except NotFound:
+            if directory.holder() is None or time.monotonic() > ends:
+                raise
+            # It starts, and does not listen yet; or it ends, and does not any more.
+            if wait_until_off(directory, UNHEARD_SECONDS):
+                return
+        except HostError:
+            break
+    # What ends in order notes how, and has the last bytes of its disks written, which a busy host takes its time for.
+    if not wait_until_off(directory, ENDING_SECONDS if told else seconds):
         process = directory.holder()
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            if not wait_until_off(directory, seconds):
+            if not wait_until_off(directory, ENDING_SECONDS):
                 raise HostError(f"process {process} of the machine {directory.name} cannot be killed; see ps {process}")

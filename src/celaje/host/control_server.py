@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 100
 BACKLOG = 64
 SHORTAGE_SECONDS = 0.1  # until a host that could not give a descriptor is asked again
+LAST_WORDS_SECONDS = 1.0  # for the answers to what was asked before the end
 
 
 class Connection:
@@ -61,6 +62,11 @@ class Connection:
         except OSError:
             return True
 
+    def hear_no_more(self) -> None:
+        """What the client has sent by now is the last that `receive` returns."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """End it, and let whoever waits on it go."""
         with contextlib.suppress(OSError):
@@ -88,14 +94,22 @@ class ControlServer:
         self._acceptor.start()
 
     def close(self) -> None:
-        """Refuse whoever comes, end all connections. Not from a thread of the server's own."""
+        """Refuse whoever comes, answer what was asked before, within reason, and end all connections. Not from a thread
+        of the server's own."""
         with self._lock:
             self._closing = True
-            connections = dict(self._connections)
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
+        with self._lock:
+            connections = dict(self._connections)
+        # A thread may not have come to read what its client has sent long ago.
+        for connection in connections:
+            connection.hear_no_more()
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        for thread in connections.values():
+            thread.join(max(0.0, until - time.monotonic()))
         for connection in connections:
             connection.close()
         for thread in connections.values():

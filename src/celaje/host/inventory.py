@@ -43,8 +43,11 @@ def look(directory: MachineDirectory) -> Sighting:
     record = directory.record()
     process = directory.holder()
     if process is None:
+        run = directory.run()
         state, detail = _last_end(directory, record)
-        return Sighting(record, state, detail=detail)
+        if directory.holder() is None and directory.run() == run:
+            return Sighting(record, state, detail=detail)
+        return look(directory)  # it has begun meanwhile, and what was read may be of two runs
     try:
         with Control(directory) as control:
             described = control.ask(messages.Describe(), messages.Description, seconds=LOOK_SECONDS)

@@ -12,6 +12,8 @@
 
 The lock is one of an open file description (F_OFD_SETLK), and the file says whose: who asks for its holder takes
 nothing, so looking at a machine never keeps it from starting, nor does a look by the process that has the lock drop it.
+Its first byte is locked to have the machine, its second one when the file says by whom: what it says before that is of
+a process that has gone.
 
 The socket lies here, and not with the others in the runtime directory, because it must be found as long as the machine
 runs, also by somebody with another XDG_RUNTIME_DIR and after a logout that has taken that directory away. It is reached
@@ -47,6 +49,7 @@ NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
 INSTANCE_PATTERN = r"\Ai-[0-9a-f]{17}\Z"  # it goes into an ssh_config, also from a snapshot that anybody made
 LINGERING_SECONDS = 0.3  # for which a process that ends may still have its lock
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock where long has 64 bits
+_HAD, _SAID, _ANY = (0, 1), (1, 1), (0, 0)  # of the lock file: where from, how many bytes (0: all)
 
 StructType = TypeVar("StructType", bound=msgspec.Struct)
 
@@ -207,11 +210,11 @@ class MachineDirectory:
         except OSError:
             return None
         try:
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            while _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
-                with contextlib.suppress(ValueError):  # whoever has it is about to say so
-                    return int(os.pread(descriptor, 20, 0))
-                time.sleep(0.001)
+            while _is_locked(descriptor, _ANY):
+                if _is_locked(descriptor, _SAID):
+                    with contextlib.suppress(ValueError):  # that one has gone meanwhile, and the next one is there
+                        return int(os.pread(descriptor, 20, 0))
+                time.sleep(0.001)  # whoever has it is about to say so
             return None
         finally:
             os.close(descriptor)
@@ -220,12 +223,11 @@ class MachineDirectory:
         """Have the machine for this process, until the descriptor that is returned is closed. HostError if another has
         it and does not let go within `patience` seconds (one that ends has it for a moment more), or removes it."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         until = time.monotonic() + patience
         try:
             while True:
                 try:
-                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(_HAD))
                     break
                 except BlockingIOError as error:
                     if time.monotonic() > until:
@@ -238,6 +240,7 @@ class MachineDirectory:
                 raise HostError(f"the machine {self.name} was removed, or made anew, just now; see celaje vm ls")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(_SAID))
         except BaseException:
             os.close(descriptor)
             raise
@@ -318,6 +321,17 @@ class MachineDirectory:
         """Take the directory away with everything in it. HostError if the machine runs."""
         with self.hidden() as doomed:
             shutil.rmtree(doomed.path)
+
+
+def _range(part: tuple[int, int]) -> bytes:
+    start, length = part
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+
+
+def _is_locked(descriptor: int, part: tuple[int, int]) -> bool:
+    """Whether another has locked some of it."""
+    found: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _range(part)))[0]
+    return found != fcntl.F_UNLCK
 
 
 def _hidden(path: Path) -> Path:

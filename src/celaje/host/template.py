@@ -127,6 +127,7 @@ class Template:
         if self._silent:
             seconds = min(seconds, next(iter(self._silent.values()))[1] - time.monotonic())
         active = False
+        looked = time.monotonic()
         for descriptor, _ in self._poller.poll(max(0.0, seconds) * 1000):
             if descriptor == self._woken:
                 with contextlib.suppress(BlockingIOError):
@@ -139,8 +140,8 @@ class Template:
                 self._hear(self._dropped(descriptor))
                 active = True
         self._reap()
-        now = time.monotonic()
-        for descriptor in [each for each, (_, until) in self._silent.items() if until <= now]:
+        # Who has spoken in time is heard, however late it became here.
+        for descriptor in [each for each, (_, until) in self._silent.items() if until <= looked]:
             self._dropped(descriptor).close()
         return active
 

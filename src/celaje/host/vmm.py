@@ -102,8 +102,9 @@ class MachineProcess:
             self._console.start()
             self._server.start()
             if self.record.goes_on:
-                self.record = msgspec.structs.replace(self.record, goes_on=False)
-                directory.write_record(self.record)
+                with self._changing:  # whoever attaches a disk already must not be forgotten
+                    self.record = msgspec.structs.replace(self.record, goes_on=False)
+                    directory.write_record(self.record)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> MachineProcess:
@@ -407,14 +408,19 @@ class MachineProcess:
 
     def _converse(self, opened: messages.OpenConsole, connection: Connection) -> None:
         """The connection is a console's until it ends."""
-        gone = threading.Event()
-        connection.send(Done())
+        said, gone = threading.Event(), threading.Event()
+        # Whoever hears that the console is open may have the guest speak at once: it is shown from here on, by somebody
+        # for whom the process waits at its end.
+        position = max(0, self._console.count - max(0, opened.tail))
         reader = None
         if opened.read:
             reader = threading.Thread(
-                target=self._show, args=(connection, opened.tail, gone), name="console reader", daemon=True
+                target=self._show, args=(connection, position, said, gone), name="console reader", daemon=True
             )
             reader.start()
+            said.wait()
+        else:
+            connection.send(Done())
         try:
             while (request := connection.receive()) is not None:
                 if isinstance(request, messages.ConsoleInput) and opened.write:
@@ -428,10 +434,16 @@ class MachineProcess:
             if reader is not None:
                 reader.join(LAST_WORDS_SECONDS)
 
-    def _show(self, connection: Connection, tail: int, gone: threading.Event) -> None:
-        """Send what the guest says until the client has gone or the machine has ended and all is sent."""
-        position = max(0, self._console.count - max(0, tail))
+    def _show(
+        self, connection: Connection, position: int, said: threading.Event, gone: threading.Event
+    ) -> None:
+        """Say that the console is open, then what the guest has said from `position` on, until the client has gone or
+        the machine has ended and all is sent."""
         with self._attended(), contextlib.suppress(OSError):
+            try:
+                connection.send(Done())
+            finally:
+                said.set()
             while (found := self._console.read(position, messages.CONSOLE_PIECE, gone.is_set)) is not None:
                 at, data = found
                 connection.send(messages.ConsoleOutput(data=data, missed=at - position))
