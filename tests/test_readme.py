@@ -20,8 +20,7 @@ import pytest
 from bench.report import LATEST, fill, read
 from celaje import paths
 from celaje.host import record
-from celaje.network import client, spawn
-from tests.machine_processes import end
+from tests.machine_processes import end, end_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,12 +29,11 @@ BLOCKS = re.findall(r"(?:<!-- run: (\S+) -->\n)?```sh\n(.*?)```", README, re.S)
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short directory for sockets. Networks that machines have left running are stopped."""
+    """A short directory for sockets. The template and the networks' processes that listen there end with the test."""
     with tempfile.TemporaryDirectory(prefix="celaje-") as directory:
         monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
         yield Path(directory)
-        for name in spawn.running():
-            client.stop(name)
+        end_servers()
 
 
 @pytest.fixture

@@ -192,6 +192,14 @@ def test_the_console_through_a_pipe_ends_with_the_machine(machines: Machines) ->
     assert log.stdout == b"hello q"
 
 
+def test_what_is_typed_on_when_the_machine_has_ended_is_no_mistake(machines: Machines) -> None:
+    machines.started("one")
+    typed = b"hello q" + bytes(4 << 20)
+    done = subprocess.run([*CELAJE, "vm", "console", "one"], input=typed, capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, b"hello q")
+    assert done.stderr == b"celaje: the machine one has ended (power-off)\n"
+
+
 def test_the_console_of_a_machine_that_is_off_points_to_its_log(capsys: Capture, machines: Machines) -> None:
     machines.started("one")
     say(capsys, "vm", "kill", "one")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from celaje import paths
 from celaje.cli import command
 from celaje.disk.chunk_store import CHUNK, FolderChunkStore
 from celaje.disk.files import HOST
@@ -42,7 +43,10 @@ class CountingStore(FolderChunkStore):
 
 @pytest.fixture(autouse=True)
 def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    translated = paths.made(paths.cache() / "code")
     monkeypatch.setenv("CELAJE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "code").symlink_to(translated)  # a machine that has to translate all starts late
 
 
 @pytest.fixture

@@ -178,8 +178,7 @@ def test_a_card_is_attached_again_when_its_network_has_died(network: FakeNetwork
     network.die()
     again = FakeNetwork()
     other = again.wait_for_link()
-    while not card.device.link_is_up:  # the answer is on its way
-        pass
+    wait_until(lambda: card.device.link_is_up)  # the answer is on its way
     send(driver)
     assert other.recv(4096) == FRAME
     first, second = (one for one in (*network.requests, *again.requests) if isinstance(one, messages.Attach))

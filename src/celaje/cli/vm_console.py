@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from celaje.cli.arguments import Parser
-from celaje.errors import UsageError
+from celaje.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from celaje.host.control import Control
@@ -108,12 +108,13 @@ def _write_whole(data: bytes) -> None:
 
 
 def _type(control: Control, terminal: bool, leaves: int) -> None:
-    """Send what is typed. Closes `leaves` when the person leaves; the end of a pipe is not the console's."""
+    """Send what is typed. Closes `leaves` when the person leaves; the end of a pipe is not the console's, and the
+    machine's is told by what it sends."""
     from celaje.host import messages
     from celaje.machine.console import EscapeReader
 
     escapes = EscapeReader()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, HostError):
         while data := os.read(0, 4096):
             kept = escapes.feed(data) if terminal else data
             if kept:
