@@ -239,3 +239,12 @@ def test_a_name_that_no_socket_can_have_is_refused() -> None:
 
 def test_a_network_where_nobody_is_attached_ends() -> None:
     NetworkProcess(SETTINGS, spawn.socket_path("test"), idle_seconds=0.05).run()
+
+
+def test_who_has_heard_of_the_end_finds_no_socket_any_more() -> None:
+    path = spawn.socket_path("test")
+    thread = threading.Thread(target=NetworkProcess(SETTINGS, path).run)
+    thread.start()
+    assert client.stop("test")
+    assert not path.exists()
+    thread.join()
