@@ -164,7 +164,7 @@ def test_the_rest_json_protocol(served: Served) -> None:
 
 @pytest.mark.parametrize("piece", [b"a: b\r\n" * 2000, b"a" * 16384])
 def test_a_head_without_an_end_is_refused(served: Served, piece: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), 60) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
         with pytest.raises(ConnectionError):
             connection.sendall(piece * 2000)
@@ -172,7 +172,7 @@ def test_a_head_without_an_end_is_refused(served: Served, piece: bytes) -> None:
 
 def test_many_requests_at_once_are_no_long_head(served: Served) -> None:
     one = b"GET /here?list-type=2 HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1000 + b"\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), 60) as connection:
         connection.sendall(one * 199 + one.replace(b"\r\nX", b"\r\nConnection: close\r\nX"))
         with connection.makefile("rb") as answers:
             assert answers.read().count(b"HTTP/1.1 ") == 200
@@ -187,7 +187,7 @@ def test_what_comes_to_the_address_of_instances_is_known_for_theirs(tmp_path: Pa
 
 def test_a_body_without_an_end_is_let_go(served: Served) -> None:
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), 60) as connection:
         connection.sendall(head + b"Content-Length: 1000000000\r\n\r\n")
         with pytest.raises(ConnectionError):
             connection.sendall(bytes(1_000_000_000))
@@ -196,7 +196,7 @@ def test_a_body_without_an_end_is_let_go(served: Served) -> None:
 def test_bodies_of_many_clients_are_not_held_without_a_bound(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "READ_AT_ONCE", 100_000)
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), 60) as connection:
         connection.sendall(head + b"Content-Length: 200000\r\n\r\n" + b"x" * 150_000)
         assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
     assert served.client("sts").get_caller_identity()["Account"] == ACCOUNT

@@ -13,7 +13,7 @@ from tests.cloud.aws.conftest import Served
 from tests.cloud.aws.test_objects_stream import put
 
 
-def link(served: Served, method: str = "get_object", expires: int = 60, **parameters: Any) -> str:
+def link(served: Served, method: str = "get_object", expires: int = 600, **parameters: Any) -> str:
     client = served.client("s3", config=Config(signature_version="s3", s3={"addressing_style": "path"}))
     url: str = client.generate_presigned_url(method, {"Bucket": "here", "Key": "k", **parameters}, ExpiresIn=expires)
     assert "AWSAccessKeyId=" in url
@@ -23,7 +23,7 @@ def link(served: Served, method: str = "get_object", expires: int = 60, **parame
 def fetched(url: str, method: str = "GET", data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -34,10 +34,10 @@ def test_a_controller_looks_once_at_the_start_and_again_when_it_is_woken() -> No
     controller = Counting()
     controllers = Controllers([controller])
     controllers.start()
-    assert controller.stepped.acquire(timeout=30)
+    assert controller.stepped.acquire(timeout=60)
     assert not controller.stepped.acquire(timeout=0.05)
     controllers.wake(["things"])
-    assert controller.stepped.acquire(timeout=30)
+    assert controller.stepped.acquire(timeout=60)
     assert controllers.stop()
 
 
@@ -46,7 +46,7 @@ def test_a_controller_looks_again_after_the_time_that_it_asked_for() -> None:
     controllers = Controllers([controller])
     controllers.start()
     for _ in range(3):
-        assert controller.stepped.acquire(timeout=30)
+        assert controller.stepped.acquire(timeout=60)
     assert controllers.stop()
 
 
@@ -54,9 +54,9 @@ def test_a_mistake_in_one_controller_stops_neither_it_nor_others() -> None:
     bad, good = Counting("bad", failures=1), Counting("good")
     controllers = Controllers([bad, good])
     controllers.start()
-    assert good.stepped.acquire(timeout=30)
-    assert bad.stepped.acquire(timeout=30)
-    assert bad.stepped.acquire(timeout=30)  # by itself, a moment later
+    assert good.stepped.acquire(timeout=60)
+    assert bad.stepped.acquire(timeout=60)
+    assert bad.stepped.acquire(timeout=60)  # by itself, a moment later
     assert controllers.stop()
     assert [(one.name, one.error) for one in controllers.conditions()] == [("bad", ""), ("good", "")]
 
@@ -65,17 +65,17 @@ def test_a_wake_during_a_step_is_not_forgotten() -> None:
     class Slow(Counting):
         def step(self) -> float | None:
             self.stepped.release()
-            go_on.acquire(timeout=30)
+            go_on.acquire(timeout=60)
             return None
 
     go_on = threading.Semaphore(0)
     controller = Slow()
     controllers = Controllers([controller])
     controllers.start()
-    assert controller.stepped.acquire(timeout=30)
+    assert controller.stepped.acquire(timeout=60)
     controllers.wake(["things"])
     go_on.release()
-    assert controller.stepped.acquire(timeout=30)
+    assert controller.stepped.acquire(timeout=60)
     go_on.release()
     assert controllers.stop()
 

@@ -147,10 +147,10 @@ def test_a_process_that_ends_is_told_of_once() -> None:
     watch.watch(process.pid)
     assert not told.acquire(timeout=0.05)
     process.communicate(b"\n")
-    assert told.acquire(timeout=30)
+    assert told.acquire(timeout=60)
     assert not told.acquire(timeout=0.05)
     watch.watch(process.pid)  # it has gone
-    assert told.acquire(timeout=30)
+    assert told.acquire(timeout=60)
     watch.close()
 
 

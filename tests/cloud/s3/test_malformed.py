@@ -24,7 +24,7 @@ def asked(
     url = served.endpoint + path
     request = AWSRequest(method=method, url=url, data=body, headers=headers or {})
     S3SigV4Auth(Credentials(ACCOUNTS[0], SECRET), "s3", "us-east-1").add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
     connection.request(method, path, body, dict(request.headers.items()))
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -68,7 +68,7 @@ def test_who_only_reads_cannot_keep_others_from_writing(database: Database) -> N
 
         thread = threading.Thread(target=write)
         thread.start()
-        thread.join(30)
+        thread.join(60)
         assert done.is_set()
 
 
