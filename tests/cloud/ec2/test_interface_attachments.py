@@ -23,6 +23,7 @@ def subnet(ec2: Any) -> dict[str, Any]:
 
 
 def address(subnet: dict[str, Any], last: int) -> str:
+    """For a test in which nobody has been given one at random that might be the same."""
     return f"{subnet['CidrBlock'].rpartition('.')[0]}.{last}"
 
 
@@ -66,8 +67,9 @@ def test_an_interface_has_the_addresses_that_it_is_made_with(ec2: Any, subnet: d
 
 
 def test_secondary_addresses_are_assigned_move_and_are_taken_away(ec2: Any, subnet: dict[str, Any]) -> None:
-    interface = created(ec2, subnet)["NetworkInterfaceId"]
-    other = created(ec2, subnet)["NetworkInterfaceId"]
+    interface, other = (
+        created(ec2, subnet, PrivateIpAddress=address(subnet, last))["NetworkInterfaceId"] for last in (61, 62)
+    )
     wanted = address(subnet, 60)
     answer = ec2.assign_private_ip_addresses(NetworkInterfaceId=interface, PrivateIpAddresses=[wanted])
     assert answer["AssignedPrivateIpAddresses"] == [{"PrivateIpAddress": wanted}]
@@ -103,7 +105,7 @@ def test_secondary_addresses_are_assigned_move_and_are_taken_away(ec2: Any, subn
 
 def test_an_elastic_address_belongs_to_one_private_address(ec2: Any, subnet: dict[str, Any]) -> None:
     second = address(subnet, 70)
-    interface = created(ec2, subnet)["NetworkInterfaceId"]
+    interface = created(ec2, subnet, PrivateIpAddress=address(subnet, 71))["NetworkInterfaceId"]
     ec2.assign_private_ip_addresses(NetworkInterfaceId=interface, PrivateIpAddresses=[second])
     made = [ec2.allocate_address(Domain="vpc") for _ in range(2)]
     ec2.associate_address(AllocationId=made[0]["AllocationId"], NetworkInterfaceId=interface)
@@ -209,7 +211,7 @@ def test_an_instance_does_not_become_one_of_a_type_that_has_fewer_addresses(
 def test_an_instance_is_launched_with_several_interfaces(
     served_cloud: ServedCloud, ec2: Any, subnet: dict[str, Any]
 ) -> None:
-    existing = created(ec2, subnet)["NetworkInterfaceId"]
+    existing = created(ec2, subnet, PrivateIpAddress=address(subnet, 82))["NetworkInterfaceId"]
     asked = [
         {"DeviceIndex": 1, "NetworkInterfaceId": existing},
         {
@@ -259,8 +261,8 @@ def test_an_instance_is_launched_with_several_interfaces(
 def test_documents_and_metadata_have_every_interface_with_all_of_its_addresses(
     served_cloud: ServedCloud, ec2: Any, subnet: dict[str, Any], tmp_path: Any
 ) -> None:
-    instance = running(served_cloud, ec2)
-    interface = created(ec2, subnet)
+    instance = running(served_cloud, ec2, PrivateIpAddress=address(subnet, 91))
+    interface = created(ec2, subnet, PrivateIpAddress=address(subnet, 92))
     identifier, second = interface["NetworkInterfaceId"], address(subnet, 90)
     ec2.attach_network_interface(NetworkInterfaceId=identifier, InstanceId=instance, DeviceIndex=5)
     ec2.assign_private_ip_addresses(NetworkInterfaceId=identifier, PrivateIpAddresses=[second])

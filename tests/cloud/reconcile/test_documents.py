@@ -77,7 +77,7 @@ def test_an_interface_has_the_place_that_clients_are_told(
 def test_public_names_are_of_awss_form_where_the_vpc_gives_any(
     served_cloud: ServedCloud, documents: Documents, ec2: Any
 ) -> None:
-    instance = launched(ec2)
+    instance = launched(ec2, PrivateIpAddress="172.31.9.8")
     [reservation] = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
     [shown] = reservation["Instances"]
     [interface] = shown["NetworkInterfaces"]
