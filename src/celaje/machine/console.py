@@ -191,7 +191,8 @@ class StreamConsole:
     def _write(self) -> None:
         while True:
             self._writer_sleeps.acquire()
-            if not self._closing:
+            closing = self._closing  # before looking for what was put: whatever comes later is not close's to write
+            if not closing:
                 time.sleep(GATHER_SECONDS)
             while count := len(self._output):
                 data = bytes(self._output.popleft() for _ in range(min(count, CHUNK)))
@@ -202,7 +203,7 @@ class StreamConsole:
                 if self._was_full and len(self._output) < ROOM:
                     self._was_full = False
                     self._on_room()
-            if self._closing:
+            if closing:
                 return
 
     def _write_whole(self, sink: int, data: bytes) -> bool:
