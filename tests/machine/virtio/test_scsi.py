@@ -167,7 +167,10 @@ def test_a_read_brings_the_blocks_at_once_and_by_the_thread(adapter: Adapter, di
     assert disk.entered.is_set()
 
 
-def test_a_write_is_done_by_the_hart_that_asked_if_it_is_idle(adapter: Adapter, disk: MemoryDisk) -> None:
+def test_a_write_is_done_by_the_hart_that_asked_if_it_is_idle(
+    adapter: Adapter, disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celaje.machine.virtio.scsi.HART_SECONDS", PATIENCE)  # however busy the host is
     offers = Offers()
     offers.join()
     adapter.mmio.offer = offers.make
@@ -480,6 +483,67 @@ def test_a_disk_that_leaves_first_ends_what_it_has_in_hand(adapter: Adapter, dis
     assert disk.data[3 * 512 : 5 * 512] == b"h" * 1024
 
 
+@pytest.fixture
+def leaving(adapter: Adapter, disk: MemoryDisk) -> threading.Thread:
+    """Takes the disk away, and waits for the read that it has in hand."""
+    disk.at_hand = False
+    disk.gate.clear()
+    adapter.submit(read(3), [(DATA, 512, WRITE)])
+    adapter.notify(REQUEST)
+    assert disk.entered.wait(PATIENCE)
+    thread = threading.Thread(target=lambda: adapter.scsi.detach(0, 0.0))
+    thread.start()
+    until(lambda: adapter.scsi.targets == {})
+    return thread
+
+
+def test_a_pause_waits_also_for_what_a_disk_that_leaves_has_in_hand(
+    adapter: Adapter, disk: MemoryDisk, leaving: threading.Thread
+) -> None:
+    pausing = threading.Thread(target=adapter.mmio.pause)
+    pausing.start()
+    pausing.join(0.2)
+    assert pausing.is_alive()
+    disk.gate.set()
+    for thread in (pausing, leaving):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert len(adapter.queues[REQUEST].take_used()) == 1
+    assert adapter.memory.read(DATA, 512) == pattern(3)
+    assert disk.closed
+
+
+def test_a_reset_waits_also_for_what_a_disk_that_leaves_has_in_hand(
+    adapter: Adapter, disk: MemoryDisk, leaving: threading.Thread
+) -> None:
+    hart = threading.Thread(target=lambda: adapter.write(0x70, 0))
+    hart.start()
+    hart.join(0.2)
+    assert hart.is_alive()
+    disk.gate.set()
+    for thread in (hart, leaving):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert adapter.queues[REQUEST].take_used() == []
+    assert disk.closed
+
+
+def test_another_disk_may_have_the_target_before_the_one_that_leaves_is_done(
+    adapter: Adapter, disk: MemoryDisk, leaving: threading.Thread
+) -> None:
+    other = MemoryDisk(8)
+    other.at_hand = False
+    assert adapter.scsi.attach(other, 0) == 0
+    disk.gate.set()
+    leaving.join(PATIENCE)
+    assert not leaving.is_alive()
+    assert (disk.closed, other.closed) == (True, False)
+    adapter.complete(REQUEST)
+    for _ in range(2):
+        adapter.do(TEST_UNIT_READY)  # takes its unit attentions
+    assert adapter.read_sectors(7) == pattern(7)
+
+
 def test_a_disk_that_cannot_be_made_durable_is_gone_all_the_same(adapter: Adapter, disk: MemoryDisk) -> None:
     disk.failure = OSError(errno.EIO, "on purpose")
     with pytest.raises(OSError, match="on purpose"):
@@ -664,11 +728,11 @@ def test_a_driver_cannot_have_more_commands_wait_than_there_are_descriptors(adap
     head = queue.chain([(HEADERS, 51, 0), (RESPONSES, 108, WRITE)])
     for _ in range(10):
         queue.offer(*[head] * 60)
-        # A device that stops waits for the command in hand, and that one for the gate.
+        # A device that stops drops its queue, and waits for the command in hand, and that one for the gate.
         notifying = threading.Thread(target=adapter.notify, args=(REQUEST,))
         notifying.start()
-        notifying.join(0.5)
-        if notifying.is_alive() or adapter.status & NEEDS_RESET:
+        until(lambda notifying=notifying: not notifying.is_alive() or not adapter.device.queues[REQUEST])  # type: ignore[misc]  # mypy cannot infer it
+        if not adapter.device.queues[REQUEST]:
             break
     disk.gate.set()
     notifying.join()

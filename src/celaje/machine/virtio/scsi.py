@@ -114,6 +114,8 @@ class VirtioScsi(VirtioDevice):
         self._units: dict[int, Unit] = {}
         self._notices: set[int] = set()
         self._threads: dict[int, threading.Thread] = {}
+        self._gone: list[Unit] = []
+        """Disks that no target leads to any more, until the last of their commands is done."""
         self._changed = threading.Condition(self.lock)
         """A disk came to rest, or was flushed, or the driver is gone."""
         self._to_wake: list[Unit] = []
@@ -192,10 +194,14 @@ class VirtioScsi(VirtioDevice):
             told = self._tell(FEATURE_HOTPLUG, EVENT_TRANSPORT_RESET, target, RESET_REMOVED)
             if told and not unit.disk.backend.read_only:
                 self._changed.wait_for(lambda: unit.flushed or self.queues[REQUEST] is None, patience)
+            if self._units.get(target) is not unit:
+                raise NotFound(f"the SCSI controller was closed while its disk at target {target} was to leave it")
             del self._units[target]
+            thread = self._threads.pop(target)
+            self._gone.append(unit)
             unit.doorbell.ring()  # what waits for a hart to be idle waits no longer
             self._changed.wait_for(lambda: unit.idle)
-            thread = self._threads.pop(target)
+            self._gone.remove(unit)
         _end(unit, thread)
         backend = unit.disk.backend
         try:
@@ -473,20 +479,24 @@ class VirtioScsi(VirtioDevice):
         with self.lock:
             for unit in self._units.values():
                 unit.doorbell.ring()  # what waits for a hart to be idle waits no longer
-            self._changed.wait_for(lambda: all(unit.idle for unit in self._units.values()))
+            self._changed.wait_for(lambda: all(unit.idle for unit in self._with_commands()))
 
     def forget_queue(self, index: int) -> None:
         """Drop what came from the queue, but for what is in hand: that uses the guest's memory and is waited for."""
         if index == CONTROL:
-            for unit in self._units.values():
+            for unit in self._with_commands():
                 unit.tasks.clear()
         elif index == EVENT:
             self._events.forget()
         else:
-            for unit in self._units.values():
+            for unit in self._with_commands():
                 unit.waiting.clear()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: all(unit.current is None for unit in self._units.values()))
+            self._changed.wait_for(lambda: all(unit.current is None for unit in self._with_commands()))
+
+    def _with_commands(self) -> list[Unit]:
+        """The disks that may have commands, also those that are leaving. With the lock held."""
+        return [*self._units.values(), *self._gone]
 
     def forget(self) -> None:
         """A reset: sizes as at power-on, and every disk has been reset."""
