@@ -174,6 +174,35 @@ def test_the_reset_button_starts_the_guest_anew_also_where_its_own_resets_end_th
     assert len(factory.engines) == 2
 
 
+class Late(threading.Event):
+    """The end of a life, as told by one thread when the next life has already begun, if it waits so long."""
+
+    def __init__(self, begun: Callable[[], bool]) -> None:
+        super().__init__()
+        self._begun = begun
+
+    def set(self) -> None:
+        if threading.current_thread().name == "late":
+            until = time.monotonic() + 0.5
+            while not self._begun() and time.monotonic() < until:
+                time.sleep(0.001)
+        super().set()
+
+
+def test_two_who_press_the_reset_button_at_once_reset_the_machine_and_do_not_end_it(kernel: Path) -> None:
+    machine = Machine(MachineConfig(memory=MEMORY, kernel=kernel), Factory([[endless]]))
+    machine._ended = Late(lambda: machine.starts > 1)
+    with running(machine) as verdicts:
+        wait_until(lambda: machine.starts)
+        late = threading.Thread(target=machine.reset, name="late")
+        late.start()
+        wait_until(lambda: machine._verdict)
+        machine.reset()
+        late.join(60)
+        wait_until(lambda: verdicts or (machine.starts > 1 and not machine._ended.is_set()))
+        assert not verdicts
+
+
 @pytest.mark.parametrize("resting", [[Halt()] * 1000, [call(HSM, 3, 0, 0, 0)] * 1000], ids=["halt", "suspend"])
 def test_harts_that_sleep_and_harts_that_never_started_come_to_rest(
     kernel: Path, resting: list[Exit | Callable[[FakeHart], Exit]]

@@ -226,16 +226,17 @@ class Machine:
     def reset(self) -> None:
         """Press the reset button: the guest starts anew, also on a machine that ends where its guest asks for that. A
         machine that is paused is reset and stays paused. Does nothing to one that has ended. From any thread."""
-        self._reset_pressed = True
-        self._end(Verdict(VerdictKind.REBOOT))
+        with self._end_lock:
+            self._reset_pressed = True
+            self._decide(Verdict(VerdictKind.REBOOT))
 
     def power_button(self) -> bool:
         """Press the power button. False where there is none, or the guest does not listen to it. From any thread."""
-        return any(device.press() for device in self._devices if isinstance(device, PowerButton))
+        return any(device.press() for device in tuple(self._devices) if isinstance(device, PowerButton))
 
     def look_at_sizes(self) -> None:
         """Tell the guest of virtio disks whose backends have another size now. From any thread."""
-        for device in self._devices:
+        for device in tuple(self._devices):
             if isinstance(device, VirtioBlock):
                 device.capacity_changed()
 
@@ -332,8 +333,8 @@ class Machine:
     def statistics(self) -> dict[str, object]:
         """Over all resets: the engine's counters, exits by cause, seconds that each hart spent in Python. Of a machine
         that runs, exits and seconds are those before its last reset."""
-        counters, seconds = self._engine_statistics.copy(), dict(self._engine_seconds)
         with self._board_lock:
+            counters, seconds = self._engine_statistics.copy(), dict(self._engine_seconds)
             if self._running is not None:
                 _add(self._running.board.engine, counters, seconds)
         return {
@@ -349,8 +350,12 @@ class Machine:
     def _end(self, verdict: Verdict) -> None:
         """The first verdict counts, but a person who leaves has the last word over a reset."""
         with self._end_lock:
-            if self._verdict is None or (self._verdict.kind is VerdictKind.REBOOT and verdict.kind is VerdictKind.LEFT):
-                self._verdict = verdict
+            self._decide(verdict)
+
+    def _decide(self, verdict: Verdict) -> None:
+        """With the end lock held: told later, a life's end could be taken for that of the life after a reset."""
+        if self._verdict is None or (self._verdict.kind is VerdictKind.REBOOT and verdict.kind is VerdictKind.LEFT):
+            self._verdict = verdict
         self._ended.set()
 
     def _run_until_reset(self, console: Console, deadline: float | None) -> Verdict:
