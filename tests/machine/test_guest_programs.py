@@ -51,8 +51,8 @@ def test_a_kernel_uses_the_sbi(build: Callable[[str], Path]) -> None:
 def test_a_bare_metal_program_echoes_by_interrupt_and_passes(build: Callable[[str], Path]) -> None:
     console = BufferConsole()
     typist = threading.Timer(0.3, console.type, (b" and a line that is longer than the FIFO q",))
-    typist.start()
     console.type(b"typed before it starts")
+    typist.start()
     config = MachineConfig(memory=MEMORY, cpus=2, firmware=build("echo"), timeout=60)
     with Machine(config, EvaluateEngine) as machine:
         verdict = machine.run(console)

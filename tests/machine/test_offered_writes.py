@@ -167,7 +167,10 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def _recalls_that_wait_for_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And disks that go on offering, however busy the host is."""
     monkeypatch.setattr(FakeHart, "recall", lambda hart: None)
+    monkeypatch.setattr("celaje.machine.offers.HART_SECONDS", 60.0)
+    monkeypatch.setattr("celaje.machine.virtio.scsi.HART_SECONDS", 60.0)
 
 
 @pytest.fixture

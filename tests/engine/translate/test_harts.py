@@ -306,7 +306,10 @@ def test_four_spinning_harts_on_one_processor_progress_alike(one_processor: None
         threads = [threading.Thread(target=guest.run, args=(index,)) for index in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(3)
+        began, until = time.process_time(), time.monotonic() + 120
+        while time.process_time() < began + 3:  # of the processor, however many others want it
+            assert time.monotonic() < until
+            time.sleep(0.1)
         for hart in harts:
             hart.interrupt()
         for thread in threads:
@@ -333,7 +336,7 @@ def test_spinning_harts_do_not_starve_a_device_thread(one_processor: None) -> No
 
         worker = threading.Thread(target=device)
         worker.start()
-        assert event.wait(20)
+        assert event.wait(60)
         worker.join()
         for hart in guest.engine.harts:
             hart.interrupt()
@@ -439,7 +442,7 @@ def test_old_translations_are_gone_when_a_flush_from_another_thread_returns() ->
                 guest.put(entry, frame >> 2 | ALL)
                 guest.hart.flush_translations()
                 turn = guest.word(seen + 8)
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 60
                 while guest.word(seen + 8) < turn + 2 and time.monotonic() < deadline:
                     pass  # two more rounds: a load that began before the flush was stored by now
                 assert guest.word(seen) == frame
@@ -469,7 +472,7 @@ def test_a_flush_waits_for_the_look_that_took_it_and_not_for_the_one_before() ->
         flush.join(0.1)
         assert flush.is_alive()
         honoured[0] = 4  # and has done it
-        flush.join(10)
+        flush.join(60)
         assert not flush.is_alive()
         running[0] = 0
 
@@ -500,7 +503,7 @@ def test_old_code_is_gone_when_a_flush_from_another_thread_returns() -> None:
                 guest.put(guest.labels["function"], word(f"addi t0, zero, {number}"), 4)
                 guest.hart.flush_instructions()
                 turn = guest.word(seen + 8)
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 60
                 while guest.word(seen + 8) < turn + 2 and time.monotonic() < deadline:
                     pass
                 assert guest.word(seen) == number
@@ -536,5 +539,5 @@ def test_harts_that_flush_each_other_from_python_do_not_wait_for_ever() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in threads)

@@ -157,7 +157,7 @@ def test_the_clock_is_what_the_guest_reads() -> None:
             guest.engine.set_time(ticks)
             guest.hart.set("pc", BASE)
             read = guest.result()
-            assert ticks <= read <= guest.engine.time() < ticks + 10_000_000
+            assert ticks <= read <= guest.engine.time() < ticks + 600_000_000
 
 
 # ---- set and get

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -19,7 +18,7 @@ from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import BlockBackend, Buffers, RawFile
 from celaje.machine.virtio.device import FEATURE_RING_INDIRECT, FEATURE_VERSION_1
 from celaje.machine.virtio.overlay import Overlay
-from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver
+from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver, until
 
 SEG_MAX, RO, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, DISCARD, WRITE_ZEROES = (
     1 << n for n in (2, 5, 6, 9, 10, 11, 13, 14)
@@ -171,6 +170,8 @@ def written(slow: tuple[Disk, Slow], monkeypatch: pytest.MonkeyPatch) -> Written
     disk, backend = slow
     disk.initialize(FLUSH)
     assert disk.write_sectors(0, pattern(9)) == OK
+    until(lambda: not disk.device.lock.locked())  # its thread is done, and sleeps until it is woken
+    monkeypatch.setattr(offers, "HART_SECONDS", PATIENCE)  # however busy the host is
     return Written(backend, monkeypatch)
 
 
@@ -566,8 +567,7 @@ def test_a_reset_waits_for_the_request_in_hand_and_drops_the_rest(slow: tuple[Di
     assert backend.entered.wait(PATIENCE)
     hart = threading.Thread(target=lambda: disk.write(0x70, 0))
     hart.start()
-    while not disk.device.halting:
-        time.sleep(0.001)
+    until(lambda: disk.device.halting)
     assert disk.status != 0
     backend.gate.set()
     hart.join(PATIENCE)
