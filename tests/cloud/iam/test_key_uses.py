@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+from celaje.cloud.aws.action import Call, Caller
+from celaje.cloud.state.accounts import AccessKey
 from tests.cloud.served import Owner, ServedCloud, User, refusal
 
 
@@ -26,6 +28,20 @@ def test_the_last_use_of_a_key_is_told_before_and_after_it_is_written_down(
     user.client("iam", "eu-west-1").list_users()
     used = iam.get_access_key_last_used(AccessKeyId=user.key)["AccessKeyLastUsed"]
     assert (used["ServiceName"], used["Region"]) == ("iam", "us-east-1")
+
+
+def test_who_began_to_ask_before_a_use_was_written_down_is_told_of_it(owner: Owner, served_cloud: ServedCloud) -> None:
+    root = f"arn:aws:iam::{owner.account}:root"
+    with served_cloud.database.read() as session:
+        assert session.get_one(AccessKey, owner.key).used is None  # what this session sees from now on
+        owner.client("ec2").describe_vpcs()
+        served_cloud.uses.step()
+        now = datetime.datetime.now(datetime.UTC)
+        call = Call(
+            "iam", "GetAccessKeyLastUsed", "us-east-1", Caller(owner.account, root, root), "request", now, session
+        )
+        answer = served_cloud.uses.get_access_key_last_used(call, {"AccessKeyId": owner.key})
+        assert answer["AccessKeyLastUsed"]["ServiceName"] == "ec2"
 
 
 def test_a_request_that_is_not_well_signed_is_no_use(owner: Owner, served_cloud: ServedCloud) -> None:

@@ -53,11 +53,11 @@ def test_accounts_are_listed_and_the_root_account_is_the_first(served_cloud, org
     assert described["Arn"] == found["Arn"]
 
 
-@pytest.mark.parametrize("name", ["Taken", "taken"])
-def test_a_name_is_one_accounts(organizations, name):
-    if name == "Taken":
-        made(organizations, "taken")
-    assert refusal(organizations.create_account, AccountName=name, Email="a@b.example")[0] == (
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_a_name_is_one_accounts(organizations, spelt):
+    name = f"taken-{spelt.__name__}"
+    made(organizations, name)
+    assert refusal(organizations.create_account, AccountName=spelt(name), Email="a@b.example")[0] == (
         "DuplicateAccountException"
     )
 

@@ -55,20 +55,22 @@ def test_one_connection_carries_long_and_short_bodies_in_turn(served: Served, si
     connection.close()
 
 
-def test_a_body_that_ends_too_soon_leaves_what_was_there(
-    served: Served, client: S3Client, signer: S3Client, bucket: str
-) -> None:
-    client.put_object(Bucket=bucket, Key="key", Body=b"old")
-    for sent in (0, 100, SIZE // 2, SIZE - 1):
-        path = path_of(signer, "put_object", bucket, "key")
-        with socket.create_connection(("127.0.0.1", served.port)) as raw:
-            head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {SIZE}\r\n\r\n"
-            raw.sendall(head.encode() + bytes(sent))
-            raw.shutdown(socket.SHUT_WR)
-            while raw.recv(65536):
-                pass
-    assert client.get_object(Bucket=bucket, Key="key")["Body"].read() == b"old"
-    assert served.store.sweep() == 0  # what had come of each was taken away again
+def test_a_body_that_ends_too_soon_leaves_what_was_there(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:  # whose files are nobody else's, who may still be taking some away
+        client = client_of(served.endpoint, signature_version="s3v4")
+        client.create_bucket(Bucket="a-bucket")
+        client.put_object(Bucket="a-bucket", Key="key", Body=b"old")
+        for sent in (0, 100, SIZE // 2, SIZE - 1):
+            path = path_of(client, "put_object", "a-bucket", "key")
+            with socket.create_connection(("127.0.0.1", served.port)) as raw:
+                head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {SIZE}\r\n\r\n"
+                raw.sendall(head.encode() + bytes(sent))
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(65536):
+                    pass
+        assert client.get_object(Bucket="a-bucket", Key="key")["Body"].read() == b"old"
+        assert served.store.sweep() == 0  # what had come of each was taken away again
+        client.close()
 
 
 def test_a_client_that_leaves_in_the_middle_of_an_answer_harms_nobody(

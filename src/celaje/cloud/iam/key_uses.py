@@ -42,11 +42,14 @@ class KeyUses:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._since: dict[str, Use] = {}
+        self._written: dict[str, Use] = {}  # the last time; who began to read before it does not find them in the rows
         self._writing = threading.Lock()
+        self._changing = threading.Lock()
 
     def note(self, access_key: str, use: Use) -> None:
         """A key that lasts has signed a request, which was verified."""
-        self._since[access_key] = use
+        with self._changing:
+            self._since[access_key] = use
 
     def last(self, access_key: str) -> Use | None:
         """Its last use that is not written down yet."""
@@ -55,16 +58,19 @@ class KeyUses:
     def step(self) -> float | None:
         """Write down what was noted."""
         with self._writing:
-            noted = dict(self._since)
+            with self._changing:
+                noted = dict(self._since)
             if noted:
                 with self._database.write() as session:
                     for identifier, use in noted.items():
                         key = session.get(AccessKey, identifier)
                         if key is not None:
                             key.used, key.used_for, key.used_in = use.moment, use.service, use.region
-            for identifier, use in noted.items():
-                if self._since.get(identifier) is use:
-                    self._since.pop(identifier, None)
+            self._written = noted
+            with self._changing:
+                for identifier, use in noted.items():
+                    if self._since[identifier] is use:
+                        del self._since[identifier]
         return WRITTEN_EVERY
 
     def get_access_key_last_used(self, call: Call, request: iam.GetAccessKeyLastUsedRequestTypeDef) -> Answer:
@@ -78,7 +84,7 @@ class KeyUses:
                 403,
             )
         user = call.session.get(User, key.user) if key.user else None
-        use = self.last(key.id)
+        use = self.last(key.id) or self._written.get(key.id)
         if use is None and key.used is not None:
             use = Use(key.used, key.used_for, key.used_in)
         used: dict[str, object] = {"ServiceName": _NEVER, "Region": _NEVER}
