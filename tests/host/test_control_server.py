@@ -72,8 +72,28 @@ def test_a_host_that_is_short_of_threads_refuses_one_connection_only(
     server.close()
 
 
-def test_what_was_asked_before_the_end_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Late(socket.socket):
+    """A listening socket whose server comes to take anybody in when it is to end."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ends = threading.Event()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        assert self.ends.wait(60)
+        return super().accept()
+
+    def shutdown(self, how: int) -> None:
+        super().shutdown(how)
+        self.ends.set()
+
+
+@pytest.mark.parametrize("kind", [Late, socket.socket])
+def test_who_has_connected_and_asked_before_the_end_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[socket.socket]
+) -> None:
     monkeypatch.setattr(control_server, "LAST_WORDS_SECONDS", 60)
+    listener = Late() if kind is Late else socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asked, may_answer = threading.Event(), threading.Event()
 
     def late(request: Request, connection: Connection) -> Answer:
@@ -81,21 +101,24 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path, monkeypatch: 
         assert may_answer.wait(60)
         return messages.Done()
 
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(tmp_path / "control"))
     listener.listen()
     server = ControlServer(listener, late)
     server.start()
     closes = threading.Thread(target=server.close)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.settimeout(60)
-        client.connect(str(tmp_path / "control"))
-        client.send(messages.encoded(messages.Pause()))
-        client.send(messages.encoded(messages.Resume()))
-        assert asked.wait(60)
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(5):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.settimeout(60)
+            client.connect(str(tmp_path / "control"))
+            client.send(messages.encoded(messages.Pause()))
+            client.send(messages.encoded(messages.Resume()))
+            clients.append(client)
+        assert kind is Late or asked.wait(60)
         closes.start()
         wait_until(lambda: listener.fileno() < 0)
         may_answer.set()
-        said = [client.recv(1 << 16) for _ in range(3)]
+        said = [[client.recv(1 << 16) for _ in range(3)] for client in clients]
     closes.join()
-    assert said == [messages.encoded(messages.Done())] * 2 + [b""]
+    assert said == [[messages.encoded(messages.Done())] * 2 + [b""]] * 5

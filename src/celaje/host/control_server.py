@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 100
 BACKLOG = 64
 SHORTAGE_SECONDS = 0.1  # until a host that could not give a descriptor is asked again
-LAST_WORDS_SECONDS = 1.0  # for the answers to what was asked before the end
+LAST_WORDS_SECONDS = 5.0  # for the answers to what was asked before the end
 
 
 class Connection:
@@ -100,7 +100,7 @@ class ControlServer:
             self._closing = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
+        self._acceptor.join()  # it takes in those who have connected by now
         self._listener.close()
         with self._lock:
             connections = dict(self._connections)
@@ -135,9 +135,6 @@ class ControlServer:
                 continue
             thread = threading.Thread(target=self._converse, args=(connection,), name="control client", daemon=True)
             with self._lock:
-                if self._closing:
-                    connection.close()
-                    return
                 self._connections[connection] = thread
             try:
                 thread.start()

@@ -52,7 +52,7 @@ FAILED = "failed"
 BEGIN_SECONDS = 0.005  # between two looks whether the guest has begun
 PROGRESS_SECONDS = 0.1  # at most so often somebody hears how far a snapshot is
 LOOK_SECONDS = 1.0  # between two looks whether somebody who waits is still there
-LAST_WORDS_SECONDS = 1.0  # how long those who wait for the end have to hear of it
+LAST_WORDS_SECONDS = 5.0  # how long those who wait for the end have to hear of it
 
 
 class MachineProcess:
