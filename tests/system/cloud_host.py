@@ -9,9 +9,11 @@ import configparser
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import msgspec
+import pytest
 from botocore.config import Config
 
 from celaje.cloud.daemon import DATABASE
@@ -47,9 +50,13 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
 
 
 class CloudHost:
-    """A cloud in `home`. `image` is the directory of an image of the host, which is its public image."""
+    """A cloud in `home`. `image` is the directory of an image of the host, which is its public image. Until its end
+    this process has a runtime directory of the cloud's own: what others run in theirs is not a test's to end."""
 
     def __init__(self, home: Path, image: Path | None, **settings: Any) -> None:
+        self._runtime = tempfile.mkdtemp(prefix="celaje-", dir="/tmp")  # a socket's path is short
+        self._setting = pytest.MonkeyPatch()
+        self._setting.setenv("XDG_RUNTIME_DIR", self._runtime)
         self.home = home
         self.directory = home / "cloud"
         self.directory.mkdir(parents=True)
@@ -157,6 +164,8 @@ class CloudHost:
             end(directory.holder())
             assert wait_until_off(directory, SECONDS)
         end_servers()
+        self._setting.undo()
+        shutil.rmtree(self._runtime, ignore_errors=True)
 
 
 @contextlib.contextmanager
