@@ -371,6 +371,31 @@ def test_tohost_ends_a_bare_metal_program(tmp_path: Path) -> None:
     assert (verdict.kind, verdict.number) == (VerdictKind.FAIL, 5)
 
 
+def test_what_is_typed_while_the_machine_is_reset_is_the_next_programs(tmp_path: Path) -> None:
+    """Also where the last one had asked for it, whose memory is gone."""
+    path = tmp_path / "program"
+    path.write_bytes(elf_file([(RAM, RAM, b"code", 4)], RAM, {"tohost": RAM + 0x1000, "fromhost": RAM + 0x1040}))
+    console = BufferConsole()
+    answers: list[bytes] = []
+
+    class Typist(Factory):
+        def __call__(self, hart_count: int) -> FakeEngine:
+            if self.engines:
+                console.type(b"a")
+            return super().__call__(hart_count)
+
+    def ask(hart: FakeHart) -> Exit:
+        factory.engines[-1].memory[0].write(RAM + 0x1000, (0x0100 << 48).to_bytes(8, "little"))
+        return Watched()
+
+    def answered(hart: FakeHart) -> None:
+        answers.append(memory(hart, factory, RAM + 0x1040, 2))
+
+    factory = Typist([[ask, RESET]], [[ask, look(answered, POWER_OFF)]])
+    assert run(MachineConfig(memory=MEMORY, firmware=path), factory, console).kind is VerdictKind.POWER_OFF
+    assert answers == [b"a\1"]
+
+
 def test_statistics_count_exits_by_cause(kernel: Path) -> None:
     script: list[Step] = [MmioRead(0x10000005, 1), MmioWrite(0x10000000, 1, 65), call(DBCN, 2, 66), POWER_OFF]
     with Machine(MachineConfig(memory=MEMORY, kernel=kernel), Factory([script])) as machine:

@@ -156,6 +156,8 @@ class Board:
             place.reset()
         self.rtc.close()
         self.uart.close()
+        if self.htif is not None:
+            self.htif.close()
 
     def device_tree(
         self,

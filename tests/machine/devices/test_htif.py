@@ -107,3 +107,11 @@ def test_a_text_outside_memory_is_ignored(host: Host) -> None:
     host.ram.write(BASE + 0x100, b"".join(n.to_bytes(8, "little") for n in (64, 1, (1 << 64) - 8, 1 << 63)))
     host.tohost(BASE + 0x100)
     assert host.console.output == b""
+
+
+def test_a_program_that_has_ended_gets_no_input_any_more(host: Host) -> None:
+    host.tohost(0x0100 << 48)
+    host.htif.close()
+    host.console.type(b"x")
+    assert host.fromhost() == 0
+    assert host.console.take(1) == b"x"

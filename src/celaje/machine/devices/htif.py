@@ -85,6 +85,11 @@ class Htif:
                 self._console.listen(self._input_came, _nothing)
                 self._answer_with_input()
 
+    def close(self) -> None:
+        """From here on input is for whoever has the console next, and memory is not touched."""
+        with self._lock:
+            self.wants_input = False
+
     def _answer(self, value: int) -> None:
         self._memory.write(self.tohost, bytes(8))
         if self.fromhost is not None and self._memory.contains(self.fromhost, 8):
