@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celaje.machine.console import LIMIT, ROOM, BufferConsole, EscapeReader, StreamConsole
+from celaje.machine.console import CHUNK, LIMIT, ROOM, BufferConsole, EscapeReader, StreamConsole
 
 WAIT = 30  # seconds after which something will not come any more
 
@@ -180,8 +180,9 @@ def test_a_reader_that_stops_takes_the_room_and_gives_it_back(make: Callable[...
 
 def test_a_guest_that_never_looks_loses_nothing_and_gets_away(make: Callable[..., StreamConsole]) -> None:
     reader, writer = os.pipe()
+    held = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, CHUNK)
     console = make(None, writer)
-    count = LIMIT + 70_000  # more than the pipe holds besides
+    count = LIMIT + CHUNK + held + 100  # more than the writer has in hand and the pipe holds besides
     for index in range(count):
         console.put(index & 0xFF)
     got = bytearray()

@@ -59,7 +59,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
         os.close(self.master)
 
 
@@ -92,7 +92,7 @@ def test_the_terminal_is_raw_and_then_as_it_was(start: Callable[[str], Terminal]
     terminal.expect(b"ready")
     assert terminal.is_raw
     os.write(terminal.master, b"\x03\x01x")
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(60) == 0
     assert terminal.is_as_before
 
 
@@ -105,7 +105,7 @@ def test_an_exception_gives_the_terminal_back(start: Callable[[str], Terminal]) 
     terminal = start(HOLD.format(body="left.wait(); raise RuntimeError"))
     terminal.expect(b"ready")
     os.write(terminal.master, b"\x01x")
-    assert terminal.process.wait(30) == 1
+    assert terminal.process.wait(60) == 1
     assert terminal.is_as_before
 
 
@@ -115,7 +115,7 @@ def test_a_signal_gives_the_terminal_back(start: Callable[[str], Terminal], numb
     terminal = start(HOLD.format(body="left.wait()"))
     terminal.expect(b"ready")
     terminal.process.send_signal(number)
-    status = terminal.process.wait(30)
+    status = terminal.process.wait(60)
     assert status == (-number if number is signal.SIGINT else 128 + number)
     assert terminal.is_as_before
 
@@ -133,7 +133,7 @@ def test_what_is_typed_reaches_the_guest_as_it_is(start: Callable[[str], Termina
     terminal.expect(b"ready")
     os.write(terminal.master, b"\x03\r\x01\x01\x1a\x7f")
     terminal.expect(repr(b"\x03\r\x01\x1a\x7f").encode())
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(60) == 0
 
 
 def test_a_terminal_that_another_job_has_is_refused(start: Callable[[str], Terminal]) -> None:
@@ -156,7 +156,7 @@ def test_a_terminal_that_another_job_has_is_refused(start: Callable[[str], Termi
         raise SystemExit(os.waitstatus_to_exitcode(status))
         """
     )
-    _, message = terminal.process.communicate(timeout=30)
+    _, message = terminal.process.communicate(timeout=60)
     assert terminal.process.returncode == 2
     assert b"is occupied: another job of its shell has it; bring celaje to the foreground with fg" in message
     assert terminal.is_as_before

@@ -147,7 +147,7 @@ def test_the_name_changes_with_the_processor(cache: Path, monkeypatch: pytest.Mo
 
 def in_child(code: str) -> subprocess.CompletedProcess[str]:
     """Python in a process of its own, whose limits may change."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
 
 
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"  # bytes in a file
@@ -244,7 +244,7 @@ print(len(code_cache.load_program().handlers))
         subprocess.Popen([sys.executable, "-c", counting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    outputs = [process.communicate(timeout=200) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert sum(output.count("compiles") for output, _ in outputs) == 1
     assert len({output.split()[-1] for output, _ in outputs}) == 1
