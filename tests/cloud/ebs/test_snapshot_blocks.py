@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,29 @@ def test_time_in_which_no_daemon_ran_is_not_counted(direct: Direct) -> None:
     direct.controller.step()
     assert direct.shown(snapshot)["State"] == "pending"
     now += 61
+    direct.controller.step()
+    assert direct.shown(snapshot)["State"] == "error"
+
+
+def test_a_block_that_comes_in_the_last_moment_is_not_lost(direct: Direct, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = direct.start(Timeout=10)
+    now = time.time()
+    direct.controller = SnapshotsController(direct.cloud.database, lambda names: None, direct.store, lambda: now)
+    written = direct.controller._written
+    real = written.held
+
+    def held(identifier: str) -> contextlib.AbstractContextManager[None]:
+        """While the controller waits for its turn, whose turn it is writes."""
+        monkeypatch.setattr(written, "held", real)
+        direct.put(identifier, 0, block(b"x"))
+        os.utime(direct.store.layout.home / "cloud" / "blocks" / identifier, (now, now))
+        return real(identifier)
+
+    monkeypatch.setattr(written, "held", held)
+    now += 601
+    direct.controller.step()
+    assert direct.shown(snapshot)["State"] == "pending"
+    now += 601
     direct.controller.step()
     assert direct.shown(snapshot)["State"] == "error"
 

@@ -104,12 +104,16 @@ class SnapshotsController:
     def _time_out(self, snapshot: Snapshot) -> None:
         """One that is written block by block, and to which nothing has come for too long. While no daemon ran nothing
         could come: it has all of its time again from this one's start."""
-        since = max(snapshot.created.timestamp(), self._written.last(snapshot.id), self._begun)
-        if self._clock() < since + 60 * snapshot.timeout:
+
+        def over() -> bool:
+            since = max(snapshot.created.timestamp(), self._written.last(snapshot.id), self._begun)
+            return self._clock() >= since + 60 * snapshot.timeout
+
+        if not over():
             return
         with self._written.held(snapshot.id), self._database.write() as session:
             row = session.get(Snapshot, snapshot.id)
-            if row is None or row.state != "pending" or row.sealed:
+            if row is None or row.state != "pending" or row.sealed or not over():  # a block came in the last moment
                 return
             row.state, row.problem = "error", f"nothing was written for {snapshot.timeout} minutes"
         self._written.forget(snapshot.id)
