@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,32 @@ def test_a_card_is_attached_again_when_its_network_has_died(network: FakeNetwork
     first, second = (one for one in (*network.requests, *again.requests) if isinstance(one, messages.Attach))
     assert second.address == "10.77.0.10", "the address stays"
     assert (second.interface, second.mac) == (first.interface, first.mac)
+    card.close()
+    driver.mmio.close()
+    again.die()
+
+
+def test_groups_that_change_while_the_network_dies_are_asked_of_the_next_one(
+    network: FakeNetwork, memory: GuestMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = NetworkCard(attach_request("mini", NetworkOptions()))
+    driver = Driver(card.device, memory)
+    driver.initialize(FEATURES, 64)
+    network.wait_for_link()
+    next_ones: list[FakeNetwork] = []
+
+    def last_words(name: str, request: messages.Update) -> messages.Updated:
+        network.die()
+        next_ones.append(FakeNetwork())
+        time.sleep(0.5)  # for who attaches too early to be found out
+        return messages.Updated(cut=0)
+
+    monkeypatch.setattr(client, "update", last_words)
+    groups = messages.default_groups("mini", (), (("tcp", 80, 80),))
+    card.change_groups(groups)
+    (again,) = next_ones
+    again.wait_for_link()
+    assert [one.groups for one in again.requests if isinstance(one, messages.Attach)] == [groups]
     card.close()
     driver.mmio.close()
     again.die()

@@ -128,6 +128,7 @@ class NetworkCard:
         self._request = msgspec.structs.replace(
             request, address=self.attached.address, forwards=kept_forwards(request.forwards, self.attached.ports)
         )
+        self._asking = threading.Lock()  # held by who attaches, and by who changes what it attaches with
         self._follow()
         self.mac = request.mac
         self._closed = threading.Event()
@@ -169,10 +170,11 @@ class NetworkCard:
     def change_groups(self, groups: tuple[messages.SecurityGroup, ...]) -> int:
         """Other security groups from now on, also after the network's process was killed. Returns how many flows ended
         because nothing admits them any more. NotFound while the card is not attached; InputError."""
-        changed = client.update(
-            self._request.network.name, messages.Update(interface=self._request.interface, groups=groups)
-        )
-        self._request = msgspec.structs.replace(self._request, groups=groups)
+        with self._asking:  # a network that ends meanwhile is asked with the new ones by the next attempt
+            changed = client.update(
+                self._request.network.name, messages.Update(interface=self._request.interface, groups=groups)
+            )
+            self._request = msgspec.structs.replace(self._request, groups=groups)
         return changed.cut
 
     def _attach_again(self) -> None:
@@ -191,28 +193,35 @@ class NetworkCard:
     def _keep_trying(self) -> None:
         pause = FIRST_PAUSE
         while not self._closed.is_set():
-            try:
-                self._request = self._document() or self._request
-                attachment = client.attach(self._request)
-            except CelajeError as error:
-                log.warning("the network card of %s is not attached: %s", self._request.interface, error)
-                if pause == LONGEST_PAUSE and self._request.forwards != self._wished:
-                    # A machine without a network is worse than another port.
-                    log.warning("ports that were chosen for its forwards are given up, and others chosen")
-                    self._request = msgspec.structs.replace(self._request, forwards=self._wished)
-                self._closed.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
-            self.attached = attachment.attached
-            self._request = msgspec.structs.replace(
-                self._request, forwards=kept_forwards(self._request.forwards, self.attached.ports)
-            )
-            self.device.reattach(SocketBackend(attachment.link))
-            if self._closed.is_set():
-                self.device.reattach(None)  # it was pulled meanwhile
+            with self._asking:
+                attached = self._attached_again(pause == LONGEST_PAUSE)
+            if attached:
                 return
-            self._follow()
-            return
+            self._closed.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _attached_again(self, give_up_ports: bool) -> bool:
+        """Whether an attempt succeeded, or none is wanted any more."""
+        try:
+            self._request = self._document() or self._request
+            attachment = client.attach(self._request)
+        except CelajeError as error:
+            log.warning("the network card of %s is not attached: %s", self._request.interface, error)
+            if give_up_ports and self._request.forwards != self._wished:
+                # A machine without a network is worse than another port.
+                log.warning("ports that were chosen for its forwards are given up, and others chosen")
+                self._request = msgspec.structs.replace(self._request, forwards=self._wished)
+            return False
+        self.attached = attachment.attached
+        self._request = msgspec.structs.replace(
+            self._request, forwards=kept_forwards(self._request.forwards, self.attached.ports)
+        )
+        self.device.reattach(SocketBackend(attachment.link))
+        if self._closed.is_set():
+            self.device.reattach(None)  # it was pulled meanwhile
+            return True
+        self._follow()
+        return True
 
 
 def card_of_free_name(network: str, wish: str, request: Callable[[str], messages.Attach]) -> NetworkCard:
