@@ -134,7 +134,7 @@ class Control:
                 f"the machine {self._name} did not answer for {self._socket.gettimeout():.0f} s; "
                 f"see {self._log}, or end it: celaje vm kill {self._name}"
             ) from error
-        except BrokenPipeError as error:
+        except (BrokenPipeError, ConnectionResetError) as error:
             raise self._gone() from error
 
     def _gone(self) -> HostError:

@@ -13,8 +13,8 @@ from celaje.host import messages
 from celaje.host.control import Control, wait_until_off
 from celaje.host.record import MachineDirectory, Record, RestoredFrom, hidden, names
 
-LOOK_SECONDS = 2.0  # a machine that does not answer by then is listed as one that does not answer
-
+LOOK_SECONDS = 5.0  # a machine that does not answer by then is listed as one that does not answer
+BEGIN_SECONDS = 120.0  # one whose guest executes nothing by then never will
 ENDING_SECONDS = 0.5  # a process that does not listen any more is gone by then, mostly
 
 RUNNING, PAUSED, STARTING, ENDING, SILENT = "running", "paused", "starting", "ending", "silent"
@@ -65,7 +65,7 @@ def look(directory: MachineDirectory) -> Sighting:
     return Sighting(record, described.state, process, description=described)
 
 
-def look_until_begun(directory: MachineDirectory, seconds: float = 30.0) -> Sighting:
+def look_until_begun(directory: MachineDirectory, seconds: float = BEGIN_SECONDS) -> Sighting:
     """The machine once its guest executes, or has ended already. GuestError, with what went wrong, if it never did."""
     ends = time.monotonic() + seconds
     while True:
