@@ -32,8 +32,14 @@ demo: $(VENV)/.demo
 demo-vm: $(VENV)/.runtime
 	$(BIN)/python demo/console.py
 
+# What boots machines and clouds has the processors to itself; everything else goes beside itself, file by file.
 test: $(VENV)/.dev
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/system; first=$$?; \
+	  $(BIN)/python -m pytest tests/system && exit $$first
+endif
 
 test-clients: $(VENV)/.dev
 	$(BIN)/python -m pytest -m clients $(TESTS)
