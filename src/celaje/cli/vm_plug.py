@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0  # seconds: a guest that has just lost a card lets go of its slot in a moment, on a busy host in a few
 _PAUSE = 0.1
+_TOLD_AFTER = 1.0  # seconds in which somebody need not be told what is waited for
 
 EPILOG = f"""\
 A guest that looks at its slots when a device comes has the card at once; another one finds it with its next boot
@@ -68,15 +70,20 @@ def run(words: list[str]) -> int:
 
 
 def _attach(connection: Control, number: int) -> None:
-    """Have the machine take the card in, once its slot is free. What it is refused with."""
+    """Have the machine take the card in, once its slot is free and no snapshot is taken. What it is refused with."""
     from celaje.host import messages
 
-    ends = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    told = False
     while True:
         try:
             connection.ask(messages.AttachInterface(number=number), messages.Done)
             return
-        except UsageError:
-            if time.monotonic() > ends:
+        except UsageError as error:
+            waited = time.monotonic() - began
+            if waited > PATIENCE:
                 raise
+            if waited > _TOLD_AFTER and not told:
+                print(f"waiting for {PATIENCE:.0f} seconds at most: {error}", file=sys.stderr)
+                told = True
         time.sleep(_PAUSE)
