@@ -36,7 +36,7 @@ from tests.machine_processes import alive, end, end_servers
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
-SECONDS = 300.0  # a busy host boots guests slowly
+SECONDS = 600.0  # a busy host boots guests slowly
 REGION = "us-east-1"
 
 

@@ -26,6 +26,7 @@ from tests.machine_processes import SECONDS, end, end_servers
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 ANSWER_SECONDS = 240.0
+BOOT_SECONDS = 600.0  # where other guests boot beside it on a busy host
 PROMPT = ":~# "
 _joined: list[Control] = []  # consoles that a place closes at its end, whatever became of their guests
 MEMORY = "192M"
@@ -124,12 +125,14 @@ def booted(name: str, image: Path, *words: str | Path) -> Guest:
 def up(name: str, tail: int = 1 << 20) -> Guest:
     """A machine that was started, once its services are up. `tail` is 0 where it has said something in earlier runs."""
     guest = Guest(name, tail)
+    guest.patience = BOOT_SECONDS
     guest.wait_for(PROMPT)
     guest.type("stty -echo; PS1= PS2=; echo qui''et")
     guest.wait_for("quiet")
     guest.wait_for("\n")
     guest.wait("[ -e /run/dropbear.pid ]")
     guest.wait("[ -z \"$(pidof services)\" ]")
+    guest.patience = ANSWER_SECONDS
     return guest
 
 

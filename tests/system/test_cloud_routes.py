@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from celaje import paths
 from celaje.network import spawn
 from tests.cloud.served import refusal
@@ -41,8 +43,9 @@ from tests.system.standing_talks import TALKER, Talks
 IMAGE = "CELAJE_TEST_IMAGE"
 
 
+@pytest.mark.timeout(2000)
 def test_packets_do_what_network_actions_say(built_image: Callable[[str], Path]) -> None:
-    in_namespace(scenario, 900.0, **{IMAGE: str(built_image("debian-mini"))})
+    in_namespace(scenario, 1800.0, **{IMAGE: str(built_image("debian-mini"))})
 
 
 def scenario() -> None:
