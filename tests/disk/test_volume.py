@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from celaje.disk.chunk_store import CHUNK, FolderChunkStore
 from celaje.disk.cluster_map import CLUSTER, LARGE
 from celaje.disk.files import WRITE
+from celaje.disk.manifest import Manifest
 from celaje.disk.volume import Volume
 from celaje.disk.volumes import SnapshotSource, VolumeInUse, VolumeStore
 from celaje.errors import InputError, NotFound, UsageError
@@ -399,6 +401,60 @@ def test_one_snapshot_at_a_time(store: VolumeStore) -> None:
         store.snapshots.begin(volume)
     task.run()
     store.snapshot(volume)
+
+
+def test_a_snapshot_that_is_begun_while_another_becomes_the_baseline_is_true(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = fresh(store)
+    put(volume, 0, b"a" * CHUNK)
+    store.snapshot(volume)
+    put(volume, 0, b"b" * CHUNK)
+    task = store.snapshots.begin(volume)
+    manifest = store.snapshots.manifest
+
+    def found_late(snapshot: str) -> Manifest:
+        found = manifest(snapshot)
+        if not task._cut._ended:
+            task.run()
+        return found
+
+    monkeypatch.setattr(store.snapshots, "manifest", found_late)
+    assert snapshot_is_true(store, volume)
+    assert task._cut._ended
+
+
+def test_of_two_that_begin_a_snapshot_at_once_one_is_refused(store: VolumeStore) -> None:
+    volume = fresh(store)
+    held, came, outcomes = volume._lock, threading.Semaphore(0), list[str]()
+
+    class Queue:
+        """The lock, which says who comes to it."""
+
+        def __enter__(self) -> None:
+            came.release()
+            held.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            held.release()
+
+    def begin() -> None:
+        try:
+            store.snapshots.begin(volume)
+            outcomes.append("begun")
+        except InputError as error:
+            outcomes.append("refused" if "being taken already" in str(error) else str(error))
+
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    with held:
+        volume._lock = Queue()  # type: ignore[assignment]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert came.acquire(timeout=60)
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["begun", "refused"]
 
 
 def test_a_volume_closed_under_a_snapshot_leaves_none(store: VolumeStore) -> None:

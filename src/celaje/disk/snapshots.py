@@ -163,8 +163,11 @@ class Snapshots:
         chosen = new_id("snap") if identifier is None else _checked(identifier)
         with contextlib.ExitStack() as held:
             held.enter_context(store_lock(self._files, self._layout, exclusive=False))
-            known = self._baseline(volume)
-            cut = volume.cut_for_snapshot(incremental=known is not None)
+            cut = None
+            while cut is None:  # again, if another snapshot has been completed since its baseline was looked for
+                baseline = volume.description.baseline
+                known = None if baseline is None else self._baseline(baseline)
+                cut = volume.cut_for_snapshot(None if known is None else baseline)
             held.callback(cut.close)
             task = SnapshotTask(
                 chosen, self._files, self._layout, self._chunks, self._threads, volume, cut, known, self._below
@@ -173,11 +176,8 @@ class Snapshots:
             task.held = held.pop_all()
             return task
 
-    def _baseline(self, volume: Volume) -> Manifest | None:
-        """What the volume's clean clusters have not changed since, while it is there: the lock keeps its chunks."""
-        baseline = volume.description.baseline
-        if baseline is None:
-            return None
+    def _baseline(self, baseline: str) -> Manifest | None:
+        """What a volume's clean clusters have not changed since, while it is there: the lock keeps its chunks."""
         with contextlib.suppress(NotFound):
             return self.manifest(baseline)
         return None

@@ -26,6 +26,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, overload
 
 import msgspec
 
@@ -495,21 +496,30 @@ class Volume:
         Chunks with anything that the base does not give count as changed. Close it."""
         return self._cut(bytes((CLEAN, DIRTY, DIRTY_TOO)), for_snapshot=False)
 
-    def cut_for_snapshot(self, incremental: bool) -> Cut:
-        """A cut that can become the baseline. Chunks count as changed if they have since the baseline, or, if not
-        `incremental`, if the head has anything of them. InputError while there is another one."""
-        if any(other.for_snapshot for other in self._cuts):
-            raise InputError(
-                f"a snapshot of the volume {self.description.name} is being taken already; take the next one when that"
-                " is complete (celaje vm volume snapshots)"
-            )
-        return self._cut(b"" if incremental else bytes((CLEAN,)), for_snapshot=True)
+    def cut_for_snapshot(self, since: str | None) -> Cut | None:
+        """A cut that can become the baseline. Chunks count as changed if they have since the baseline, which is `since`
+        as the caller knows it, or, if that is None, if the head has anything of them. None if another snapshot has
+        become the baseline meanwhile. InputError while there is another such cut."""
+        return self._cut(b"" if since is not None else bytes((CLEAN,)), for_snapshot=True, since=since)
 
-    def _cut(self, counted: bytes, for_snapshot: bool) -> Cut:
+    @overload
+    def _cut(self, counted: bytes, for_snapshot: Literal[False]) -> Cut: ...
+
+    @overload
+    def _cut(self, counted: bytes, for_snapshot: Literal[True], since: str | None) -> Cut | None: ...
+
+    def _cut(self, counted: bytes, for_snapshot: bool, since: str | None = None) -> Cut | None:
         with self._lock:
             if self._closed:
                 raise InputError(f"the volume {self.description.name} is closed")
             if for_snapshot:
+                if any(other.for_snapshot for other in self._cuts):
+                    raise InputError(
+                        f"a snapshot of the volume {self.description.name} is being taken already; take the next one"
+                        " when that is complete (celaje vm volume snapshots)"
+                    )
+                if since is not None and since != self.description.baseline:
+                    return None
                 counted += bytes((self._dirty,))
                 self._dirty = DIRTY + DIRTY_TOO - self._dirty
             cut = Cut(self, self._files, self._lock, self._states, counted, for_snapshot)
