@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from celaje.disk.check import check
 from celaje.disk.chunk_store import CHUNK, ZERO_NAME, ChunkError, compressed, fetch, keep, name_of
+from celaje.disk.description import VolumeDescription
 from celaje.disk.files import CREATE, WRITE, aside, is_aside, opened, write_fully
 from celaje.disk.layout import store_lock
 from celaje.disk.manifest import Manifest, read_manifest, read_summary
-from celaje.disk.volumes import VolumeStore
+from celaje.disk.volumes import SnapshotSource, VolumeStore
 from celaje.errors import InputError, NotFound
 from celaje.zstandard import compress
 from tests.disk.crash import Disk
@@ -124,6 +126,57 @@ def test_a_sweep_waits_for_whoever_counts_on_chunks(made: VolumeStore) -> None:
     swept = made.sweep()
     assert swept is not None
     assert swept.chunks == 1
+
+
+@pytest.mark.parametrize("when", ["before its manifest is read", "before it is looked for"])
+def test_a_snapshot_that_is_removed_beside_a_sweep_is_durably_gone_before_its_chunks(
+    made: VolumeStore, disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    made.create("data", size=CHUNK)
+    with closing(made.open("data")) as volume:
+        volume.write([memoryview(CONTENT)], 0)
+        taken = made.snapshot(volume).id
+    path = made.layout.manifest(taken)
+    names = disk.names
+
+    def removed(where: Path) -> list[str]:
+        """Somebody takes the manifest's name away, and has not made that durable yet."""
+        found = names(where)
+        if where == made.layout.snapshots and path.name in found:
+            disk.unlink(path)
+            return found if when.endswith("read") else names(where)
+        return found
+
+    monkeypatch.setattr(disk, "names", removed)
+    before = len(disk.events)
+    swept = made.sweep()
+    assert swept is not None
+    assert swept.chunks == 1
+    snapshots = disk._must(made.layout.snapshots).number
+    events = [(event.kind, event.node == snapshots) for event in disk.events[before:]]
+    gone = events.index(("leave", True))
+    assert ("sync-directory", True) in events[gone : events.index(("leave", False))]
+
+
+def test_a_volume_that_is_removed_beside_a_check_is_no_damage(
+    made: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.create("data", size=CHUNK)
+    with closing(made.open("data")) as volume:
+        volume.write([memoryview(CONTENT)], 0)
+        taken = made.snapshot(volume).id
+    made.create("copy", source=SnapshotSource(taken))
+    describe = made.describe
+
+    def removed(name: str) -> VolumeDescription:
+        found = describe(name)
+        if name == "copy":
+            made.remove("copy")
+        return found
+
+    monkeypatch.setattr(made, "describe", removed)
+    assert check(made).damage == []
+    assert made.names() == ["data"]
 
 
 def test_a_sweep_that_cannot_read_a_manifest_takes_nothing_away(made: VolumeStore, disk: Disk) -> None:

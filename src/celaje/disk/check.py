@@ -96,7 +96,8 @@ def _volume(store: VolumeStore, name: str, report: Report, wanted: dict[bytes, s
     except NotFound:  # removed meanwhile
         pass
     except FileNotFoundError:
-        report.damage.append(f"what the volume {name} stands on, {base}, is missing; put it back")
+        if store.files.identity(base.parent) is not None:
+            report.damage.append(f"what the volume {name} stands on, {base}, is missing; put it back")
     except VolumeInUse:
         report.notes.append(f"the volume {name} is in use; its head and map are not looked at")
     except CelajeError as error:

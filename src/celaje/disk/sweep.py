@@ -37,7 +37,11 @@ def manifests(files: Files, layout: Layout) -> Iterator[tuple[Path, Manifest]]:
     for name in files.names(layout.snapshots):
         if name.endswith(MANIFEST_SUFFIX) and not is_aside(name):
             path = layout.snapshots / name
-            yield path, read_manifest(files, path)
+            try:
+                found = read_manifest(files, path)
+            except FileNotFoundError:  # a snapshot is removed without the lock: perhaps just now
+                continue
+            yield path, found
     for name in volume_names(files, layout):
         directory = layout.volumes / name
         described = parse(contents(files, directory / FILE_NAME), directory / FILE_NAME)
@@ -62,16 +66,16 @@ def sweep(files: Files, layout: Layout, chunks: ChunkStore, *, wait: bool) -> Sw
     with store_lock(files, layout, exclusive=True, wait=wait) as held:
         if not held:
             return None
-        # Names that somebody has taken away, perhaps killed before making that durable: they must not come back to
-        # chunks that are gone.
+        marked: set[bytes] = set()
+        for _, manifest in manifests(files, layout):
+            marked |= manifest.distinct()
+        # Names that somebody has taken away until now, perhaps killed before making that durable: they must not come
+        # back to chunks that are gone.
         for directory in (layout.snapshots, layout.volumes):
             files.sync_directory(directory)
         left = leftovers(files, layout, chunks)
         for path in left:
             remove_leftover(files, layout, path)
-        marked: set[bytes] = set()
-        for _, manifest in manifests(files, layout):
-            marked |= manifest.distinct()
         unmarked = [name for name in chunks.list() if name not in marked]
         for name in unmarked:
             chunks.delete(name)
