@@ -7,6 +7,7 @@ import random
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,9 @@ CONTENT = random.Random(4).randbytes(CHUNK)
 
 
 class Store(ThreadingHTTPServer):
-    """Objects by path. `unwell`: how many requests to answer with 503 first. `chunked`: no length is told first."""
+    """Objects by path. `unwell`: how many requests to answer with 503 first. `chunked`: no length is told first.
+    `together`: that many requests are answered at the same time, and then their connections are closed without a word.
+    """
 
     daemon_threads = True
 
@@ -36,6 +39,7 @@ class Store(ThreadingHTTPServer):
         self.unwell = 0
         self.chunked = False
         self.requests = 0
+        self.together: threading.Barrier | None = None
 
     @property
     def endpoint(self) -> str:
@@ -65,6 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         store = self.server
         store.requests += 1
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if store.together is not None:
+            store.together.wait(60)
+            self.close_connection = True
         if store.unwell:
             store.unwell -= 1
             return self.answer(503)
@@ -160,6 +167,14 @@ def test_a_store_that_is_busy_for_a_while_is_asked_again(bucket: BucketChunkStor
     server.unwell = 100
     with pytest.raises(OSError, match="cannot be used: it answers 503"):
         bucket.has(name)
+
+
+def test_connections_that_were_all_closed_since_are_no_failure(bucket: BucketChunkStore, server: Store) -> None:
+    server.together = threading.Barrier(2 * bucket_module.TRIES)
+    with ThreadPoolExecutor(server.together.parties) as callers:
+        assert not any(callers.map(bucket.has, [b"n" * 32] * server.together.parties))
+    server.together = None
+    assert not bucket.has(b"n" * 32)
 
 
 def test_what_the_store_refuses_says_why(server: Store) -> None:

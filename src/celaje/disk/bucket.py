@@ -101,6 +101,7 @@ class BucketChunkStore:
                 status, answer = self._ask_once(method, path, query, body, condition or {})
             except (OSError, http.client.HTTPException) as error:
                 failure = str(error) or type(error).__name__
+                self.close()  # what has become of one connection has perhaps become of all that were idle as long
                 continue
             if status not in _BUSY:
                 return status, answer
