@@ -236,6 +236,23 @@ def test_a_server_that_is_gone_fails_what_needs_it_with_one_line_and_nothing_els
         assert chunk_place.chosen(HOST, store.layout) is not None
 
 
+_STAYS_IN_A_PUT = """
+import sys, threading
+from celaje.cli import command
+from celaje.disk.bucket import BucketChunkStore
+put, left, lock = BucketChunkStore.put, [3], threading.Lock()
+def stays(store, name, frame):
+    put(store, name, frame)
+    with lock:  # no thread comes further than the third chunk, and no snapshot is complete
+        left[0] -= 1
+        if not left[0]:
+            print("uploading", flush=True)
+            threading.Event().wait()
+BucketChunkStore.put = stays
+command.main(sys.argv[1:])
+"""
+
+
 def test_a_snapshot_that_is_killed_while_it_uploads_is_none_and_the_next_one_is_whole(shared: ObjectServer) -> None:
     assert choose(shared, "killed") == 0
     store = VolumeStore()
@@ -248,14 +265,14 @@ def test_a_snapshot_that_is_killed_while_it_uploads_is_none_and_the_next_one_is_
     bucket = there(shared, "killed")
     for round_ in range(3):
         with subprocess.Popen(
-            [sys.executable, "-m", "celaje", "vm", "volume", "snapshot", "data"],
-            stdout=subprocess.DEVNULL,
+            [sys.executable, "-c", _STAYS_IN_A_PUT, "vm", "volume", "snapshot", "data"],
+            stdout=subprocess.PIPE,
             env=os.environ,
         ) as process:
-            while len(list(bucket.list())) <= round_ * 2 and process.poll() is None:
-                pass
-            assert process.poll() is None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"uploading\n"
             process.send_signal(signal.SIGKILL)
+        assert len(list(bucket.list())) > round_ * 2
         assert store.snapshots.ids() == []
         report = check(store, deep=True)
         assert not report.damage
