@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +139,31 @@ def test_an_address_that_moves_or_whose_network_has_gone_leads_where_it_is(
     until(told, x)
     client.update("first", Update(interface="of-first", public_address=None))
     assert [one.name for one in directory.iterdir()] == [Y]
+
+
+def test_an_address_that_is_given_while_another_lets_go_of_it_stays_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_network(NetworkSettings(name="test", planned=True)) as network:
+        here = network.process._exchange
+        assert here is not None
+        address, directory = number(Y), here._directory
+        here._public(address, True)
+        other = exchange.Exchange(network.process.loop, network.process.network, "other", network.nat.counters)
+        giving = threading.Thread(target=other._public, args=(address, True))
+        readlink = os.readlink
+
+        def looked_at(path: Path) -> str:
+            """Whose it was; from then on, if it can, the other network takes it."""
+            found = readlink(path)
+            giving.start()
+            giving.join(0.5)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "readlink", looked_at)
+            here._public(address, False)
+        giving.join()
+        assert os.readlink(directory / Y) == "../net-other.peer"
+        other.close()
 
 
 def test_what_no_network_says_is_counted_and_goes_no_further(both: tuple[AttachedGuest, AttachedGuest]) -> None:

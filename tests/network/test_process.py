@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,8 +37,17 @@ def has_ended(process: int) -> bool:
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it has gone since the file was opened
         return True
+
+
+def held_by(process: int) -> list[str]:
+    """What its descriptors are; one that it closes meanwhile is none."""
+    found = []
+    for name in os.listdir(f"/proc/{process}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{process}/fd/{name}"))
+    return found
 
 
 def wait_for_end(process: int) -> None:
@@ -75,8 +87,7 @@ def test_the_process_is_no_child_of_its_starter_and_has_a_session_of_its_own(pro
         _, parent, _, session = file.read().rpartition(")")[2].split()[:4]
     assert int(parent) != os.getpid()
     assert int(session) != os.getsid(0)
-    held = [os.readlink(f"/proc/{process}/fd/{name}") for name in os.listdir(f"/proc/{process}/fd")]
-    assert not any(name.startswith("pipe:") for name in held)
+    assert not any(name.startswith("pipe:") for name in held_by(process))
     assert os.readlink(f"/proc/{process}/cwd") == "/"
 
 
@@ -104,6 +115,47 @@ def test_a_process_of_other_code_is_replaced_where_no_machine_is_attached(
         spawn.ensure_running(SETTINGS)
         assert client.statistics("test").process == present
     machine.close()
+
+
+def test_a_process_of_other_code_is_replaced_however_long_it_takes_to_go(
+    process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped when it is asked, and goes on when somebody waits for it."""
+    os.kill(process, signal.SIGSTOP)
+    monkeypatch.setattr(spawn, "build", lambda: "other")
+    starter = threading.Thread(target=spawn.ensure_running, args=(SETTINGS,))
+    starter.start()
+    try:
+        starter.join(1.0)
+        assert starter.is_alive(), "whoever starts it waits for its answer"
+    finally:
+        os.kill(process, signal.SIGCONT)
+        starter.join()
+    wait_for_end(process)
+    assert client.statistics("test").process != process
+
+
+def test_more_callers_than_wait_in_its_queue_are_let_in_one_after_the_other(runtime: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(spawn.socket_path("test")))
+        listener.listen(0)
+        listener.settimeout(60)
+        full = False
+        while not full:
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            one.setblocking(False)
+            full = one.connect_ex(str(spawn.socket_path("test"))) == errno.EAGAIN
+        found: list[object] = []
+        asking = threading.Thread(target=lambda: found.append(client.interfaces("test")))
+        asking.start()
+        waiting.close()
+        while True:
+            with listener.accept()[0] as caller:
+                if caller.recv(messages.LONGEST_MESSAGE):
+                    caller.send(messages.encoded(messages.InterfaceList(interfaces=(), more=False)))
+                    break
+        asking.join()
+        assert found == [[]]
 
 
 def test_a_process_that_did_not_sign_its_lock_is_let_be(process: int, monkeypatch: pytest.MonkeyPatch) -> None:

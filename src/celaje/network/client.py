@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -245,9 +246,12 @@ def _in_parts(name: str, request: Request, expected: type[PartType]) -> list[Par
 def _connection(name: str) -> socket.socket | None:
     """A connection to the network's process, or None if nobody listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(ANSWER_SECONDS)
+    # Behind as many callers as the process's queue has places for, who waits in the kernel is let in when there is one;
+    # a socket with a timeout of Python's would be refused.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_SECONDS), 0))
     try:
         connection.connect(str(spawn.socket_path(name)))
+        connection.settimeout(ANSWER_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None

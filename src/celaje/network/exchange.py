@@ -23,11 +23,13 @@ looked at as a packet from outside all the same: rules, routes and access lists 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import socket
 import struct
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from celaje import paths
@@ -110,15 +112,26 @@ class Exchange:
         if has:
             aside = link.with_name(f"{link.name}.{os.getpid()}")
             try:
-                aside.unlink(missing_ok=True)
-                aside.symlink_to(target)
-                aside.replace(link)
+                with self._alone():
+                    aside.unlink(missing_ok=True)
+                    aside.symlink_to(target)
+                    aside.replace(link)
             except OSError as error:
                 log.warning("machines of other networks do not reach %s: %s", ipv4.text(address), error)
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._alone():
             if os.readlink(link) == target:
                 link.unlink()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other network changes a link inside: what was looked at is what is taken away. OSError."""
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     def _owner(self, address: int) -> str | None:
         """The name of the socket of another network which has this address."""

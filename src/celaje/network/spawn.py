@@ -26,7 +26,6 @@ import re
 import signal
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +40,7 @@ from celaje.network.messages import NAME_PATTERN, NetworkSettings
 # frame.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
-GO_SECONDS = 0.5  # in which a process that is asked to end does, if it does at all
+GO_SECONDS = 30.0  # a process that has not answered by then hangs
 START_SECONDS = 60.0  # a process that does not listen after that has failed: on a busy host it takes a while
 
 
@@ -137,11 +136,19 @@ def _outdated(name: str) -> int | None:
 
 
 def _ask_to_go(name: str, process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    """Returns when it has gone, or has decided to stay.
+
+    It answers what is no message, whichever code it runs. The signal comes before the first question, so it is acted on
+    at the latest at the end of the round in which that is answered; the second question is for a round after that one.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking, contextlib.suppress(OSError):
+        asking.settimeout(GO_SECONDS)
+        asking.connect(str(socket_path(name)))
         os.kill(process, signal.SIGUSR1)
-    ends = time.monotonic() + GO_SECONDS
-    while answers(name) and time.monotonic() < ends:
-        time.sleep(0.01)
+        for _ in range(2):
+            asking.send(b"?")
+            if not asking.recv(1 << 16):
+                return
 
 
 @contextlib.contextmanager
