@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,19 @@ def udp_socket(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
     made.bind((address, port))
     made.setblocking(False)
     return made
+
+
+def pair(address: str) -> tuple[socket.socket, socket.socket]:
+    """A TCP listener and a UDP socket at one port of that address."""
+    while True:
+        # TCP's ports are the scarce ones: thousands are still in use by connections that other tests have ended.
+        tcp = socket.create_server((address, 0))
+        try:
+            return tcp, udp_socket(address, tcp.getsockname()[1])
+        except OSError as error:
+            tcp.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 def heard(network: LocalNetwork, listener: socket.socket) -> tuple[bytes, tuple[str, int]]:
@@ -206,10 +220,8 @@ class HostResolver:
     """A resolver of the host's, UDP and TCP at one port of 127.0.0.1."""
 
     def __init__(self) -> None:
-        # TCP's ports are the scarce ones: thousands are still in use by connections that other tests have ended.
-        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.tcp, self.udp = pair("127.0.0.1")
         self.port: int = self.tcp.getsockname()[1]
-        self.udp = udp_socket(port=self.port)
         self.tcp.setblocking(False)
         self.truncates = False
         self.rcode = 0
@@ -253,7 +265,10 @@ class HostResolver:
 
 
 @pytest.fixture
-def resolving(runtime: Path, tmp_path: Path) -> Iterator[tuple[LocalNetwork, AttachedGuest, HostResolver]]:
+def resolving(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[LocalNetwork, AttachedGuest, HostResolver]]:
+    monkeypatch.setattr("celaje.network.resolver.ROUND_SECONDS", 3600.0)  # nobody is asked twice for being slow
     resolver = HostResolver()
     configuration = tmp_path / "resolv.conf"
     configuration.write_text("# ours\nnameserver nonsense\nnameserver 127.0.0.1\noptions edns0\n")
@@ -350,6 +365,7 @@ def test_answers_that_are_not_the_resolvers_are_not_believed(tmp_path: Path) -> 
         query = dns.message.make_query("example.org", "A").to_wire()
         resolver.resolve(query, answers.append)
         loop.round(0)
+        real.settimeout(60)
         _, client = real.recvfrom(4096)
         with udp_socket() as other:
             other.sendto(query[:2] + b"\x80\0" + query[4:], client)  # another port: the kernel does not pass it on
