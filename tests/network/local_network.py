@@ -122,4 +122,3 @@ def local_network(
         for guest in network.guests:
             guest.close()
         process.close()
-        spawn.socket_path("test").unlink()
