@@ -345,8 +345,7 @@ def test_an_import_that_ends_while_a_controller_looks_is_not_begun_again(
                 assert ended.wait(PATIENCE_SECONDS)
             super()._begin(tasks)
 
-    place = importing.put("disk.raw", CONTENT)
-    task = importing.ec2.import_image(DiskContainers=[{"Format": "raw", "UserBucket": place}])["ImportTaskId"]
+    task = importing.snapshot(importing.put("disk.raw", CONTENT))
     importing.controller = Held(
         served_cloud.database, lambda names: None, served_cloud.store, tmp_path / "held", importing.store
     )
