@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from celaje.engine.evaluate.engine import EvaluateEngine
@@ -377,6 +377,9 @@ def test_a_hostile_state_is_refused_or_taken_and_nothing_else(data: st.DataObjec
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
+@example(b"\x81\xa8" + bytes(7) + b"\x80")  # a name that is no text
+@example(b"\x81\xa5harts" + b"\x91" * 100_000)  # nested without end
+@example(b"\x81\xa5other" + b"\x91" * 100_000)
 def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="malformed"):
         decode(data)

@@ -77,5 +77,5 @@ def decode(data: bytes) -> MachineState:
     """The state in `data`. ValueError says what does not fit."""
     try:
         return from_msgpack(data, MachineState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"the machine's state is malformed: {error}") from error
