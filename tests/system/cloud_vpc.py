@@ -193,9 +193,11 @@ class Vpc:
 
     def until_on(self, instance: str, command: str, said: str) -> None:
         """Until a command says so: what changes is told to the network a moment after the answer."""
-        ends = time.monotonic() + PATIENCE
-        while (heard := self.on(instance, command)) != said:
+        ends, seconds = time.monotonic() + PATIENCE, SILENCE
+        while (heard := self.on(instance, command.replace(f"-T {SILENCE} ", f"-T {seconds} "))) != said:
             assert time.monotonic() < ends, f"{command!r} says {heard!r}, and not {said!r}"
+            if heard == UNREACHED:  # a guest on a busy host needs its time
+                seconds = min(2 * seconds, ANSWER)
             time.sleep(0.05)
 
     def asks(self, address: str, seconds: int = 2 * SILENCE) -> str:
@@ -208,6 +210,8 @@ class Vpc:
 
     def until_asks(self, address: str, said: str) -> None:
         """Until the far host hears this."""
-        ends = time.monotonic() + PATIENCE
-        while (heard := self.asks(address)) != said:
+        ends, seconds = time.monotonic() + PATIENCE, 2 * SILENCE
+        while (heard := self.asks(address, seconds)) != said:
             assert time.monotonic() < ends, f"the far host hears {heard!r} at {address}, and not {said!r}"
+            if heard == UNREACHED:
+                seconds = min(2 * seconds, ANSWER)
