@@ -18,7 +18,7 @@ from celaje.machine.virtio.block import VirtioBlock
 from celaje.machine.virtio.block_backend import BlockBackend, Buffers, RawFile
 from celaje.machine.virtio.device import FEATURE_RING_INDIRECT, FEATURE_VERSION_1
 from celaje.machine.virtio.overlay import Overlay
-from tests.machine.virtio.driver import BASE, PATIENCE, WRITE, Buffer, Driver, until
+from tests.machine.virtio.driver import BASE, MEMORY_SIZE, PATIENCE, WRITE, Buffer, Driver, until
 
 SEG_MAX, RO, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, DISCARD, WRITE_ZEROES = (
     1 << n for n in (2, 5, 6, 9, 10, 11, 13, 14)
@@ -579,6 +579,46 @@ def test_a_reset_waits_for_the_request_in_hand_and_drops_the_rest(slow: tuple[Di
     assert disk.memory.read(BASE, 0x20000) == before
     disk.initialize(FLUSH)
     assert disk.read_sectors(1) == pattern(1)
+
+
+class Lingering:
+    """A lock that the device's thread has given up, and from which it does not get on until `go_on`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.given_up = threading.Event()
+        self.go_on = threading.Event()
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+        if threading.current_thread().name == "celaje-virtio-block":
+            self.given_up.set()
+            assert self.go_on.wait(PATIENCE)
+
+
+def test_after_a_reset_memory_may_go_though_the_disks_thread_has_only_given_up_the_lock(path: Path) -> None:
+    memory = GuestMemory(BASE, MEMORY_SIZE)
+    disk = Disk(Slow(RawFile(path)), memory)
+    lock = Lingering()
+    disk.device.lock = lock  # type: ignore[assignment]  # what of a lock a device uses
+    disk.initialize(FLUSH)
+    begin_write(disk)
+    assert lock.given_up.wait(PATIENCE)
+    disk.mmio.reset()
+    try:
+        memory.close()
+    finally:
+        lock.go_on.set()
+        disk.device.close()
 
 
 def test_a_saved_disk_goes_on_in_another_machine_with_what_was_queued(

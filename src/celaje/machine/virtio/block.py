@@ -274,29 +274,33 @@ class VirtioBlock(VirtioDevice):
     def _serve_one(self) -> bool:
         """Serve one request; False if there is no other. The lock is given up after each, for resets and pauses."""
         with self.lock:
-            queue = self.queues[0]
-            if queue is None or self.at_rest:
-                return False
-            try:
-                if self._handed is not None:
-                    chain, kind, sector = self._handed
-                    self._handed = None
-                else:
-                    popped = queue.pop()
-                    if popped is None:
-                        return queue.rearm()
-                    chain = popped
-                    kind, sector = self._unwrap(chain)
-                self._thread_is_next = kind != TYPE_IN
-                queue.push(chain, self._answer(chain, kind, sector))
-                # Last of all, since the hart that it wakes wants the interpreter at once.
-                more = not queue.exhausted or queue.rearm()
-                if queue.interrupt_due():
-                    self.transport.interrupt()
-            except MalformedQueue as error:
-                self.fail(str(error))
-                return False
-            return more
+            return self._serve_next()
+
+    def _serve_next(self) -> bool:
+        """With the lock held: when it is given up, the request and its hold on guest memory are gone."""
+        queue = self.queues[0]
+        if queue is None or self.at_rest:
+            return False
+        try:
+            if self._handed is not None:
+                chain, kind, sector = self._handed
+                self._handed = None
+            else:
+                popped = queue.pop()
+                if popped is None:
+                    return queue.rearm()
+                chain = popped
+                kind, sector = self._unwrap(chain)
+            self._thread_is_next = kind != TYPE_IN
+            queue.push(chain, self._answer(chain, kind, sector))
+            # Last of all, since the hart that it wakes wants the interpreter at once.
+            more = not queue.exhausted or queue.rearm()
+            if queue.interrupt_due():
+                self.transport.interrupt()
+        except MalformedQueue as error:
+            self.fail(str(error))
+            return False
+        return more
 
     # --- requests (5.2.6) ---
 
