@@ -264,7 +264,11 @@ def test_extents_that_cannot_be_are_refused(store: VolumeStore, tmp_path: Path, 
     assert not section_is_sound(SectionBelow(CHUNK, 0, extents, SIZE, NothingBelow()))
 
 
-@pytest.mark.parametrize("base", [b"", b"{}", b'{"kind":"image"}', b'{"kind":"section"}', msgspec.json.encode(7)])
+@pytest.mark.parametrize(
+    "base",
+    [b"", b"{}", b'{"kind":"image"}', b'{"kind":"section"}', msgspec.json.encode(7), b"\xff", b'{"x":' * 100_000],
+    ids=range(7),
+)
 def test_a_base_that_is_none_is_refused(base: bytes) -> None:
     with pytest.raises(ValueError, match="a disk's base is malformed"):
         decoded_base(base)

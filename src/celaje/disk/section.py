@@ -67,6 +67,6 @@ def decoded_base(base: bytes) -> Lower:
     """What `MachineCut.base` said. ValueError if it is nothing of the kind."""
     try:
         found: Lower = from_json(base, Lower)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"a disk's base is malformed: {error}") from error
     return found
