@@ -11,7 +11,7 @@ from celaje.errors import InputError
 from celaje.machine.virtio.scsi_notice import FIRST
 from tests.machine.virtio.driver import WRITE
 from tests.machine.virtio.memory_disk import MemoryDisk
-from tests.machine.virtio.test_scsi import (
+from tests.machine.virtio.scsi_adapter import (
     BAD_TARGET,
     CHECK_CONDITION,
     DATA,
